@@ -1,0 +1,57 @@
+"""fastconv: convolutional networks on NumPy arrays, in compiled kernels.
+
+``fastconv.functional`` holds the ops, ``fastconv.grad`` their backward passes, ``fastconv.nn`` trainable nets and
+``fastconv.explain`` the tools that explain them.
+"""
+
+from __future__ import annotations
+
+import importlib
+from types import ModuleType
+
+from fastconv import functional, grad
+from fastconv._config import (
+    force_isa,
+    get_num_threads,
+    manual_seed,
+    set_num_threads,
+    show_config,
+    supported_isas,
+)
+from fastconv._dispatch import PerformanceWarning, active_backend, use_backend
+from fastconv.functional import explain_choice
+from fastconv.matrix import conv_matrix
+
+__version__ = "0.1.0"
+
+_LAZY = ("datasets", "explain", "nn", "plot")
+
+__all__ = [
+    "PerformanceWarning",
+    "active_backend",
+    "conv_matrix",
+    "datasets",
+    "explain",
+    "explain_choice",
+    "force_isa",
+    "functional",
+    "get_num_threads",
+    "grad",
+    "manual_seed",
+    "nn",
+    "plot",
+    "set_num_threads",
+    "show_config",
+    "supported_isas",
+    "use_backend",
+]
+
+
+def __getattr__(name: str) -> ModuleType:
+    if name in _LAZY:
+        return importlib.import_module(f"fastconv.{name}")
+    raise AttributeError(f"module 'fastconv' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,146 @@
+"""Process-wide settings: threads, instruction set, and the random seeds drawn when the caller gives none."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+
+from fastconv import _cpu
+from fastconv._spec import as_int
+
+ISA_NAMES = ("baseline", "avx2", "avx512")
+_BEST_ISA: int = _cpu.best_isa()
+
+_n_threads: int | None = None
+_isa: int = _BEST_ISA
+_forked = False
+
+
+def _available_cpus() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def set_num_threads(n: int) -> None:
+    """Use ``n`` threads in every kernel from now on.
+
+    Parameters
+    ----------
+    n : int
+        At least 1.  Without OpenMP in the build, kernels run on one thread whatever ``n`` is.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If ``n`` is not a positive integer.
+    """
+    global _n_threads
+    n = as_int(n, "the number of threads")
+    if not 1 <= n <= _cpu.MAX_THREADS:
+        raise ValueError(f"the number of threads must be between 1 and {_cpu.MAX_THREADS}, got {n}")
+    _n_threads = n
+
+
+def get_num_threads() -> int:
+    """Threads that the next kernel will use.
+
+    The number given to :func:`set_num_threads`; else what OpenMP says (``OMP_NUM_THREADS``, threadpoolctl), at most
+    the CPUs this process may run on.  1 without OpenMP, and 1 in a process forked from one that had imported
+    fastconv: a fork does not carry the OpenMP threads over.
+    """
+    if _forked or not _cpu.HAVE_OPENMP:
+        return 1
+    if _n_threads is not None:
+        return _n_threads
+    return max(1, min(_cpu.openmp_max_threads(), _available_cpus()))
+
+
+def _after_fork_in_child() -> None:
+    global _forked, _rng_lock
+    _forked = True
+    _rng_lock = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)
+
+
+def isa() -> int:
+    """Level of the instruction set in use: an index into ``ISA_NAMES``."""
+    return _isa
+
+
+def supported_isas() -> tuple[str, ...]:
+    """Instruction sets that this CPU runs and this build has, plainest first."""
+    return ISA_NAMES[: _BEST_ISA + 1]
+
+
+@contextmanager
+def force_isa(name: str) -> Iterator[None]:
+    """Run kernels built for another instruction set (for tests and benchmarks).
+
+    Raises
+    ------
+    ValueError
+        If this CPU cannot run it.
+    """
+    global _isa
+    if name not in supported_isas():
+        raise ValueError(f"instruction set must be one of {supported_isas()} on this machine, got {name!r}")
+    former = _isa
+    _isa = ISA_NAMES.index(name)
+    try:
+        yield
+    finally:
+        _isa = former
+
+
+_rng_lock = threading.Lock()
+_rng = np.random.default_rng()
+
+
+def manual_seed(seed: int) -> None:
+    """Seed the generator that dropout draws its seed from when none is given."""
+    global _rng
+    with _rng_lock:
+        _rng = np.random.default_rng(as_int(seed, "seed"))
+
+
+def draw_seed() -> int:
+    """A fresh 63-bit seed."""
+    with _rng_lock:
+        return int(_rng.integers(2**63))
+
+
+def show_config() -> dict[str, Any]:
+    """What this installation is and does; printed by ``python -m fastconv``.
+
+    Returns
+    -------
+    dict
+        version, backend, instruction set in use and those supported, threads, OpenMP, compiler, NumPy, Python, platform.
+    """
+    from fastconv import __version__
+    from fastconv._dispatch import active_backend
+
+    return {
+        "version": __version__,
+        "backend": active_backend(),
+        "isa": ISA_NAMES[_isa],
+        "supported_isas": supported_isas(),
+        "num_threads": get_num_threads(),
+        "openmp": bool(_cpu.HAVE_OPENMP),
+        "compiler": _cpu.COMPILER,
+        "workspace_bytes_per_thread": _cpu.WORKSPACE_BYTES,
+        "numpy": np.__version__,
+        "python": sys.version.split()[0],
+        "platform": platform.platform(),
+    }

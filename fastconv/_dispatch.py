@@ -1,0 +1,156 @@
+"""Which implementation serves a call, and why.
+
+Every backend offers, per op, an ordered tuple of implementations.  The first that does not refuse the spec is taken;
+each refusal is a sentence, so that :func:`explain_choice` can say why a faster one was passed over.  The ``cpu``
+lists end with the reference implementation; reaching it raises a :class:`PerformanceWarning`, never silence.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from functools import lru_cache
+from types import TracebackType
+from typing import Any
+
+from fastconv.backends import load_backend
+
+AUTO = "auto"
+
+
+class PerformanceWarning(UserWarning):
+    """A call is served by a slow implementation."""
+
+
+def accepts_everything(spec: Any) -> str | None:
+    """Refusal rule of an implementation without limits."""
+    return None
+
+
+def exact_rounding(spec: Any) -> float:
+    """Error factor of implementations that only sum products: see :class:`Implementation`."""
+    return 1.0
+
+
+@dataclass(frozen=True)
+class Implementation:
+    """One way to compute an op.
+
+    Parameters
+    ----------
+    name
+        What the user passes as ``algorithm=``.
+    run
+        The function; its signature is the op's in :mod:`fastconv.backends.protocol`.
+    refusal
+        ``spec -> None`` (accepts) or a sentence saying why not.
+    error_growth
+        ``spec -> float``: factor over the rounding error of the plain sum of products; ``max_error`` is compared with
+        ``error_growth * eps``.
+    """
+
+    name: str
+    run: Callable[..., Any]
+    refusal: Callable[[Any], str | None] = accepts_everything
+    error_growth: Callable[[Any], float] = exact_rounding
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The implementation taken for a call and what the ones before it said."""
+
+    op: str
+    backend: str
+    implementation: Implementation
+    refusals: tuple[tuple[str, str], ...]
+
+    def __str__(self) -> str:
+        lines = [f"{self.op}: {self.backend}/{self.implementation.name}"]
+        lines += [f"  not {name}: {reason}" for name, reason in self.refusals]
+        return "\n".join(lines)
+
+
+_active = "cpu"
+
+
+def active_backend() -> str:
+    """Name of the backend that serves calls now."""
+    return _active
+
+
+class use_backend(AbstractContextManager["use_backend"]):
+    """Serve calls by ``"cpu"`` (compiled kernels) or ``"reference"`` (NumPy); process-wide.
+
+    Takes effect at once; used in a ``with`` statement, the former backend returns at its end.
+
+    Examples
+    --------
+    >>> import fastconv
+    >>> with fastconv.use_backend("reference"):
+    ...     fastconv.active_backend()
+    'reference'
+    """
+
+    def __init__(self, name: str) -> None:
+        global _active
+        load_backend(name)
+        self._former = _active
+        _active = name
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        global _active
+        _active = self._former
+
+
+def implementations(op: str, backend: str | None = None) -> Iterator[Implementation]:
+    """The ordered implementations of ``op`` in a backend (default: the active one)."""
+    yield from _candidates(backend or _active, op)
+
+
+def _candidates(backend: str, op: str) -> tuple[Implementation, ...]:
+    table = load_backend(backend).IMPLEMENTATIONS
+    try:
+        return table[op]
+    except KeyError:
+        raise ValueError(f"backend {backend!r} has no op {op!r}; it has {', '.join(sorted(table))}") from None
+
+
+@lru_cache(4096)
+def choose(backend: str, op: str, spec: Any, algorithm: str = AUTO, max_error: float | None = None) -> Choice:
+    """The choice for ``op`` on ``spec``, with the reasons of every implementation passed over."""
+    candidates = _candidates(backend, op)
+    names = [c.name for c in candidates]
+    if algorithm != AUTO and algorithm not in names:
+        raise ValueError(f"algorithm must be 'auto' or one of {names} for {op} on backend {backend!r}, got {algorithm!r}")
+    refusals = []
+    for candidate in candidates:
+        reason = candidate.refusal(spec)
+        if reason is None and max_error is not None and candidate.error_growth(spec) > max_error:
+            reason = f"its error bound {candidate.error_growth(spec):.3g} exceeds max_error {max_error:.3g}"
+        if algorithm == AUTO:
+            if reason is None:
+                return Choice(op, backend, candidate, tuple(refusals))
+            refusals.append((candidate.name, reason))
+        elif candidate.name == algorithm:
+            if reason is None:
+                return Choice(op, backend, candidate, ())
+            raise ValueError(f"algorithm {algorithm!r} does not serve this {op}: {reason}")
+    reasons = "; ".join(f"{name}: {reason}" for name, reason in refusals)
+    raise ValueError(f"no implementation of {op} on backend {backend!r} serves this call: {reasons}")
+
+
+def select(op: str, spec: Any, algorithm: str = AUTO, max_error: float | None = None) -> Implementation:
+    """The implementation that serves ``op`` on ``spec`` on the active backend."""
+    choice = choose(_active, op, spec, algorithm, max_error)
+    if choice.implementation.name == "reference" and _active != "reference" and algorithm == AUTO:
+        warnings.warn(f"slow path: {choice}", PerformanceWarning, stacklevel=3)
+    return choice.implementation
+
+
+def run(op: str, spec: Any, *arrays: Any) -> Any:
+    """Select an implementation and run it."""
+    return select(op, spec).run(spec, *arrays)

@@ -1,0 +1,751 @@
+"""Problem specifications: every argument check and the only output-size arithmetic of the package.
+
+A spec is a frozen, hashable description of one call.  The public functions build it (the constructors are cached, so
+a repeated call costs one dictionary look-up), dispatch reads it to choose an implementation, and the implementation
+reads sizes from it.  Nothing below this file checks an argument again.
+"""
+
+from __future__ import annotations
+
+import math
+import operator
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from typing import Any
+
+import numpy as np
+
+Shape = tuple[int, ...]
+
+MAX_ELEMENTS = 2**62  # of any one array: byte counts of float64 still fit in a signed 64-bit integer with room
+
+_CACHE_SIZE = 1024
+
+
+# ---------------------------------------------------------------------------------------------------- arguments
+
+
+def as_int(value: Any, name: str) -> int:
+    """``value`` as a Python int; TypeError for anything that is not an integer (bool included)."""
+    if isinstance(value, (bool, np.bool_)):
+        raise TypeError(f"{name} must be an integer, got {value!r}")
+    try:
+        return operator.index(value)
+    except TypeError:
+        raise TypeError(f"{name} must be an integer, got {value!r} of type {type(value).__name__}") from None
+
+
+def as_int_tuple(value: Any, ndim: int, name: str, minimum: int) -> Shape:
+    """One integer for all spatial dimensions, or a sequence with one for each.
+
+    Raises
+    ------
+    ValueError
+        If the sequence does not have 1 or ``ndim`` entries, or an entry is below ``minimum``.
+    TypeError
+        If an entry is not an integer.
+    """
+    if isinstance(value, (Sequence, np.ndarray)) and not isinstance(value, str):
+        items = tuple(as_int(v, name) for v in value)
+        if len(items) == 1:
+            items = items * ndim
+        if len(items) != ndim:
+            raise ValueError(f"{name} must be one integer or {ndim}, one per spatial dimension, got {value!r}")
+    else:
+        items = (as_int(value, name),) * ndim
+    for item in items:
+        if item < minimum:
+            raise ValueError(f"{name} must be >= {minimum}, got {value!r}")
+    return items
+
+
+def as_shape(value: Any, name: str) -> Shape:
+    """A shape given as a sequence of non-negative integers."""
+    if isinstance(value, str) or not isinstance(value, (Sequence, np.ndarray)):
+        raise TypeError(f"{name} must be a sequence of integers, got {value!r}")
+    return as_int_tuple(value, len(value), name, 0) if len(value) else ()
+
+
+def as_probability(p: Any, name: str = "p") -> float:
+    """``p`` as a float in [0, 1]."""
+    try:
+        value = float(p)
+    except (TypeError, ValueError):
+        raise TypeError(f"{name} must be a number, got {p!r}") from None
+    if not 0.0 <= value <= 1.0:
+        raise ValueError(f"{name} must be a probability between 0 and 1, got {p!r}")
+    return value
+
+
+def check_size(shape: Shape, name: str) -> None:
+    """Refuse arrays whose element count cannot be addressed."""
+    if math.prod(shape) > MAX_ELEMENTS:
+        raise ValueError(f"{name} of shape {shape} has more than 2**62 elements")
+
+
+def _freeze(value: Any) -> Any:
+    """Lists and arrays as (nested) tuples, so that arguments can be dictionary keys."""
+    if isinstance(value, np.ndarray):
+        value = value.tolist()
+    if isinstance(value, (list, tuple)):
+        return tuple(_freeze(v) for v in value)
+    if isinstance(value, float):
+        # 1.0 == 1 and hashes alike: without this a cached integer call would let a float through
+        return ("float", value)
+    if isinstance(value, (bool, np.bool_)):
+        return ("bool", bool(value))
+    return value
+
+
+def _thaw(value: Any) -> Any:
+    if isinstance(value, tuple):
+        if len(value) == 2 and value[0] == "float":
+            return value[1]
+        if len(value) == 2 and value[0] == "bool":
+            return value[1]
+        return tuple(_thaw(v) for v in value)
+    return value
+
+
+def resolve_padding(
+    padding: Any, ndim: int, kernel: Shape, stride: Shape, dilation: Shape
+) -> tuple[Shape, Shape]:
+    """``padding`` as (low sides, high sides).
+
+    Accepted are an integer, one integer per dimension, explicit sides (low and high of each dimension in order:
+    ``(top, bottom, left, right)`` in 2-D), nested pairs ``((top, bottom), (left, right))``, ``"valid"`` and ``"same"``.
+    """
+    if isinstance(padding, str):
+        if padding == "valid":
+            return (0,) * ndim, (0,) * ndim
+        if padding == "same":
+            if any(s != 1 for s in stride):
+                raise ValueError(f"padding='same' needs stride 1, got stride {stride}")
+            total = tuple(d * (k - 1) for k, d in zip(kernel, dilation, strict=True))
+            low = tuple(t // 2 for t in total)
+            return low, tuple(t - lo for t, lo in zip(total, low, strict=True))
+        raise ValueError(f"padding must be integers, 'valid' or 'same', got {padding!r}")
+    if isinstance(padding, (Sequence, np.ndarray)):
+        items = list(padding)
+        if any(isinstance(v, (Sequence, np.ndarray)) for v in items):
+            if len(items) != ndim or any(not isinstance(v, Sequence) or len(v) != 2 for v in items):
+                raise ValueError(f"nested padding must be {ndim} (low, high) pairs, got {padding!r}")
+            items = [side for pair in items for side in pair]
+        if len(items) == 2 * ndim:
+            sides = as_int_tuple(items, 2 * ndim, "padding", 0)
+            return sides[0::2], sides[1::2]
+    both = as_int_tuple(padding, ndim, "padding", 0)
+    return both, both
+
+
+# ---------------------------------------------------------------------------------------------------- convolution
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConvSpec:
+    """One convolution (cross-correlation) over 1 to 3 spatial dimensions.
+
+    Output size per dimension: ``floor((in + pad_lo + pad_hi - dilation * (kernel - 1) - 1) / stride) + 1``.
+    Pads may be negative in specs built by :meth:`transposed`.
+    """
+
+    batch: int
+    in_channels: int
+    out_channels: int
+    groups: int
+    in_size: Shape
+    kernel: Shape
+    stride: Shape
+    dilation: Shape
+    pad_lo: Shape
+    pad_hi: Shape
+    dtype: str
+
+    @property
+    def ndim(self) -> int:
+        return len(self.in_size)
+
+    @cached_property
+    def out_size(self) -> Shape:
+        return tuple(
+            (n + lo + hi - d * (k - 1) - 1) // s + 1
+            for n, lo, hi, d, k, s in zip(
+                self.in_size, self.pad_lo, self.pad_hi, self.dilation, self.kernel, self.stride, strict=True
+            )
+        )
+
+    @cached_property
+    def input_shape(self) -> Shape:
+        return (self.batch, self.in_channels, *self.in_size)
+
+    @cached_property
+    def weight_shape(self) -> Shape:
+        return (self.out_channels, self.in_channels // self.groups, *self.kernel)
+
+    @cached_property
+    def output_shape(self) -> Shape:
+        return (self.batch, self.out_channels, *self.out_size)
+
+    @cached_property
+    def macs(self) -> int:
+        """Multiply-accumulates of the direct algorithm (padding counted)."""
+        return math.prod(self.output_shape) * math.prod(self.weight_shape[1:])
+
+    @staticmethod
+    def from_shapes(
+        input_shape: Shape,
+        weight_shape: Shape,
+        dtype: str,
+        stride: Any = 1,
+        padding: Any = 0,
+        dilation: Any = 1,
+        groups: Any = 1,
+    ) -> ConvSpec:
+        """Spec of ``conv(input, weight)``; ``input_shape`` is (N, C, *spatial), ``weight_shape`` (K, C/groups, *kernel).
+
+        Raises
+        ------
+        ValueError, TypeError
+            If an argument breaks a rule; the message states the rule and the value.
+        """
+        return _conv_spec(
+            tuple(input_shape),
+            tuple(weight_shape),
+            dtype,
+            _freeze(stride),
+            _freeze(padding),
+            _freeze(dilation),
+            _freeze(groups),
+        )
+
+    @staticmethod
+    def transposed(
+        input_shape: Shape,
+        weight_shape: Shape,
+        dtype: str,
+        stride: Any = 1,
+        padding: Any = 0,
+        output_padding: Any = 0,
+        groups: Any = 1,
+        dilation: Any = 1,
+    ) -> ConvSpec:
+        """Spec of the convolution whose input gradient is ``conv_transpose(input, weight)``.
+
+        Its ``output_shape`` is the given ``input_shape``, its ``input_shape`` the transposed convolution's output:
+        ``(in - 1) * stride - 2 * padding + dilation * (kernel - 1) + output_padding + 1``.
+        """
+        return _conv_transpose_spec(
+            tuple(input_shape),
+            tuple(weight_shape),
+            dtype,
+            _freeze(stride),
+            _freeze(padding),
+            _freeze(output_padding),
+            _freeze(groups),
+            _freeze(dilation),
+        )
+
+
+def _check_conv_shapes(input_shape: Shape, weight_shape: Shape, groups: int) -> int:
+    ndim = len(weight_shape) - 2
+    if len(input_shape) != len(weight_shape):
+        raise ValueError(
+            f"input and weight must have the same number of dimensions, got shapes {input_shape} and {weight_shape}"
+        )
+    if groups < 1:
+        raise ValueError(f"groups must be >= 1, got {groups}")
+    if any(k < 1 for k in weight_shape[2:]):
+        raise ValueError(f"kernel sizes must be >= 1, got weight of shape {weight_shape}")
+    if weight_shape[0] < 1 or weight_shape[1] < 1:
+        raise ValueError(f"weight must have at least one channel on both sides, got shape {weight_shape}")
+    check_size(input_shape, "input")
+    check_size(weight_shape, "weight")
+    return ndim
+
+
+@lru_cache(_CACHE_SIZE)
+def _conv_spec(
+    input_shape: Shape,
+    weight_shape: Shape,
+    dtype: str,
+    stride: Any,
+    padding: Any,
+    dilation: Any,
+    groups: Any,
+) -> ConvSpec:
+    groups = as_int(_thaw(groups), "groups")
+    ndim = _check_conv_shapes(input_shape, weight_shape, groups)
+    kernel = weight_shape[2:]
+    stride = as_int_tuple(_thaw(stride), ndim, "stride", 1)
+    dilation = as_int_tuple(_thaw(dilation), ndim, "dilation", 1)
+    pad_lo, pad_hi = resolve_padding(_thaw(padding), ndim, kernel, stride, dilation)
+    channels, out_channels = input_shape[1], weight_shape[0]
+    if channels != weight_shape[1] * groups:
+        raise ValueError(
+            f"input channels must equal weight.shape[1] * groups = {weight_shape[1]} * {groups}, "
+            f"got input of shape {input_shape} and weight of shape {weight_shape}"
+        )
+    if out_channels % groups:
+        raise ValueError(f"output channels must be a multiple of groups, got {out_channels} and {groups}")
+    for n, lo, hi, d, k in zip(input_shape[2:], pad_lo, pad_hi, dilation, kernel, strict=True):
+        if n + lo + hi < d * (k - 1) + 1:
+            raise ValueError(
+                f"the padded input must be at least as large as the effective kernel: input size {n} + padding "
+                f"({lo}, {hi}) < dilation {d} * (kernel {k} - 1) + 1"
+            )
+    spec = ConvSpec(
+        batch=input_shape[0],
+        in_channels=channels,
+        out_channels=out_channels,
+        groups=groups,
+        in_size=input_shape[2:],
+        kernel=kernel,
+        stride=stride,
+        dilation=dilation,
+        pad_lo=pad_lo,
+        pad_hi=pad_hi,
+        dtype=dtype,
+    )
+    check_size(spec.output_shape, "output")
+    return spec
+
+
+@lru_cache(_CACHE_SIZE)
+def _conv_transpose_spec(
+    input_shape: Shape,
+    weight_shape: Shape,
+    dtype: str,
+    stride: Any,
+    padding: Any,
+    output_padding: Any,
+    groups: Any,
+    dilation: Any,
+) -> ConvSpec:
+    groups = as_int(_thaw(groups), "groups")
+    ndim = _check_conv_shapes(input_shape, weight_shape, groups)
+    kernel = weight_shape[2:]
+    stride = as_int_tuple(_thaw(stride), ndim, "stride", 1)
+    dilation = as_int_tuple(_thaw(dilation), ndim, "dilation", 1)
+    pad_arg = _thaw(padding)
+    if isinstance(pad_arg, str):
+        raise TypeError(f"padding of a transposed convolution must be integers, got {pad_arg!r}")
+    pad_lo, pad_hi = resolve_padding(pad_arg, ndim, kernel, stride, dilation)
+    extra = as_int_tuple(_thaw(output_padding), ndim, "output_padding", 0)
+    if input_shape[1] != weight_shape[0]:
+        raise ValueError(
+            f"input channels must equal weight.shape[0], got input of shape {input_shape} and weight of shape "
+            f"{weight_shape}"
+        )
+    if input_shape[1] % groups:
+        raise ValueError(f"input channels must be a multiple of groups, got {input_shape[1]} and {groups}")
+    out_size = []
+    for n, s, lo, hi, d, k, e in zip(
+        input_shape[2:], stride, pad_lo, pad_hi, dilation, kernel, extra, strict=True
+    ):
+        if e >= s and e >= d:
+            raise ValueError(
+                f"output_padding must be smaller than stride or dilation, got output_padding {e}, stride {s}, dilation {d}"
+            )
+        size = (n - 1) * s - lo - hi + d * (k - 1) + e + 1
+        if n < 1 or size < 1:
+            raise ValueError(
+                f"the output of a transposed convolution must not be empty, got input size {n} -> output size {size}"
+            )
+        out_size.append(size)
+    spec = ConvSpec(
+        batch=input_shape[0],
+        in_channels=weight_shape[1] * groups,
+        out_channels=input_shape[1],
+        groups=groups,
+        in_size=tuple(out_size),
+        kernel=kernel,
+        stride=stride,
+        dilation=dilation,
+        pad_lo=pad_lo,
+        # without output_padding the sizes divide exactly; taking it off the high side keeps them so
+        pad_hi=tuple(hi - e for hi, e in zip(pad_hi, extra, strict=True)),
+        dtype=dtype,
+    )
+    check_size(spec.input_shape, "output")
+    return spec
+
+
+# ---------------------------------------------------------------------------------------------------- pooling
+
+
+@dataclass(frozen=True, kw_only=True)
+class PoolSpec:
+    """One max- or average-pooling over (N, C, H, W); one-dimensional pools have H = 1.
+
+    Output size per dimension: ``floor((in + pad_lo + pad_hi - dilation * (kernel - 1) - 1) / stride) + 1``; with
+    ``ceil_mode`` the quotient is rounded up, but a window that would start in the high padding is left out.
+    """
+
+    batch: int
+    channels: int
+    in_size: Shape
+    kernel: Shape
+    stride: Shape
+    dilation: Shape
+    pad_lo: Shape
+    pad_hi: Shape
+    ceil_mode: bool
+    count_include_pad: bool
+    divisor_override: int | None
+    dtype: str
+
+    @cached_property
+    def out_size(self) -> Shape:
+        sizes = []
+        for n, lo, hi, d, k, s in zip(
+            self.in_size, self.pad_lo, self.pad_hi, self.dilation, self.kernel, self.stride, strict=True
+        ):
+            span = n + lo + hi - d * (k - 1) - 1
+            size = (span + (s - 1 if self.ceil_mode else 0)) // s + 1
+            if self.ceil_mode and (size - 1) * s >= n + lo:
+                size -= 1
+            sizes.append(size)
+        return tuple(sizes)
+
+    @cached_property
+    def input_shape(self) -> Shape:
+        return (self.batch, self.channels, *self.in_size)
+
+    @cached_property
+    def output_shape(self) -> Shape:
+        return (self.batch, self.channels, *self.out_size)
+
+    @staticmethod
+    def from_shape(
+        input_shape: Shape,
+        dtype: str,
+        kernel_size: Any,
+        stride: Any = None,
+        padding: Any = 0,
+        dilation: Any = 1,
+        ceil_mode: bool = False,
+        count_include_pad: bool = True,
+        divisor_override: Any = None,
+    ) -> PoolSpec:
+        """Spec of a pool over ``input_shape`` = (N, C, L) or (N, C, H, W).
+
+        Raises
+        ------
+        ValueError, TypeError
+            If an argument breaks a rule; the message states the rule and the value.
+        """
+        return _pool_spec(
+            tuple(input_shape),
+            dtype,
+            _freeze(kernel_size),
+            _freeze(stride),
+            _freeze(padding),
+            _freeze(dilation),
+            bool(ceil_mode),
+            bool(count_include_pad),
+            _freeze(divisor_override),
+        )
+
+
+@lru_cache(_CACHE_SIZE)
+def _pool_spec(
+    input_shape: Shape,
+    dtype: str,
+    kernel_size: Any,
+    stride: Any,
+    padding: Any,
+    dilation: Any,
+    ceil_mode: bool,
+    count_include_pad: bool,
+    divisor_override: Any,
+) -> PoolSpec:
+    ndim = len(input_shape) - 2
+    kernel = as_int_tuple(_thaw(kernel_size), ndim, "kernel_size", 1)
+    stride = _thaw(stride)
+    stride = kernel if stride is None or stride == () else as_int_tuple(stride, ndim, "stride", 1)
+    dilation = as_int_tuple(_thaw(dilation), ndim, "dilation", 1)
+    pad = as_int_tuple(_thaw(padding), ndim, "padding", 0)
+    for p, k, d in zip(pad, kernel, dilation, strict=True):
+        if 2 * p > d * (k - 1) + 1:
+            raise ValueError(
+                f"padding must be at most half the effective kernel size, got padding {p} and effective kernel "
+                f"{d * (k - 1) + 1}"
+            )
+    divisor = _thaw(divisor_override)
+    if divisor is not None:
+        divisor = as_int(divisor, "divisor_override")
+        if divisor == 0:
+            raise ValueError("divisor_override must not be zero, got 0")
+    check_size(input_shape, "input")
+    if any(n < 1 for n in input_shape[1:]):
+        raise ValueError(f"only the batch of a pooling input may be empty, got shape {input_shape}")
+    lift = (1,) * (2 - ndim)
+    spec = PoolSpec(
+        batch=input_shape[0],
+        channels=input_shape[1],
+        in_size=lift + input_shape[2:],
+        kernel=lift + kernel,
+        stride=lift + stride,
+        dilation=lift + dilation,
+        pad_lo=(0,) * (2 - ndim) + pad,
+        pad_hi=(0,) * (2 - ndim) + pad,
+        ceil_mode=ceil_mode,
+        count_include_pad=count_include_pad,
+        divisor_override=divisor,
+        dtype=dtype,
+    )
+    for n, size, p, k, d in zip(spec.in_size, spec.out_size, spec.pad_lo, spec.kernel, spec.dilation, strict=True):
+        if size < 1:
+            raise ValueError(
+                f"the padded input must be at least as large as the effective window: input size {n} + 2 * padding "
+                f"{p} < {d * (k - 1) + 1}"
+            )
+    return spec
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdaptivePoolSpec:
+    """Pooling to a fixed output size over (N, C, H, W): window i of a dimension covers
+    ``floor(i * in / out)`` up to ``ceil((i + 1) * in / out)``."""
+
+    batch: int
+    channels: int
+    in_size: Shape
+    out_size: Shape
+    dtype: str
+
+    @cached_property
+    def input_shape(self) -> Shape:
+        return (self.batch, self.channels, *self.in_size)
+
+    @cached_property
+    def output_shape(self) -> Shape:
+        return (self.batch, self.channels, *self.out_size)
+
+    def windows(self, axis: int) -> tuple[np.ndarray, np.ndarray]:
+        """Starts and ends (exclusive) of the windows along spatial ``axis``, two int64 arrays of length out_size."""
+        n, m = self.in_size[axis], self.out_size[axis]
+        i = np.arange(m, dtype=np.int64)
+        return i * n // m, -((-(i + 1) * n) // m)
+
+    @staticmethod
+    def from_shape(input_shape: Shape, dtype: str, output_size: Any) -> AdaptivePoolSpec:
+        """Spec over ``input_shape`` = (N, C, L) or (N, C, H, W); a None in ``output_size`` keeps that input size."""
+        ndim = len(input_shape) - 2
+        if isinstance(output_size, (Sequence, np.ndarray)):
+            sizes = tuple(output_size)
+            if len(sizes) == 1:
+                sizes = sizes * ndim
+        else:
+            sizes = (output_size,) * ndim
+        if len(sizes) != ndim:
+            raise ValueError(f"output_size must be one integer or {ndim}, got {output_size!r}")
+        if any(n < 1 for n in input_shape[1:]):
+            raise ValueError(f"only the batch of a pooling input may be empty, got shape {input_shape}")
+        out = tuple(
+            n if m is None else as_int(m, "output_size") for n, m in zip(input_shape[2:], sizes, strict=True)
+        )
+        if any(m < 1 for m in out):
+            raise ValueError(f"output_size must be >= 1, got {output_size!r}")
+        check_size(tuple(input_shape), "input")
+        lift = (1,) * (2 - ndim)
+        return AdaptivePoolSpec(
+            batch=input_shape[0],
+            channels=input_shape[1],
+            in_size=lift + tuple(input_shape[2:]),
+            out_size=lift + out,
+            dtype=dtype,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlaneSpec:
+    """Scatter or gather of values by flat index inside each (n, c) plane."""
+
+    batch: int
+    channels: int
+    in_plane: int
+    out_plane: int
+    accumulate: bool
+    dtype: str
+
+
+# ---------------------------------------------------------------------------------------------------- dropout
+
+MASK_LEVELS = 65536  # a mask bit compares 16 random bits: probabilities are honoured to 2**-17
+
+
+@dataclass(frozen=True, kw_only=True)
+class DropoutSpec:
+    """Bernoulli mask of ``size`` bits, each covering ``inner`` consecutive elements."""
+
+    size: int
+    inner: int
+    p: float
+    seed: int
+    offset: int
+
+    @property
+    def scale(self) -> float:
+        """Factor of the kept elements (inverted dropout); 0 where everything is dropped."""
+        return 0.0 if self.p == 1.0 else 1.0 / (1.0 - self.p)
+
+    @property
+    def threshold(self) -> int:
+        """Elements whose 16 random bits are below it are dropped."""
+        return round(self.p * MASK_LEVELS)
+
+    @staticmethod
+    def from_args(size: int, inner: int, p: Any, seed: Any, offset: Any) -> DropoutSpec:
+        """Check ``p`` in [0, 1], ``seed`` and ``offset`` in [0, 2**64)."""
+        return DropoutSpec(
+            size=size, inner=inner, p=as_probability(p), seed=_as_uint64(seed, "seed"), offset=_as_uint64(offset, "offset")
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class DropBlockSpec:
+    """DropBlock mask over (N, C, H, W); Ghiasi, Lin, Le 2018."""
+
+    batch: int
+    channels: int
+    size: Shape
+    block: Shape
+    p: float
+    seed: int
+    offset: int
+
+    @property
+    def gamma(self) -> float:
+        """Probability of a block centre: ``p / area(block) * area(map) / area(valid centres)``, at most 1."""
+        area = math.prod(self.block)
+        valid = math.prod(n - b + 1 for n, b in zip(self.size, self.block, strict=True))
+        return min(1.0, self.p / area * math.prod(self.size) / valid)
+
+    @property
+    def threshold(self) -> int:
+        """Positions whose 16 random bits are below it become block centres."""
+        return round(self.gamma * MASK_LEVELS)
+
+    @staticmethod
+    def from_args(
+        input_shape: Shape, p: Any, block_size: Any, seed: Any, offset: Any
+    ) -> DropBlockSpec:
+        """Check that the block fits the map; ``input_shape`` is (N, C, H, W)."""
+        block = as_int_tuple(block_size, 2, "block_size", 1)
+        size = tuple(input_shape[2:])
+        if any(b > n for b, n in zip(block, size, strict=True)):
+            raise ValueError(f"block_size must not exceed the feature map, got {block_size!r} and map {size}")
+        return DropBlockSpec(
+            batch=input_shape[0],
+            channels=input_shape[1],
+            size=size,
+            block=block,
+            p=as_probability(p),
+            seed=_as_uint64(seed, "seed"),
+            offset=_as_uint64(offset, "offset"),
+        )
+
+
+def _as_uint64(value: Any, name: str) -> int:
+    number = as_int(value, name)
+    if not 0 <= number < 2**64:
+        raise ValueError(f"{name} must be between 0 and 2**64 - 1, got {value!r}")
+    return number
+
+
+# ---------------------------------------------------------------------------------------------------- point-wise
+
+
+@dataclass(frozen=True, kw_only=True)
+class ActivationSpec:
+    """Element-wise function; ``kind`` is relu, leaky_relu, relu6, sigmoid or tanh."""
+
+    kind: str
+    size: int
+    dtype: str
+    slope: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class SoftmaxSpec:
+    """Softmax along the middle axis of (outer, length, inner)."""
+
+    outer: int
+    length: int
+    inner: int
+    log: bool
+    dtype: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class MatmulSpec:
+    """``C[m, n] = op(A) @ op(B) (+ bias[n])``; A is (m, k), or (k, m) with ``trans_a``; B alike."""
+
+    m: int
+    n: int
+    k: int
+    trans_a: bool
+    trans_b: bool
+    dtype: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChannelSpec:
+    """An array seen as (batch, channels, inner)."""
+
+    batch: int
+    channels: int
+    inner: int
+    dtype: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class BatchNormSpec:
+    """Batch normalisation of (batch, channels, inner)."""
+
+    batch: int
+    channels: int
+    inner: int
+    training: bool
+    eps: float
+    dtype: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class CrossEntropySpec:
+    """Cross-entropy of logits seen as (batch, classes, inner)."""
+
+    batch: int
+    classes: int
+    inner: int
+    soft: bool
+    weighted: bool
+    ignore_index: int
+    label_smoothing: float
+    reduction: str
+    dtype: str
+
+
+# ---------------------------------------------------------------------------------------------------- padding
+
+
+@dataclass(frozen=True, kw_only=True)
+class PadSpec:
+    """Padding of the trailing dimensions ``in_shape`` of an array with ``outer`` leading elements.
+
+    ``lo`` and ``hi`` may be negative (cropping).
+    """
+
+    outer: int
+    in_shape: Shape
+    lo: Shape
+    hi: Shape
+    mode: str
+    value: float
+    dtype: str
+
+    @cached_property
+    def out_shape(self) -> Shape:
+        return tuple(n + lo + hi for n, lo, hi in zip(self.in_shape, self.lo, self.hi, strict=True))
