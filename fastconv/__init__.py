@@ -18,8 +18,7 @@ from fastconv._config import (
     show_config,
     supported_isas,
 )
-from fastconv._dispatch import PerformanceWarning, active_backend, use_backend
-from fastconv.functional import explain_choice
+from fastconv._dispatch import PerformanceWarning, active_backend, explain_choice, use_backend
 from fastconv.matrix import conv_matrix
 
 __version__ = "0.1.0"

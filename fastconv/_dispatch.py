@@ -7,6 +7,8 @@ lists end with the reference implementation; reaching it raises a :class:`Perfor
 
 from __future__ import annotations
 
+import importlib
+import threading
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
@@ -143,9 +145,65 @@ def choose(backend: str, op: str, spec: Any, algorithm: str = AUTO, max_error: f
     raise ValueError(f"no implementation of {op} on backend {backend!r} serves this call: {reasons}")
 
 
+class _Explained(Exception):
+    """Carries the first choice of a call out of it, before anything is computed."""
+
+    def __init__(self, choice: Choice) -> None:
+        self.choice = choice
+
+
+_explaining = threading.local()
+
+
+def explain_choice(op: str, *args: Any, **kwargs: Any) -> Choice:
+    """Which implementation a call would take, and why not the ones before it; computes nothing.
+
+    Parameters
+    ----------
+    op : str
+        Name of a function of ``fastconv.functional`` ("conv2d") or of ``fastconv.grad`` ("grad.conv2d_weight").
+    *args, **kwargs
+        The arguments of the call.
+
+    Returns
+    -------
+    Choice
+        ``str()`` of it is the explanation.
+
+    Raises
+    ------
+    ValueError
+        If there is no such op, or it needs no implementation for these arguments.
+
+    Examples
+    --------
+    >>> import numpy as np, fastconv
+    >>> x, w = np.zeros((1, 8, 9, 9), "float32"), np.zeros((16, 8, 3, 3), "float32")
+    >>> with fastconv.use_backend("reference"):
+    ...     print(fastconv.explain_choice("conv2d", x, w))
+    conv_forward: reference/reference
+    """
+    room, _, name = op.rpartition(".")
+    if room not in ("", "functional", "grad"):
+        raise ValueError(f"op must be named as in fastconv.functional or 'grad.' and its name, got {op!r}")
+    function = getattr(importlib.import_module(f"fastconv.{room or 'functional'}"), name, None)
+    if name.startswith("_") or not callable(function):
+        raise ValueError(f"fastconv.{room or 'functional'} has no op {name!r}")
+    _explaining.active = True
+    try:
+        function(*args, **kwargs)
+    except _Explained as explained:
+        return explained.choice
+    finally:
+        _explaining.active = False
+    raise ValueError(f"{op} needs no kernel for these arguments")
+
+
 def select(op: str, spec: Any, algorithm: str = AUTO, max_error: float | None = None) -> Implementation:
     """The implementation that serves ``op`` on ``spec`` on the active backend."""
     choice = choose(_active, op, spec, algorithm, max_error)
+    if getattr(_explaining, "active", False):
+        raise _Explained(choice)
     if choice.implementation.name == "reference" and _active != "reference" and algorithm == AUTO:
         warnings.warn(f"slow path: {choice}", PerformanceWarning, stacklevel=3)
     return choice.implementation
