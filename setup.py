@@ -1,7 +1,8 @@
 """Build of the compiled extensions; everything declarative is in pyproject.toml.
 
-The build never looks at the CPU it runs on: every object file targets the platform's portable baseline, and the AVX2 and
-AVX-512 kernels sit in target regions of the same files, chosen at run time (``fastconv.show_config()``).
+The build never looks at the CPU it runs on: every object file targets the platform's portable baseline.  The
+AVX2 and AVX-512 kernels sit in target regions of the same files, and ``fastconv.show_config()`` says which of
+them are chosen at run time.
 
 Environment variables
     FASTCONV_NO_OPENMP=1   build single-threaded extensions although the compiler has OpenMP
@@ -104,13 +105,13 @@ class BuildExt(build_ext):
             sanitize = ["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined"]
             compile_args = ["-O1", "-g", "-fno-omit-frame-pointer", *sanitize]
             return [*compile_args, *openmp_compile], [*sanitize, *openmp_link]
-        # Python's own flags often hold -g: without debug information and symbols an extension is a tenth of the size.
+        # Python's own flags often hold -g; debug information and symbols make an extension many times larger.
         compile_args = ["-O3", "-g0", "-fno-math-errno", "-fno-trapping-math"]
         strip = ["-Wl,-s"] if sys.platform.startswith("linux") else []
         return [*compile_args, *openmp_compile], [*strip, *openmp_link]
 
     def openmp(self) -> tuple[list[str], list[str]]:
-        """Compile and link flags of OpenMP; empty, with a message, where it is switched off or does not work."""
+        """Compile and link flags of OpenMP; empty, with a message, where it is off or does not work."""
         if enabled("FASTCONV_NO_OPENMP"):
             print(NO_OPENMP.format(reason="FASTCONV_NO_OPENMP is set", hint=""), flush=True)
             return [], []
