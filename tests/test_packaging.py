@@ -1,0 +1,163 @@
+"""The package as a thing to install and import: names, stubs, extras, and what importing it pulls in."""
+
+import ast
+import importlib
+import importlib.metadata
+import importlib.util
+import inspect
+import os
+import pkgutil
+import re
+import subprocess
+import sys
+import tomllib
+from importlib.machinery import EXTENSION_SUFFIXES
+from pathlib import Path
+
+import pytest
+
+import fastconv
+from fastconv._optional import require
+
+PACKAGE = Path(fastconv.__file__).parent
+REPOSITORY = Path(__file__).parents[1]
+PYPROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))
+EXTENSIONS = sorted(path.stem for path in (REPOSITORY / "src_cython").glob("*.pyx"))
+MODULES = sorted(
+    m.name for m in pkgutil.walk_packages([str(PACKAGE)], "fastconv.") if "__main__" not in m.name
+)
+PUBLIC = ["fastconv", *(name for name in MODULES if "._" not in name)]
+
+
+def run_python(code: str, **environment: str) -> str:
+    """Output of a fresh interpreter that imports the fastconv under test."""
+    variables = os.environ | {"PYTHONPATH": str(PACKAGE.parent)} | environment
+    command = [sys.executable, "-P", "-c", code]
+    done = subprocess.run(command, env=variables, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def requirements(extra: str) -> set[str]:
+    """Names of the distributions that an extra installs, its references to other extras followed."""
+    names = set()
+    for requirement in PYPROJECT["project"]["optional-dependencies"][extra]:
+        name, inner = re.match(r"([\w.-]+)(?:\[([\w,]+)\])?", requirement).groups()
+        if name == "fastconv":
+            names |= {found for each in inner.split(",") for found in requirements(each)}
+        else:
+            names.add(name)
+    return names
+
+
+def required_packages() -> list[tuple[str, str, str]]:
+    """(file, package, extra) of every call of ``_optional.require`` in the package."""
+    calls = []
+    for path in sorted(PACKAGE.rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and ast.unparse(node.func).split(".")[-1] == "require":
+                extra = next(keyword.value.value for keyword in node.keywords if keyword.arg == "extra")
+                calls.append((str(path.relative_to(PACKAGE)), node.args[0].value.partition(".")[0], extra))
+    return calls
+
+
+def test_version_is_the_metadata_s():
+    try:
+        installed = importlib.metadata.version("fastconv")
+    except importlib.metadata.PackageNotFoundError:
+        pytest.skip("the source tree is tested in place, nothing is installed")
+    assert installed == fastconv.__version__
+
+
+def test_console_script_is_callable():
+    module, name = PYPROJECT["project"]["scripts"]["fastconv"].split(":")
+    assert callable(getattr(importlib.import_module(module), name))
+
+
+def test_package_is_typed():
+    assert (PACKAGE / "py.typed").is_file()
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_all_lists_what_is_public(name):
+    module = importlib.import_module(name)
+    names = module.__all__
+    assert len(names) == len(set(names))
+    missing = [each for each in names if not hasattr(module, each)]
+    assert not missing, f"{name}.__all__ lists names that are not there"
+    own = {
+        each
+        for each, value in vars(module).items()
+        if not each.startswith("_")
+        and (inspect.isfunction(value) or inspect.isclass(value))
+        and value.__module__ == name
+    }
+    assert own <= set(names), f"{name} defines public names that its __all__ lacks"
+
+
+@pytest.mark.parametrize("name", EXTENSIONS)
+def test_extension_is_compiled(name):
+    origin = importlib.util.find_spec(f"fastconv.{name}").origin
+    assert origin.endswith(tuple(EXTENSION_SUFFIXES))
+
+
+@pytest.mark.parametrize("name", EXTENSIONS)
+def test_stub_matches_extension(name):
+    """Each stub names exactly the module's functions and constants, with the same parameters."""
+    module = importlib.import_module(f"fastconv.{name}")
+    real = {
+        each: value
+        for each, value in vars(module).items()
+        if not each.startswith("__") and not inspect.ismodule(value)
+    }
+    stub = ast.parse((PACKAGE / f"{name}.pyi").read_text(encoding="utf-8"))
+    functions = {node.name: node for node in stub.body if isinstance(node, ast.FunctionDef)}
+    constants = {node.target.id for node in stub.body if isinstance(node, ast.AnnAssign)}
+    assert set(functions) | constants == set(real)
+    for each, node in functions.items():
+        assert [argument.arg for argument in node.args.args] == list(
+            inspect.signature(real[each]).parameters
+        ), each
+
+
+def test_import_needs_numpy_alone():
+    """Importing every module of the package loads no optional package: they load where they are used."""
+    optional = {"matplotlib", "mlxtend", "numba", "onnx", "pandas", "safetensors", "scipy", "sklearn"}
+    optional |= {"tensorboard", "threadpoolctl", "torch", "tqdm"}
+    code = f"""
+import importlib, sys
+for name in {MODULES}:
+    importlib.import_module(name)
+print(*sorted({optional} & set(sys.modules)))
+"""
+    assert run_python(code).split() == []
+
+
+def test_every_required_package_is_in_its_extra():
+    calls = required_packages()
+    assert calls
+    distributions = {"numba": "numba-cuda"}
+    wrong = [
+        f"{path}: {package} is not in the extra {extra!r}"
+        for path, package, extra in calls
+        if distributions.get(package, package) not in requirements(extra)
+    ]
+    assert not wrong
+
+
+@pytest.mark.parametrize(("package", "extra"), sorted({call[1:] for call in required_packages()}))
+def test_missing_package_names_the_extra(package, extra, monkeypatch):
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(ImportError, match=re.escape(f"pip install 'fastconv[{extra}]'")):
+        require(package, extra=extra)
+
+
+def test_extra_all_covers_the_others():
+    extras = PYPROJECT["project"]["optional-dependencies"]
+    everything = {name for extra in extras if extra != "dev" for name in requirements(extra)}
+    assert requirements("all") == everything
+
+
+def test_core_depends_on_numpy_alone():
+    names = {re.match(r"[\w-]+", requirement).group() for requirement in PYPROJECT["project"]["dependencies"]}
+    assert names == {"numpy"}
