@@ -1,7 +1,7 @@
 """Decides which fastconv the tests import: the installed one, unless the source tree is built in place.
 
-``python -m pytest`` puts the repository root on ``sys.path``, and there ``fastconv/`` has no compiled extensions until
-``make build``.  A bare ``pytest`` never puts it there.
+``python -m pytest`` puts the repository root on ``sys.path``, and there ``fastconv/`` has no compiled
+extensions until ``make build``.  A bare ``pytest`` never puts it there.
 """
 
 import sys
