@@ -73,6 +73,9 @@ class Operations(Protocol):
     def dropout_apply(self, spec: s.DropoutSpec, input: Array, mask: Array) -> Array:
         """``input * bit * scale``; one bit per ``spec.inner`` elements."""
 
+    def dropout_forward(self, spec: s.DropoutSpec, input: Array) -> tuple[Array, Array]:
+        """``(dropout_apply(input, mask), mask)`` with ``mask = dropout_mask(spec)``, in one pass."""
+
     def drop_block_mask(self, spec: s.DropBlockSpec) -> Array:
         """Packed uint8 keep-mask over N * C * H * W."""
 
