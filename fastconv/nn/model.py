@@ -1,0 +1,559 @@
+"""Models: a graph with its parameters, run, trained and stored."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastconv import autodiff
+from fastconv._spec import as_int
+from fastconv.graph import Graph, Tape, forward
+from fastconv.nn import losses, optimizers, serialization, training
+from fastconv.nn import metrics as metric_library
+from fastconv.nn._build import initial_params, trace
+from fastconv.nn._format import batched
+from fastconv.nn.layers import Input, Layer, Tensor
+from fastconv.nn.callbacks import Callback, History
+from fastconv.nn.regularizers import Regularizer
+from fastconv.nn.summary import summary
+from fastconv.ops import Context
+
+Array = NDArray[Any]
+
+DTYPES = ("float32", "float64")
+
+
+class Model:
+    """A net from symbolic inputs to outputs, any directed acyclic graph.
+
+    Parameters
+    ----------
+    inputs, outputs : Tensor or sequence of Tensor
+        From :func:`fastconv.nn.Input` and layer calls.
+    seed : int
+        Initial parameters, the order of samples, augmentation and dropout are pure functions of it.
+    dtype : {"float32", "float64"}
+        Of the parameters and of all arithmetic; data is converted to it batch by batch.
+
+    Attributes
+    ----------
+    graph : Graph
+    params : dict of str to ndarray
+        By full name, such as ``"conv2d_1.weight"``; training changes them in place.
+
+    Examples
+    --------
+    >>> from fastconv import nn
+    >>> x = nn.Input((3, 32, 32))
+    >>> h = nn.ReLU()(nn.Conv2d(16, 3, padding=1)(x))
+    >>> y = nn.Linear(10)(nn.GlobalAvgPool2d()(h + nn.Conv2d(16, 3, padding=1)(h)))
+    >>> model = nn.Model(x, y)
+    >>> [node.name for node in model.graph.nodes]
+    ['conv2d_1', 'relu_1', 'conv2d_2', 'add_1', 'global_avg_pool_1', 'linear_1']
+    """
+
+    def __init__(
+        self,
+        inputs: Tensor | Sequence[Tensor],
+        outputs: Tensor | Sequence[Tensor],
+        *,
+        seed: int = 0,
+        dtype: str = "float32",
+    ) -> None:
+        blueprint = trace(_as_tensors(inputs, "inputs"), _as_tensors(outputs, "outputs"))
+        seed = as_int(seed, "seed")
+        params = initial_params(blueprint, seed, _as_dtype(dtype))
+        self._set_up(blueprint.graph, params, seed, blueprint.regularizers, blueprint.frozen)
+
+    @classmethod
+    def from_graph(
+        cls,
+        graph: Graph,
+        params: Mapping[str, Array],
+        *,
+        seed: int = 0,
+        regularizers: Mapping[str, Regularizer] | None = None,
+        frozen: Iterable[str] = (),
+    ) -> Model:
+        """A model of an existing graph.
+
+        Parameters
+        ----------
+        graph : Graph
+        params : mapping of str to ndarray
+            Exactly the graph's parameters, all float32 or all float64; used as they are.
+        seed : int
+        regularizers : mapping of parameter name to Regularizer, optional
+        frozen : iterable of parameter names
+            What training leaves alone.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If a parameter is missing, unknown, or of another shape or dtype.
+        """
+        _check_params(graph, params)
+        model = Model.__new__(Model)
+        model._set_up(graph, dict(params), as_int(seed, "seed"), regularizers or {}, frozenset(frozen))
+        return model
+
+    def _set_up(
+        self,
+        graph: Graph,
+        params: dict[str, Array],
+        seed: int,
+        regularizers: Mapping[str, Regularizer],
+        frozen: frozenset[str],
+    ) -> None:
+        self.graph = graph
+        self.params = params
+        self.seed = seed
+        self.regularizers = dict(regularizers)
+        self.frozen = frozen
+        self.dtype = next((p.dtype for p in params.values()), np.dtype("float32"))
+        self.optimizer: optimizers.Optimizer | None = None
+        self.metrics: list[metric_library.Metric] = []
+        self.stop_training = False  # callbacks set it
+        self._loss: losses.Loss | None = None
+        self._penalties: dict[str, Regularizer] = dict(regularizers)
+        self._optimizer_state = optimizers.OptimizerState()
+        self._epochs_done = 0
+
+    # ------------------------------------------------------------------------------------------------ inference
+
+    def predict(self, x: Any, batch_size: int = 256) -> Any:
+        """The output for ``x`` in inference mode: for a net trained with cross-entropy, the logits.
+
+        Parameters
+        ----------
+        x : array_like of shape (N, *input shape)
+            For several inputs a tuple in their order or a dict by name.
+        batch_size : int
+            Samples at a time; bounds the memory, does not change the result.
+
+        Returns
+        -------
+        ndarray of shape (N, *output shape), or a tuple of them if the net has several outputs
+        """
+        outputs: list[list[Array]] = [[] for _ in self.graph.outputs]
+        for batch in self._batches(self._as_inputs(x), batch_size):
+            values = forward(self.graph, self.params, batch)
+            for parts, name in zip(outputs, self.graph.outputs, strict=True):
+                parts.append(values[name])
+        joined = tuple(parts[0] if len(parts) == 1 else np.concatenate(parts) for parts in outputs)
+        return joined[0] if len(joined) == 1 else joined
+
+    def activations(self, x: Any, names: Iterable[str] | None = None) -> dict[str, Array]:
+        """Outputs of nodes for ``x`` in inference mode, in one batch.
+
+        Parameters
+        ----------
+        x : array_like of shape (N, *input shape)
+        names : iterable of str, optional
+            Nodes wanted; all by default.
+
+        Returns
+        -------
+        dict of str to ndarray
+            In the order of the graph.  Arrays may share memory.
+        """
+        wanted = [node.name for node in self.graph.nodes] if names is None else list(names)
+        for name in wanted:
+            self.graph.node(name)
+        (batch,) = self._batches(self._as_inputs(x), None)
+        values = forward(self.graph, self.params, batch, keep=wanted)
+        return {node.name: values[node.name] for node in self.graph.nodes if node.name in wanted}
+
+    def input_gradient(self, x: Any, output_grad: Any) -> Any:
+        """Gradient of ``sum(output * output_grad)`` in ``x``, in inference mode.
+
+        Parameters
+        ----------
+        x : array_like of shape (N, *input shape)
+        output_grad : array_like of shape (N, *output shape), or callable
+            A callable gets the output and returns the array.
+
+        Returns
+        -------
+        ndarray like ``x``, or a dict of them by input name if the net has several inputs
+        """
+        name = self._single_output()
+        (batch,) = self._batches(self._as_inputs(x), None)
+        tape: Tape = []
+        output = forward(self.graph, self.params, batch, tape=tape)[name]
+        grad = np.ascontiguousarray(
+            output_grad(output) if callable(output_grad) else output_grad, dtype=self.dtype
+        )
+        if grad.shape != output.shape:
+            raise ValueError(f"output_grad must have the output's shape {output.shape}, got {grad.shape}")
+        _, input_grads = autodiff.backward(
+            self.graph, self.params, tape, {name: grad}, wrt_params=(), wrt_inputs=True
+        )
+        return input_grads if len(self.graph.inputs) > 1 else input_grads[next(iter(self.graph.inputs))]
+
+    # ------------------------------------------------------------------------------------------------ training
+
+    def compile(
+        self,
+        optimizer: str | optimizers.Optimizer = "sgd",
+        loss: str | losses.Loss = "cross_entropy",
+        metrics: Sequence[str | metric_library.Metric] = (),
+        *,
+        regularizer: Regularizer | None = None,
+    ) -> None:
+        """Say how the net is trained; the optimizer starts afresh.
+
+        Parameters
+        ----------
+        optimizer : Optimizer or {"sgd", "adam"}
+        loss : Loss or {"cross_entropy", "mse"}
+            ``"cross_entropy"`` takes logits.
+        metrics : sequence of Metric or {"accuracy"}
+        regularizer : Regularizer, optional
+            Penalty of every weight of two or more dimensions that has none of its own (so not of biases and
+            normalisation).
+        """
+        if isinstance(metrics, str):
+            raise TypeError(f"metrics must be a list, got {metrics!r}; write [{metrics!r}]")
+        self.optimizer = optimizers.get(optimizer)
+        self._loss = losses.get(loss)
+        self.metrics = [metric_library.get(metric) for metric in metrics]
+        self._optimizer_state = optimizers.OptimizerState()
+        self._penalties = dict(self.regularizers)
+        if regularizer is not None:
+            if not isinstance(regularizer, Regularizer):
+                raise TypeError(f"a regularizer must be nn.L1(), nn.L2() or nn.L1L2(), got {regularizer!r}")
+            for name in self.graph.trainable:
+                if self.params[name].ndim > 1:
+                    self._penalties.setdefault(name, regularizer)
+
+    @property
+    def loss_function(self) -> losses.Loss:
+        """The compiled loss.
+
+        Raises
+        ------
+        ValueError
+            If the model has not been compiled.
+        """
+        if self._loss is None:
+            raise ValueError("the model has no loss yet: call model.compile(optimizer=..., loss=...) first")
+        return self._loss
+
+    @property
+    def trainable(self) -> tuple[str, ...]:
+        """Names of the parameters that training changes by their gradient."""
+        return tuple(name for name in self.graph.trainable if name not in self.frozen)
+
+    def loss(self, x: Any, y: Any, *, reduction: str = "mean", batch_size: int = 256) -> Any:
+        """The loss in inference mode, without penalties.
+
+        Parameters
+        ----------
+        x, y
+            Data and targets.
+        reduction : {"mean", "sum", "none"}
+        batch_size : int
+
+        Returns
+        -------
+        float, or ndarray of shape (N,) for ``"none"``
+        """
+        if reduction not in ("mean", "sum", "none"):
+            raise ValueError(f"reduction must be 'mean', 'sum' or 'none', got {reduction!r}")
+        inputs, target = self._as_data(x, y)
+        values = np.concatenate(
+            [
+                self.loss_function.per_sample(output, target[part])
+                for part, output in self._outputs(inputs, batch_size)
+            ]
+        )
+        if reduction == "none":
+            return values
+        return float(values.mean(dtype=np.float64) if reduction == "mean" else values.sum(dtype=np.float64))
+
+    def loss_and_gradients(
+        self, x: Any, y: Any, *, training: bool = False, step: int = 0
+    ) -> tuple[float, dict[str, Array]]:
+        """The mean loss of one batch with penalties, and its gradients in the trainable parameters.
+
+        With ``training`` dropout drops (the mask is a pure function of the model's seed and ``step``) and batch
+        normalisation uses the batch, moving its running statistics.
+
+        Returns
+        -------
+        loss : float
+        gradients : dict of str to ndarray
+        """
+        inputs, target = self._as_data(x, y)
+        (batch,) = self._batches(inputs, None)
+        value, grads, _ = self._loss_and_gradients(batch, target, training, step)
+        return value, grads
+
+    def _loss_and_gradients(
+        self, batch: dict[str, Array], target: Array, training: bool, step: int
+    ) -> tuple[float, dict[str, Array], Array]:
+        """As the public one, of checked arrays; also returns the output."""
+        name = self._single_output()
+        context = Context(training=training, seed=self.seed, step=step)
+        tape: Tape = []
+        output = forward(self.graph, self.params, batch, context, tape=tape)[name]
+        value, output_grad = self.loss_function.value_and_gradient(output, target)
+        if not math.isfinite(value):
+            raise FloatingPointError(self._where_non_finite(batch, context, value))
+        grads, _ = autodiff.backward(
+            self.graph, self.params, tape, {name: output_grad}, wrt_params=self.trainable
+        )
+        for param, penalty in self._penalties.items():
+            value += penalty.penalty(self.params[param])
+            if param in grads:
+                penalty.add_gradient(self.params[param], grads[param])
+        return value, grads, output
+
+    def _train_step(self, batch: dict[str, Array], target: Array) -> tuple[float, Array]:
+        """One step of the optimizer; the loss before it and the output that gave it."""
+        if self.optimizer is None:
+            raise ValueError("the model is not compiled: call model.compile(optimizer=..., loss=...) first")
+        value, grads, output = self._loss_and_gradients(batch, target, True, self._optimizer_state.step)
+        self.optimizer.apply(self.params, grads, self._optimizer_state)
+        return value, output
+
+    def _where_non_finite(self, batch: dict[str, Array], context: Context, loss: float) -> str:
+        """Say where NaN or infinity first appears in a forward pass whose loss is not finite."""
+        for name, array in (*batch.items(), *self.params.items()):
+            if not np.isfinite(array).all():
+                return f"the loss is {loss}: {name!r} already holds non-finite values"
+        names = [node.name for node in self.graph.nodes]
+        values = forward(self.graph, self.params, batch, context, keep=names)
+        for name in names:
+            if not np.isfinite(values[name]).all():
+                return (
+                    f"the loss is {loss}: the first layer with non-finite output is {name!r}; "
+                    f"a smaller learning rate or input scaling may help"
+                )
+        return f"the loss is {loss} although the output of every layer is finite; check the targets"
+
+    def fit(
+        self,
+        x: Any,
+        y: Any,
+        batch_size: int = 32,
+        epochs: int = 1,
+        *,
+        validation_data: tuple[Any, Any] | None = None,
+        augment: Callable[..., Array] | None = None,
+        callbacks: Sequence[Callback] = (),
+        shuffle: bool = True,
+        verbose: int = 1,
+    ) -> History:
+        """Train; see :func:`fastconv.nn.training.fit`, which this calls.
+
+        Returns
+        -------
+        History
+        """
+        return training.fit(
+            self,
+            x,
+            y,
+            batch_size=batch_size,
+            epochs=epochs,
+            validation_data=validation_data,
+            augment=augment,
+            callbacks=callbacks,
+            shuffle=shuffle,
+            verbose=verbose,
+        )
+
+    def evaluate(self, x: Any, y: Any, batch_size: int = 256) -> dict[str, float]:
+        """Mean loss (with penalties) and metrics in inference mode.
+
+        Returns
+        -------
+        dict
+            ``"loss"`` and one entry per metric.
+        """
+        inputs, target = self._as_data(x, y)
+        totals = dict.fromkeys(["loss", *(metric.name for metric in self.metrics)], 0.0)
+        for part, output in self._outputs(inputs, batch_size):
+            totals["loss"] += float(self.loss_function.per_sample(output, target[part]).sum(dtype=np.float64))
+            for metric in self.metrics:
+                totals[metric.name] += float(metric(output, target[part]).sum(dtype=np.float64))
+        means = {name: total / len(target) for name, total in totals.items()}
+        means["loss"] += sum(penalty.penalty(self.params[name]) for name, penalty in self._penalties.items())
+        return means
+
+    def get_weights(self) -> dict[str, Array]:
+        """A copy of all parameters, running statistics included."""
+        return {name: param.copy() for name, param in self.params.items()}
+
+    def set_weights(self, weights: Mapping[str, Array]) -> None:
+        """Overwrite all parameters in place.
+
+        Raises
+        ------
+        ValueError
+            If names or shapes differ.
+        """
+        _check_params(self.graph, weights, dtypes=False)
+        for name, param in self.params.items():
+            param[...] = weights[name]
+
+    # ------------------------------------------------------------------------------------------------ text, files
+
+    def summary(self) -> str:
+        """A table of the layers: output shape, parameters, multiply-accumulates per sample."""
+        return summary(self.graph)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the net (not the optimizer) as a safetensors file; :func:`fastconv.nn.load` reads it."""
+        serialization.save(self, path)
+
+    def __repr__(self) -> str:
+        count = sum(param.size for param in self.params.values())
+        return (
+            f"<{type(self).__name__} of {len(self.graph.nodes)} layers, {count:,} parameters, {self.dtype}>"
+        )
+
+    # ------------------------------------------------------------------------------------------------ data
+
+    def _single_output(self) -> str:
+        if len(self.graph.outputs) != 1:
+            raise ValueError(f"this needs a net with one output, got {list(self.graph.outputs)}")
+        return self.graph.outputs[0]
+
+    def _as_inputs(self, x: Any) -> dict[str, Array]:
+        """One array per graph input, of the right shape, not converted yet."""
+        names = list(self.graph.inputs)
+        if isinstance(x, Mapping):
+            if set(x) != set(names):
+                raise ValueError(f"the net's inputs are {names}, got {sorted(x)}")
+            arrays = {name: np.asarray(x[name]) for name in names}
+        elif len(names) == 1:
+            arrays = {names[0]: np.asarray(x)}
+        else:
+            if not isinstance(x, (tuple, list)) or len(x) != len(names):
+                raise ValueError(f"a net with inputs {names} takes a tuple of {len(names)} arrays or a dict")
+            arrays = {name: np.asarray(value) for name, value in zip(names, x, strict=True)}
+        for name, array in arrays.items():
+            shape = self.graph.shapes[name]
+            if array.dtype.kind not in "fiub":
+                raise TypeError(f"{name!r} must hold real numbers, got dtype {array.dtype}")
+            if array.ndim == 0 or array.shape[1:] != shape:
+                hint = ""
+                if array.shape == shape:
+                    hint = "; a single sample needs a batch axis: x[None]"
+                elif len(shape) == 3 and shape[0] == 1 and array.shape[1:] == shape[1:]:
+                    hint = "; add the channel axis: x[:, None]"
+                raise ValueError(f"{name!r} must have shape {batched(shape)}, got {array.shape}{hint}")
+        sizes = {len(array) for array in arrays.values()}
+        if len(sizes) != 1:
+            raise ValueError(f"all inputs need the same number of samples, got {sorted(sizes)}")
+        return arrays
+
+    def _as_data(self, x: Any, y: Any) -> tuple[dict[str, Array], Array]:
+        """Checked inputs and targets of the same, positive length."""
+        inputs = self._as_inputs(x)
+        target = self.loss_function.check(y, self.graph.shapes[self._single_output()])
+        count = _count(inputs)
+        if count != len(target):
+            raise ValueError(f"x and y need the same number of samples, got {count} and {len(target)}")
+        if count == 0:
+            raise ValueError("x and y hold no samples")
+        return inputs, target
+
+    def _take(self, inputs: Mapping[str, Array], index: Any) -> dict[str, Array]:
+        """A batch as the kernels want it: of the model's dtype, contiguous."""
+        return {name: np.ascontiguousarray(array[index], dtype=self.dtype) for name, array in inputs.items()}
+
+    def _slices(self, count: int, batch_size: int | None) -> list[slice]:
+        if batch_size is None:
+            return [slice(0, count)]
+        batch_size = as_int(batch_size, "batch_size")
+        if batch_size < 1:
+            raise ValueError(f"batch_size must be >= 1, got {batch_size}")
+        return [slice(start, start + batch_size) for start in range(0, max(count, 1), batch_size)]
+
+    def _batches(self, inputs: Mapping[str, Array], batch_size: int | None) -> Iterator[dict[str, Array]]:
+        for part in self._slices(_count(inputs), batch_size):
+            yield self._take(inputs, part)
+
+    def _outputs(self, inputs: Mapping[str, Array], batch_size: int) -> Iterator[tuple[slice, Array]]:
+        """(slice of the samples, output in inference mode) batch by batch."""
+        name = self._single_output()
+        for part in self._slices(_count(inputs), batch_size):
+            yield part, forward(self.graph, self.params, self._take(inputs, part))[name]
+
+
+class Sequential(Model):
+    """A chain of layers.
+
+    Parameters
+    ----------
+    layers : sequence of Layer
+    input_shape : tuple of int
+        Of one sample, for images (C, H, W).
+    seed, dtype
+        As for :class:`Model`.
+
+    Examples
+    --------
+    >>> from fastconv import nn
+    >>> model = nn.Sequential([nn.Conv2d(8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(10)], input_shape=(1, 28, 28))
+    >>> model.params["linear_1.weight"].shape
+    (10, 5408)
+    """
+
+    def __init__(
+        self, layers: Sequence[Layer], input_shape: Any, *, seed: int = 0, dtype: str = "float32"
+    ) -> None:
+        layers = list(layers)
+        for layer in layers:
+            if not isinstance(layer, Layer):
+                raise TypeError(f"layers must be layers such as nn.ReLU(), got {layer!r}")
+        if not layers:
+            raise ValueError("a Sequential model needs at least one layer, got none")
+        first = last = Input(input_shape)
+        for number, layer in enumerate(layers, start=1):
+            try:
+                last = layer(last)
+            except ValueError as error:
+                raise ValueError(f"layer {number} of {len(layers)}: {error}") from None
+        super().__init__(first, last, seed=seed, dtype=dtype)
+
+
+def _as_tensors(value: Any, name: str) -> tuple[Tensor, ...]:
+    tensors = (value,) if isinstance(value, Tensor) else tuple(value)
+    if not tensors or not all(isinstance(tensor, Tensor) for tensor in tensors):
+        raise TypeError(
+            f"{name} must be one or more symbolic tensors from nn.Input and layer calls, got {value!r}"
+        )
+    return tensors
+
+
+def _as_dtype(dtype: Any) -> np.dtype[Any]:
+    if np.dtype(dtype).name not in DTYPES:
+        raise ValueError(f"dtype must be one of {DTYPES}, got {dtype!r}")
+    return np.dtype(dtype)
+
+
+def _check_params(graph: Graph, params: Mapping[str, Array], *, dtypes: bool = True) -> None:
+    expected = graph.param_shapes
+    if set(params) != set(expected):
+        missing, unknown = sorted(set(expected) - set(params)), sorted(set(params) - set(expected))
+        raise ValueError(f"parameters do not match the net: missing {missing}, unknown {unknown}")
+    for name, shape in expected.items():
+        if tuple(params[name].shape) != shape:
+            raise ValueError(f"parameter {name!r} must have shape {shape}, got {tuple(params[name].shape)}")
+    kinds = {params[name].dtype.name for name in expected}
+    if dtypes and (len(kinds) > 1 or not kinds <= set(DTYPES)):
+        raise TypeError(f"parameters must all be float32 or all float64, got {sorted(kinds)}")
+
+
+def _count(inputs: Mapping[str, Array]) -> int:
+    return len(next(iter(inputs.values())))
