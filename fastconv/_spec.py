@@ -18,7 +18,9 @@ import numpy as np
 
 Shape = tuple[int, ...]
 
-MAX_ELEMENTS = 2**62  # of any one array: byte counts of float64 still fit in a signed 64-bit integer with room
+MAX_ELEMENTS = (
+    2**62
+)  # of any one array: byte counts of float64 still fit in a signed 64-bit integer with room
 
 _CACHE_SIZE = 1024
 
@@ -51,7 +53,9 @@ def as_int_tuple(value: Any, ndim: int, name: str, minimum: int) -> Shape:
         if len(items) == 1:
             items = items * ndim
         if len(items) != ndim:
-            raise ValueError(f"{name} must be one integer or {ndim}, one per spatial dimension, got {value!r}")
+            raise ValueError(
+                f"{name} must be one integer or {ndim}, one per spatial dimension, got {value!r}"
+            )
     else:
         items = (as_int(value, name),) * ndim
     for item in items:
@@ -466,11 +470,10 @@ def _pool_spec(
     stride = kernel if stride is None or stride == () else as_int_tuple(stride, ndim, "stride", 1)
     dilation = as_int_tuple(_thaw(dilation), ndim, "dilation", 1)
     pad = as_int_tuple(_thaw(padding), ndim, "padding", 0)
-    for p, k, d in zip(pad, kernel, dilation, strict=True):
-        if 2 * p > d * (k - 1) + 1:
+    for p, k in zip(pad, kernel, strict=True):
+        if 2 * p > k:
             raise ValueError(
-                f"padding must be at most half the effective kernel size, got padding {p} and effective kernel "
-                f"{d * (k - 1) + 1}"
+                f"padding must be at most half the kernel size, got padding {p} and kernel size {k}"
             )
     divisor = _thaw(divisor_override)
     if divisor is not None:
@@ -495,11 +498,22 @@ def _pool_spec(
         divisor_override=divisor,
         dtype=dtype,
     )
-    for n, size, p, k, d in zip(spec.in_size, spec.out_size, spec.pad_lo, spec.kernel, spec.dilation, strict=True):
+    for n, size, p, k, d in zip(
+        spec.in_size, spec.out_size, spec.pad_lo, spec.kernel, spec.dilation, strict=True
+    ):
         if size < 1:
             raise ValueError(
                 f"the padded input must be at least as large as the effective window: input size {n} + 2 * padding "
                 f"{p} < {d * (k - 1) + 1}"
+            )
+    for n, size, p, s, d in zip(
+        spec.in_size, spec.out_size, spec.pad_lo, spec.stride, spec.dilation, strict=True
+    ):
+        # A window that starts in the low padding first meets the input at its start modulo the dilation.
+        starts = range(-p, min(0, (size - 1) * s - p + 1), s)
+        if any(start % d >= n for start in starts):
+            raise ValueError(
+                f"every window must cover an element of the input: padding {p} and dilation {d} leave input size {n} out"
             )
     return spec
 
@@ -600,7 +614,11 @@ class DropoutSpec:
     def from_args(size: int, inner: int, p: Any, seed: Any, offset: Any) -> DropoutSpec:
         """Check ``p`` in [0, 1], ``seed`` and ``offset`` in [0, 2**64)."""
         return DropoutSpec(
-            size=size, inner=inner, p=as_probability(p), seed=_as_uint64(seed, "seed"), offset=_as_uint64(offset, "offset")
+            size=size,
+            inner=inner,
+            p=as_probability(p),
+            seed=_as_uint64(seed, "seed"),
+            offset=_as_uint64(offset, "offset"),
         )
 
 
@@ -629,9 +647,7 @@ class DropBlockSpec:
         return round(self.gamma * MASK_LEVELS)
 
     @staticmethod
-    def from_args(
-        input_shape: Shape, p: Any, block_size: Any, seed: Any, offset: Any
-    ) -> DropBlockSpec:
+    def from_args(input_shape: Shape, p: Any, block_size: Any, seed: Any, offset: Any) -> DropBlockSpec:
         """Check that the block fits the map; ``input_shape`` is (N, C, H, W)."""
         block = as_int_tuple(block_size, 2, "block_size", 1)
         size = tuple(input_shape[2:])
@@ -678,6 +694,22 @@ class SoftmaxSpec:
     log: bool
     dtype: str
 
+    @staticmethod
+    def from_shape(shape: Shape, dim: Any, log: bool, dtype: str) -> SoftmaxSpec:
+        """Spec along axis ``dim`` (negative counts from the end) of an array of ``shape``."""
+        dim = as_int(dim, "dim")
+        ndim = max(len(shape), 1)
+        if not -ndim <= dim < ndim:
+            raise ValueError(f"dim must be between {-ndim} and {ndim - 1} for shape {shape}, got {dim}")
+        axis, full = dim % ndim, shape or (1,)
+        return SoftmaxSpec(
+            outer=math.prod(full[:axis]),
+            length=full[axis],
+            inner=math.prod(full[axis + 1 :]),
+            log=log,
+            dtype=dtype,
+        )
+
 
 @dataclass(frozen=True, kw_only=True)
 class MatmulSpec:
@@ -712,6 +744,29 @@ class BatchNormSpec:
     eps: float
     dtype: str
 
+    @staticmethod
+    def from_shape(shape: Shape, dtype: str, training: bool, eps: Any = 0.0) -> BatchNormSpec:
+        """Spec over an array of ``shape`` (N, C, ...); training needs more than one value per channel.
+
+        The backward pass, which has no use for ``eps``, leaves it out.
+        """
+        if len(shape) < 2:
+            raise ValueError(f"batch_norm takes an input of shape (N, C, ...), got {shape}")
+        values = math.prod(shape[:1] + shape[2:])
+        if training and values == 1:
+            raise ValueError(f"training needs more than 1 value per channel, got input of shape {shape}")
+        eps = float(eps)
+        if not eps >= 0.0:
+            raise ValueError(f"eps must be >= 0, got {eps}")
+        return BatchNormSpec(
+            batch=shape[0],
+            channels=shape[1],
+            inner=math.prod(shape[2:]),
+            training=training,
+            eps=eps,
+            dtype=dtype,
+        )
+
 
 @dataclass(frozen=True, kw_only=True)
 class CrossEntropySpec:
@@ -727,15 +782,59 @@ class CrossEntropySpec:
     reduction: str
     dtype: str
 
+    @staticmethod
+    def from_shapes(
+        logits_shape: Shape,
+        target_shape: Shape,
+        dtype: str,
+        *,
+        soft: bool,
+        weighted: bool,
+        ignore_index: Any = -100,
+        label_smoothing: Any = 0.0,
+        reduction: str = "mean",
+    ) -> CrossEntropySpec:
+        """Spec of logits (C,), (N, C) or (N, C, ...); labels lack the C axis, probabilities (``soft``) have it."""
+        if not logits_shape:
+            raise ValueError("cross_entropy takes an input of shape (C,), (N, C) or (N, C, ...), got ()")
+        axis = 0 if len(logits_shape) == 1 else 1
+        expected = logits_shape if soft else logits_shape[:axis] + logits_shape[axis + 1 :]
+        if target_shape != expected:
+            kind = "probabilities" if soft else "labels"
+            raise ValueError(
+                f"target {kind} for input of shape {logits_shape} must have shape {expected}, got {target_shape}"
+            )
+        if logits_shape[axis] < 1:
+            raise ValueError(f"cross_entropy needs at least one class, got input of shape {logits_shape}")
+        if reduction not in ("none", "mean", "sum"):
+            raise ValueError(f"reduction must be 'none', 'mean' or 'sum', got {reduction!r}")
+        ignore = as_int(ignore_index, "ignore_index")
+        if soft and ignore >= 0:
+            raise ValueError(f"ignore_index is for labels, not for probabilities, got {ignore}")
+        return CrossEntropySpec(
+            batch=1 if axis == 0 else logits_shape[0],
+            classes=logits_shape[axis],
+            inner=math.prod(logits_shape[axis + 1 :]),
+            soft=soft,
+            weighted=weighted,
+            ignore_index=ignore,
+            label_smoothing=as_probability(label_smoothing, "label_smoothing"),
+            reduction=reduction,
+            dtype=dtype,
+        )
+
 
 # ---------------------------------------------------------------------------------------------------- padding
+
+
+PAD_MODES = ("constant", "reflect", "replicate", "circular")
 
 
 @dataclass(frozen=True, kw_only=True)
 class PadSpec:
     """Padding of the trailing dimensions ``in_shape`` of an array with ``outer`` leading elements.
 
-    ``lo`` and ``hi`` may be negative (cropping).
+    ``lo`` and ``hi`` may be negative (cropping) in constant mode.
     """
 
     outer: int
@@ -749,3 +848,54 @@ class PadSpec:
     @cached_property
     def out_shape(self) -> Shape:
         return tuple(n + lo + hi for n, lo, hi in zip(self.in_shape, self.lo, self.hi, strict=True))
+
+    @staticmethod
+    def from_shape(shape: Shape, pad: Any, mode: str, value: Any, dtype: str) -> PadSpec:
+        """Spec for an array of ``shape``; ``pad`` is (lo, hi) of the last axis, then of the one before, and so on.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If an argument breaks a rule; the message states the rule and the value.
+        """
+        if isinstance(pad, str) or not isinstance(pad, (Sequence, np.ndarray)):
+            raise TypeError(f"pad must be a sequence of integers, got {pad!r}")
+        sides = tuple(as_int(side, "pad") for side in pad)
+        axes = len(sides) // 2
+        if len(sides) % 2 or axes > len(shape):
+            raise ValueError(
+                f"pad must be (lo, hi) pairs, at most one for each of {len(shape)} axes, last first, got {pad!r}"
+            )
+        if mode not in PAD_MODES:
+            raise ValueError(f"mode must be one of {PAD_MODES}, got {mode!r}")
+        lo, hi = sides[0::2][::-1], sides[1::2][::-1]
+        in_shape = shape[len(shape) - axes :]
+        for n, low, high in zip(in_shape, lo, hi, strict=True):
+            if n + min(low, 0) + min(high, 0) < 0:
+                raise ValueError(f"an axis cannot be cropped below 0, got size {n} and pad ({low}, {high})")
+            if mode == "constant":
+                continue
+            most = {"reflect": n - 1, "circular": n}.get(mode, MAX_ELEMENTS)
+            if n < 1 or not (0 <= low <= most and 0 <= high <= most):
+                raise ValueError(
+                    f"mode {mode!r} pads size {n} by 0 to {most} on each side, got ({low}, {high})"
+                )
+        if mode != "constant":
+            if not 1 <= axes <= 3 or not axes + 1 <= len(shape) <= axes + 2:
+                raise ValueError(
+                    f"mode {mode!r} pads the last 1 to 3 axes of an array with one or two more, "
+                    f"got {axes} of {len(shape)} axes"
+                )
+            if value:
+                raise ValueError(f"value is for mode 'constant', got {value!r} with mode {mode!r}")
+        spec = PadSpec(
+            outer=math.prod(shape[: len(shape) - axes]),
+            in_shape=in_shape,
+            lo=lo,
+            hi=hi,
+            mode=mode,
+            value=0.0 if value is None else float(value),
+            dtype=dtype,
+        )
+        check_size((spec.outer, *spec.out_shape), "output")
+        return spec
