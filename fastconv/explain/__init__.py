@@ -1,0 +1,22 @@
+"""Tools that explain a net: what it looks at, what it reacts to, and what it can see at all."""
+
+from __future__ import annotations
+
+from fastconv.explain.features import feature_maps, filters
+from fastconv.explain.occlusion import Occlusion, OcclusionResult, occlusion
+from fastconv.explain.receptive_field import Field, FieldTable, receptive_field
+from fastconv.explain.saliency import Saliency, linearize, saliency_map
+
+__all__ = [
+    "Field",
+    "FieldTable",
+    "Occlusion",
+    "OcclusionResult",
+    "Saliency",
+    "feature_maps",
+    "filters",
+    "linearize",
+    "occlusion",
+    "receptive_field",
+    "saliency_map",
+]

@@ -1,0 +1,288 @@
+"""Pictures. Every function returns a new matplotlib `Figure` (save it with `figure.savefig(path)`) and
+touches no global state.
+
+Signed quantities use a red-blue map centred at zero, one-signed ones a sequential map; tiles of one picture
+share a scale.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fastconv._optional import require
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from fastconv.explain import OcclusionResult
+
+SIGNED, ONE_SIGNED = "RdBu_r", "viridis"
+
+_TILE_INCHES = 0.85
+_MARK = "#ffb000"
+
+
+def filters(
+    weight: np.ndarray, title: str = "Filters", max_filters: int = 64, max_channels: int = 16
+) -> Figure:
+    """The filters of a convolution, red where positive and blue where negative.
+
+    Parameters
+    ----------
+    weight : ndarray of shape (K, C, kh, kw)
+        As `fastconv.explain.filters` returns it.
+    title : str
+    max_filters, max_channels : int
+        What is shown of larger layers; the title says so.
+
+    Returns
+    -------
+    Figure
+        For C = 1 a grid of K tiles; otherwise one row per filter and one column per input channel.
+    """
+    weight = _with_ndim(weight, 4, "weight", "(K, C, kh, kw)")
+    shown = weight[:max_filters, :max_channels]
+    if shown.size < weight.size:
+        title += (
+            f" (first {shown.shape[0]} of {weight.shape[0]}, channels {shown.shape[1]} of {weight.shape[1]})"
+        )
+    if weight.shape[1] == 1:
+        return _tiles(shown[:, 0], title, "weight", columns=None)
+    figure = _tiles(
+        shown.reshape(-1, *shown.shape[2:]), title, "weight", columns=shown.shape[1], numbered=False
+    )
+    axes = figure.axes[0]
+    _number_axis(axes.xaxis, shown.shape[1], shown.shape[3], "input channel")
+    _number_axis(axes.yaxis, shown.shape[0], shown.shape[2], "filter")
+    return figure
+
+
+def feature_maps(maps: np.ndarray, title: str = "Feature maps", max_maps: int = 64) -> Figure:
+    """The maps that an image raises in one layer, all on one scale.
+
+    Parameters
+    ----------
+    maps : ndarray of shape (K, H, W)
+        As `fastconv.explain.feature_maps` returns it.
+    title : str
+    max_maps : int
+        What is shown of larger layers; the title says so.
+
+    Returns
+    -------
+    Figure
+    """
+    maps = _with_ndim(maps, 3, "maps", "(K, H, W)")
+    if len(maps) > max_maps:
+        title += f" (first {max_maps} of {len(maps)})"
+    return _tiles(maps[:max_maps], title, "activation", columns=None)
+
+
+def occlusion(
+    result: OcclusionResult, class_names: Sequence[str] | None = None, title: str | None = None
+) -> Figure:
+    """The image, the loss difference of every window position, and the mean over the windows that cover a
+    pixel.
+
+    Parameters
+    ----------
+    result : OcclusionResult
+        From `fastconv.explain.occlusion`.
+    class_names : sequence of str, optional
+        Names for the labels.
+    title : str, optional
+
+    Returns
+    -------
+    Figure
+    """
+    figure = _new_figure(11, 4.0)
+    picture, grid, pixels = figure.subplots(1, 3)
+    label, predicted = (class_names[k] if class_names else str(k) for k in (result.label, result.predicted))
+    figure.suptitle(title or f"Occlusion, window {_times(result.window)}: watching the loss of class {label}")
+
+    _show_image(picture, result.image)
+    picture.set_title(f"predicted {predicted}, loss {result.loss:.3g}")
+    top, left, height, width = result.most_important
+    rectangle = require("matplotlib.patches", extra="plot").Rectangle
+    box = {"fill": False, "edgecolor": _MARK, "linewidth": 2}
+    picture.add_patch(rectangle((left - 0.5, top - 0.5), width, height, **box))
+    picture.set_xlabel("box: hiding it raises the loss most")
+
+    cells = _show_map(figure, grid, result.grid, "loss occluded - loss original")
+    grid.set_title("loss difference per window position")
+    grid.set_xlabel("left edge of the window")
+    grid.set_ylabel("top edge of the window")
+    for axis, edges in ((grid.xaxis, result.lefts), (grid.yaxis, result.tops)):
+        shown = np.unique(np.linspace(0, len(edges) - 1, min(len(edges), 7)).round().astype(int))
+        axis.set_ticks(shown, [str(edges[k]) for k in shown])
+
+    values = result.pixel_map
+    _show_map(figure, pixels, values, "mean loss difference", limits=cells)
+    pixels.contour(_luminance(result.image), levels=1, colors="black", linewidths=0.6, alpha=0.5)
+    pixels.set_title("mean over the windows that cover a pixel")
+    return figure
+
+
+def saliency(image: np.ndarray, values: np.ndarray, title: str = "Saliency") -> Figure:
+    """An image and its saliency map.
+
+    Parameters
+    ----------
+    image : ndarray of shape (C, H, W)
+    values : ndarray of shape (H, W)
+        As `fastconv.explain.saliency_map` returns it; signed values are drawn around zero.
+    title : str
+
+    Returns
+    -------
+    Figure
+    """
+    values = _with_ndim(values, 2, "values", "(H, W)")
+    figure = _new_figure(7.6, 4.0)
+    picture, heat = figure.subplots(1, 2)
+    figure.suptitle(title)
+    _show_image(picture, image)
+    picture.set_title("image")
+    _show_map(figure, heat, values, "d score / d pixel" if values.min() < 0 else "|d score / d pixel|")
+    heat.set_title("sensitivity of the class score")
+    return figure
+
+
+def training_curves(history: Mapping[str, Sequence[float]], title: str = "Training") -> Figure:
+    """Every quantity of a training history over the epochs, training and validation in one panel.
+
+    Parameters
+    ----------
+    history : mapping of str to sequence of float
+        `History.history`: "loss", "val_loss", "accuracy", ... with one value per epoch.
+    title : str
+
+    Returns
+    -------
+    Figure
+        One panel per quantity; the best validation epoch is marked.
+
+    Raises
+    ------
+    ValueError
+        If the history is empty.
+    """
+    names = [name for name in history if not name.startswith("val_") and len(history[name])]
+    if not names:
+        raise ValueError("history holds no epochs")
+    figure = _new_figure(4.6 * len(names), 3.6)
+    figure.suptitle(title)
+    for axes, name in zip(figure.subplots(1, len(names), squeeze=False)[0], names, strict=True):
+        for key, label, style in ((name, "training", "C0-"), (f"val_{name}", "validation", "C1-")):
+            if key in history:
+                axes.plot(np.arange(1, len(history[key]) + 1), history[key], style, marker=".", label=label)
+        best = history.get(f"val_{name}")
+        if best is not None and len(best):
+            at = int(np.argmax(best) if name == "accuracy" else np.argmin(best))
+            axes.plot(
+                at + 1,
+                best[at],
+                "o",
+                mfc="none",
+                mec="C1",
+                ms=10,
+                label=f"best: {best[at]:.4g} (epoch {at + 1})",
+            )
+        axes.set_xlabel("epoch")
+        axes.set_title(name)
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.grid(alpha=0.3)
+        axes.legend()
+    return figure
+
+
+def _new_figure(width: float, height: float) -> Figure:
+    return require("matplotlib.figure", extra="plot").Figure(figsize=(width, height), layout="constrained")
+
+
+def _with_ndim(array: Any, ndim: int, name: str, layout: str) -> np.ndarray:
+    array = np.asarray(array)
+    if array.ndim != ndim or 0 in array.shape:
+        raise ValueError(f"{name} must be a non-empty array of shape {layout}, got shape {array.shape}")
+    return array
+
+
+def _tiles(tiles: np.ndarray, title: str, label: str, columns: int | None, numbered: bool = True) -> Figure:
+    """One picture of n tiles (n, h, w) in a grid, with a gap of one cell between them and one colour bar."""
+    n, height, width = tiles.shape
+    columns = columns or min(n, max(4, math.ceil(math.sqrt(2 * n))))
+    rows = math.ceil(n / columns)
+    canvas = np.full((rows * (height + 1) - 1, columns * (width + 1) - 1), np.nan)
+    for k, tile in enumerate(tiles):
+        top, left = (k // columns) * (height + 1), (k % columns) * (width + 1)
+        canvas[top : top + height, left : left + width] = tile
+    figure = _new_figure(
+        max(4.5, columns * _TILE_INCHES + 1.6), max(2.2, rows * _TILE_INCHES * height / width + 1.0)
+    )
+    axes = figure.subplots()
+    _show_map(figure, axes, canvas, label)
+    axes.set_title(title)
+    axes.set_axis_off()
+    for k in range(n if numbered else 0):
+        corner = ((k % columns) * (width + 1) - 0.3, (k // columns) * (height + 1) - 0.3)
+        box = {"facecolor": "white", "alpha": 0.7, "pad": 0.6, "linewidth": 0}
+        axes.text(*corner, str(k), va="top", fontsize=6, bbox=box)
+    return figure
+
+
+def _number_axis(axis: Any, count: int, extent: int, label: str) -> None:
+    """Number the tiles along one axis of a picture of tiles."""
+    axis.axes.set_axis_on()
+    for spine in axis.axes.spines.values():
+        spine.set_visible(False)
+    axis.set_ticks(
+        [k * (extent + 1) + (extent - 1) / 2 for k in range(count)], [str(k) for k in range(count)]
+    )
+    axis.set_tick_params(length=0, labelsize=7)
+    axis.set_label_text(label)
+
+
+def _show_image(axes: Axes, image: Any) -> None:
+    """A (C, H, W) image: grey for one channel, colours for three, else the mean of the channels."""
+    image = _with_ndim(image, 3, "image", "(C, H, W)").astype(np.float64)
+    low, high = min(image.min(), 0.0), image.max()
+    if len(image) == 3:
+        axes.imshow(np.moveaxis((image - low) / ((high - low) or 1), 0, -1))
+    else:
+        axes.imshow(image.mean(axis=0), cmap="gray")
+    axes.set_xticks([])
+    axes.set_yticks([])
+
+
+def _luminance(image: np.ndarray) -> np.ndarray:
+    return np.asarray(image, dtype=np.float64).mean(axis=0)
+
+
+def _show_map(
+    figure: Figure, axes: Axes, values: np.ndarray, label: str, limits: tuple[float, float] | None = None
+) -> tuple[float, float]:
+    """A map with its colour bar; around zero if it has negative values. Returns the ends of the scale."""
+    finite = values[np.isfinite(values)]
+    low, high = limits or (float(finite.min(initial=0)), float(finite.max(initial=0)))
+    if low < 0:
+        high = max(-low, high)
+        low = -high
+    if low == high:
+        high = low + 1
+    picture = axes.imshow(
+        values, cmap=SIGNED if low < 0 else ONE_SIGNED, vmin=low, vmax=high, interpolation="nearest"
+    )
+    figure.colorbar(picture, ax=axes, label=label, shrink=0.8)
+    axes.set_xticks([])
+    axes.set_yticks([])
+    return low, high
+
+
+def _times(numbers: Sequence[int]) -> str:
+    return " x ".join(map(str, numbers))

@@ -1,0 +1,277 @@
+"""Receptive fields: published figures (Araujo, Norris and Sim 2019), joins, and the gradient as a witness."""
+
+import numpy as np
+import pytest
+
+from fastconv import explain, nn
+
+# (size, effective stride, effective padding) of named end points
+
+
+def chain(layers, size=224, channels=3):
+    return nn.Sequential(layers, input_shape=(channels, size, size), seed=0)
+
+
+def row(table, name):
+    field = table[name]
+    assert len(set(field.size)) == len(set(field.stride)) == len(set(field.padding)) == 1
+    assert field.aligned
+    assert not field.whole_input
+    return field.size[0], field.stride[0], field.padding[0]
+
+
+def test_alexnet():
+    model = chain(
+        [
+            nn.Conv2d(1, 11, stride=4, name="conv1"),
+            nn.MaxPool2d(3, 2, name="pool1"),
+            nn.Conv2d(1, 5, padding=2, name="conv2"),
+            nn.MaxPool2d(3, 2, name="pool2"),
+            nn.Conv2d(1, 3, padding=1, name="conv3"),
+            nn.ReLU(),
+            nn.Conv2d(1, 3, padding=1, name="conv4"),
+            nn.Conv2d(1, 3, padding=1, name="conv5"),
+            nn.MaxPool2d(3, 2, name="pool5"),
+        ]
+    )
+    table = explain.receptive_field(model)
+    expected = {
+        "conv1": (11, 4, 0),
+        "pool1": (19, 8, 0),
+        "conv2": (51, 8, 16),
+        "conv3": (99, 16, 32),
+        "relu_1": (99, 16, 32),
+        "conv4": (131, 16, 48),
+        "conv5": (163, 16, 64),
+        "pool5": (195, 32, 64),
+    }
+    assert {name: row(table, name) for name in expected} == expected
+
+
+def test_vgg16():
+    layers = []
+    for block, convs in enumerate((2, 2, 3, 3, 3), start=1):
+        layers += [nn.Conv2d(1, 3, padding=1, name=f"conv{block}_{i}") for i in range(1, convs + 1)]
+        layers += [nn.MaxPool2d(2, name=f"pool{block}")]
+    table = explain.receptive_field(chain(layers))
+    expected = {
+        "conv1_1": (3, 1, 1),
+        "pool1": (6, 2, 2),
+        "conv2_1": (10, 2, 4),
+        "pool2": (16, 4, 6),
+        "conv3_1": (24, 4, 10),
+        "conv3_2": (32, 4, 14),
+        "pool3": (44, 8, 18),
+        "conv4_1": (60, 8, 26),
+        "conv4_2": (76, 8, 34),
+        "pool4": (100, 16, 42),
+        "conv5_1": (132, 16, 58),
+        "conv5_2": (164, 16, 74),
+        "pool5": (212, 32, 90),
+    }
+    assert {name: row(table, name) for name in expected} == expected
+
+
+def bottleneck_resnet(units, *, stride_in, last_unit):
+    """ResNet of bottleneck units whose stride sits in the 1x1 or in the 3x3.
+
+    Slim's variant strides the last unit of blocks 1 to 3, the others the first unit of blocks 2 to 4.
+    """
+    x = nn.Input((1, 224, 224))
+    h = nn.MaxPool2d(3, 2, padding=1)(nn.Conv2d(1, 7, stride=2, padding=3)(x))
+    for block, count in enumerate(units):
+        for unit in range(count):
+            strided = (unit == count - 1 and block < 3) if last_unit else (unit == 0 and block > 0)
+            first, second = ((2, 1) if stride_in == "1x1" else (1, 2)) if strided else (1, 1)
+            short = nn.Conv2d(1, 1, stride=2)(h) if strided else h
+            h = nn.Conv2d(1, 1, stride=first)(h)
+            h = nn.Conv2d(1, 3, stride=second, padding=1)(h)
+            h = nn.Conv2d(1, 1)(h)
+            h = nn.ReLU(name=f"block{block + 1}_unit{unit + 1}")(h + short)
+    return nn.Model(x, h)
+
+
+@pytest.mark.parametrize(
+    ("variant", "units", "expected"),
+    [
+        (
+            {"stride_in": "3x3", "last_unit": True},
+            (3, 4, 6, 3),
+            (483, 32, 241),
+        ),  # slim, pool padded on both sides
+        ({"stride_in": "3x3", "last_unit": True}, (3, 4, 23, 3), (1027, 32, 513)),
+        ({"stride_in": "1x1", "last_unit": False}, (3, 4, 6, 3), (483, 32, 241)),  # the paper's
+        ({"stride_in": "3x3", "last_unit": False}, (3, 4, 6, 3), (427, 32, 213)),  # torchvision's
+        ({"stride_in": "3x3", "last_unit": False}, (3, 4, 23, 3), (971, 32, 485)),
+        ({"stride_in": "3x3", "last_unit": False}, (3, 8, 36, 3), (1451, 32, 725)),
+    ],
+)
+def test_resnets_of_bottlenecks(variant, units, expected):
+    model = bottleneck_resnet(units, **variant)
+    assert row(explain.receptive_field(model), f"block4_unit{units[-1]}") == expected
+
+
+@pytest.mark.parametrize(
+    ("units", "expected"), [((2, 2, 2, 2), (435, 32, 217)), ((3, 4, 6, 3), (899, 32, 449))]
+)
+def test_basic_resnets(units, expected):
+    x = nn.Input((1, 224, 224))
+    h = nn.MaxPool2d(3, 2, padding=1)(nn.Conv2d(1, 7, stride=2, padding=3)(x))
+    for block, count in enumerate(units):
+        for unit in range(count):
+            stride = 2 if unit == 0 and block > 0 else 1
+            short = nn.Conv2d(1, 1, stride=2)(h) if stride == 2 else h
+            h = nn.Conv2d(1, 3, padding=1)(nn.Conv2d(1, 3, stride=stride, padding=1)(h)) + short
+    table = explain.receptive_field(nn.Model(x, h))
+    assert row(table, table[-1].node) == expected
+
+
+def test_mobilenet_v1_with_symmetric_padding():
+    strides = (1, 2, 1, 2, 1, 2, 1, 1, 1, 1, 1, 2, 1)
+    layers = [nn.Conv2d(1, 3, stride=2, padding=1)]
+    for stride in strides:
+        layers += [nn.Conv2d(1, 3, stride=stride, padding=1), nn.Conv2d(1, 1)]
+    table = explain.receptive_field(chain(layers))
+    assert row(table, table[-1].node) == (315, 32, 157)
+
+
+def test_dilation_stretches_the_kernel_and_axes_are_independent():
+    model = nn.Sequential(
+        [
+            nn.Conv2d(1, (3, 5), dilation=(2, 1), padding=(2, 0)),
+            nn.MaxPool2d((2, 1), (2, 1)),
+            nn.Conv2d(1, 3, dilation=(1, 3)),
+        ],
+        input_shape=(1, 40, 30),
+    )
+    field = explain.receptive_field(model)[-1]
+    # rows: 5, then 5 + 1 = 6 at stride 2, then 6 + 2*2 = 10; columns: 5, 5, 5 + 2*3 = 11
+    assert (field.size, field.stride, field.padding) == ((10, 11), (2, 1), (2, 0))
+    assert field.interval((0, 0)) == ((-2, 7), (0, 10))
+    assert field.interval((3, 4)) == ((4, 13), (4, 14))
+
+
+def test_global_layers_see_the_whole_input():
+    model = nn.Sequential([nn.Conv2d(2, 3), nn.Flatten(), nn.Linear(5), nn.Softmax()], input_shape=(1, 9, 7))
+    table = explain.receptive_field(model)
+    assert [field.whole_input for field in table] == [False, True, True, True]
+    assert table[-1].size == (9, 7)
+    assert table[-1].stride is None
+    assert table[-1].interval((0, 0)) == ((0, 8), (0, 6))
+
+
+def test_branches_with_other_centres_give_their_hull_and_a_flag():
+    x = nn.Input((1, 16, 16))
+    left = nn.Conv2d(1, 3, padding=((2, 0), (1, 1)))(x)  # sees rows y - 2 .. y
+    right = nn.Conv2d(1, 3, padding=((0, 2), (1, 1)))(x)  # sees rows y .. y + 2
+    table = explain.receptive_field(nn.Model(x, nn.ReLU()(left + right)))
+    field = table["relu_1"]
+    assert not field.aligned
+    assert (field.size, field.stride, field.padding) == ((5, 3), (1, 1), (2, 1))
+    assert table[0].aligned
+    assert "not aligned" in str(table)
+
+
+def test_branches_with_other_strides_have_no_fixed_field():
+    x = nn.Input((1, 16, 16))
+    fine = nn.Conv2d(1, 9)(x)  # 8 x 8 by cutting
+    coarse = nn.MaxPool2d(2)(x)  # 8 x 8 by striding
+    table = explain.receptive_field(nn.Model(x, nn.Conv2d(1, 3)(fine + coarse)))
+    field = table[-1]
+    assert not field.aligned
+    assert field.stride is None
+    with pytest.raises(ValueError, match="different strides"):
+        field.interval((0, 0))
+
+
+def test_concat_of_inception_branches_takes_the_widest():
+    x = nn.Input((1, 20, 20))
+    branches = [nn.Conv2d(1, k, padding=k // 2)(x) for k in (1, 3, 5)]
+    assert row(explain.receptive_field(nn.Model(x, nn.Concat(name="mixed")(*branches))), "mixed") == (5, 1, 2)
+
+
+def test_two_inputs_need_a_name_and_unrelated_nodes_are_left_out():
+    a, b = nn.Input((1, 8, 8), name="a"), nn.Input((1, 8, 8), name="b")
+    p, q = nn.Conv2d(1, 3, padding=1, name="p")(a), nn.Conv2d(1, 5, padding=2, name="q")(b)
+    model = nn.Model([a, b], nn.Add(name="sum")(p, q))
+    with pytest.raises(ValueError, match="input_name"):
+        explain.receptive_field(model)
+    with pytest.raises(ValueError, match="got 'c'"):
+        explain.receptive_field(model, "c")
+    table = explain.receptive_field(model, "b")
+    assert [field.node for field in table] == ["q", "sum"]
+    assert row(table, "sum") == (5, 1, 2)
+    with pytest.raises(KeyError, match="'p'"):
+        table["p"]
+
+
+def test_flat_inputs_have_no_receptive_field():
+    with pytest.raises(ValueError, match=r"\(channels, \*spatial\)"):
+        explain.receptive_field(nn.Sequential([nn.Linear(2)], input_shape=(7,)))
+
+
+def test_the_table_prints_every_node():
+    text = str(
+        explain.receptive_field(
+            chain([nn.Conv2d(1, 3), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(2)], size=28)
+        )
+    )
+    nodes = [line.split()[0] for line in text.splitlines()[3:]]
+    assert nodes == [
+        "conv2d_1",
+        "max_pool2d_1",
+        "flatten_1",
+        "linear_1",
+    ]
+    assert "4 x 4" in text
+    assert "whole input" in text
+
+
+def positive(model):
+    """Make all weights positive, so that no gradient cancels."""
+    model.set_weights({name: np.abs(value) + 0.1 for name, value in model.params.items()})
+    return model
+
+
+def seen_by(model, position):
+    """Rows and columns of the input where one unit's gradient is not zero, first and last."""
+    x = np.zeros((1, *next(iter(model.graph.inputs.values()))), dtype=np.float64)
+    one = np.zeros_like(model.predict(x))
+    one[(0, slice(None), *position)] = 1
+    touched = model.input_gradient(x, one)[0].any(axis=0)
+    rows, columns = np.flatnonzero(touched.any(axis=1)), np.flatnonzero(touched.any(axis=0))
+    return ((int(rows[0]), int(rows[-1])), (int(columns[0]), int(columns[-1])))
+
+
+def residual():
+    x = nn.Input((1, 41, 37))
+    h = nn.Conv2d(2, 3, stride=2, padding=1)(x)
+    h = nn.Conv2d(2, 3, padding=1)(h) + h
+    h = nn.Concat()(nn.AvgPool2d(3, stride=2, padding=1)(h), nn.Conv2d(2, 1, stride=2)(h))
+    return nn.Model(x, nn.Conv2d(1, 3, padding=2, dilation=2)(h), dtype="float64")
+
+
+def plain():
+    layers = [
+        nn.Conv2d(2, (5, 3), stride=(2, 1)),
+        nn.AvgPool2d(3, stride=2),
+        nn.Conv2d(2, 3, dilation=(1, 2), padding=(1, 2)),
+    ]
+    return nn.Sequential(layers, input_shape=(1, 43, 37), dtype="float64")
+
+
+@pytest.mark.parametrize("build", [residual, plain])
+def test_the_gradient_reaches_exactly_the_computed_interval(build):
+    model = positive(build())
+    field = explain.receptive_field(model)[-1]
+    assert field.aligned
+    shape = next(iter(model.graph.inputs.values()))[1:]
+    centre = tuple(n // 2 for n in field.output_shape[1:])
+    inside = field.interval(centre)
+    fits = [low >= 0 and high < n for (low, high), n in zip(inside, shape, strict=True)]
+    assert all(fits), "choose a larger input"
+    assert seen_by(model, centre) == inside
+    corner = field.interval((0, 0))
+    assert seen_by(model, (0, 0)) == tuple(
+        (max(low, 0), min(high, n - 1)) for (low, high), n in zip(corner, shape, strict=True)
+    )
