@@ -1,0 +1,202 @@
+/* Backward passes as gathers: every input row is written once, in order, from the output rows whose windows cover it.
+ * So the result does not depend on threads, and each sum has the order of the outputs.
+ *
+ * Columns are worked on in phases of the stride: input columns q * sw + phase receive from output columns q + shift for
+ * the taps that fc_pool_taps lists, which makes every read contiguous. */
+
+typedef struct {
+    fc_pool_tap *taps;   /* of all phases, one after another */
+    int64_t *phase_taps; /* taps of phase p: phase_taps[p] .. phase_taps[p + 1] */
+} FC_NAME(fc_pool_phases);
+
+FC_INLINE FC_NAME(fc_pool_phases) FC_NAME(fc_pool_plan)(const fc_pool *g, void *scratch) {
+    FC_NAME(fc_pool_phases) plan;
+    plan.taps = (fc_pool_tap *)scratch;
+    plan.phase_taps = (int64_t *)(plan.taps + g->kw);
+    plan.phase_taps[0] = 0;
+    for (int64_t p = 0; p < g->sw; p++)
+        plan.phase_taps[p + 1] = plan.phase_taps[p] + fc_pool_taps(g, p, plan.taps + plan.phase_taps[p]);
+    return plan;
+}
+
+/* Lanes of phase `phase`, input columns (q + l) * sw + phase, to an input row of w elements. */
+FC_INLINE void FC_NAME(fc_pool_put_phase)(FC_T *out, P_VEC v, int64_t q, int64_t phase, int64_t sw, int64_t w) {
+    for (int l = 0; l < FC_VL; l++) {
+        int64_t x = (q + l) * sw + phase;
+        if (x < w)
+            out[x] = P_LANE(v, l);
+    }
+}
+
+/* Even and odd columns of the row from 2 * q on; `room` elements may be written from the row's start. */
+FC_INLINE void FC_NAME(fc_pool_put_pair)(FC_T *out, P_VEC even, P_VEC odd, int64_t q, int64_t w, int64_t room) {
+#if FC_VL > 1
+    const int64_t x = 2 * q;
+    P_VEC lo = P_SHUFFLE(even, odd, P_ZIP_LO), hi = P_SHUFFLE(even, odd, P_ZIP_HI);
+    P_STORE(out + x, lo, x + FC_VL <= room, fc_min(w - x, FC_VL));
+    if (x + FC_VL < w)
+        P_STORE(out + x + FC_VL, hi, x + 2 * FC_VL <= room, w - x - FC_VL);
+#else
+    (void)room;
+    FC_NAME(fc_pool_put_phase)(out, even, q, 0, 2, w);
+    FC_NAME(fc_pool_put_phase)(out, odd, q, 1, 2, w);
+#endif
+}
+
+/* An output row whose windows cover the input row at hand. */
+typedef struct {
+    int64_t at;   /* its column 0 in the scratch copies */
+    int64_t code; /* code of the kernel row that touches, column 0 */
+} FC_NAME(fc_pool_cover);
+
+FC_INLINE P_VEC FC_NAME(fc_max_pool_phase)(const FC_T *restrict grads, const FC_INT *restrict codes,
+                                           const FC_NAME(fc_pool_cover) *restrict cover, int64_t n,
+                                           const fc_pool_tap *restrict taps, int64_t n_taps, int64_t code_x, int64_t q) {
+    P_VEC acc = P_SPLAT(0);
+    for (int64_t i = 0; i < n; i++) {
+        for (int64_t t = 0; t < n_taps; t++) {
+            int64_t at = cover[i].at + taps[t].shift + q;
+            P_IVEC hit = P_ILOAD(codes + at) == P_ISPLAT(cover[i].code + taps[t].kx * code_x);
+            acc += P_SELECT(hit, P_LOAD(grads + at), P_SPLAT(0));
+        }
+    }
+    return acc;
+}
+
+FC_INLINE void FC_NAME(fc_max_pool_gather)(const fc_pool *g, const FC_T *restrict grad_output,
+                                           const uint8_t *restrict offsets, const int64_t *restrict flats,
+                                           FC_T *restrict grad_input, int64_t unit0, int64_t unit1, void *scratch) {
+    const int64_t w = g->w, oh = g->oh, ow = g->ow, kw = g->kw, sw = g->sw;
+    const int64_t code_x = offsets ? 1 : g->dw, code_y = offsets ? kw : g->dh * w;
+    const int64_t pitch = fc_pool_output_reach(g), margin = fc_pool_left_margin(g), columns = fc_ceil_div(w, sw);
+    const int64_t row_count = fc_min(oh, (g->band - 1 + (g->kh - 1) * g->dh) / g->sh + 2);
+    FC_NAME(fc_pool_phases) plan = FC_NAME(fc_pool_plan)(g, scratch);
+    FC_NAME(fc_pool_cover) *cover = (FC_NAME(fc_pool_cover) *)(plan.phase_taps + sw + 1);
+    FC_INT *codes = (FC_INT *)(cover + g->kh);
+    FC_T *grads = (FC_T *)(codes + row_count * pitch);
+    for (int64_t i = 0; i < row_count * pitch; i++) {
+        codes[i] = -1; /* no tap has this code, so margins receive nothing */
+        grads[i] = 0;
+    }
+
+    for (int64_t unit = unit0; unit < unit1; unit++) {
+        const int64_t plane = unit / g->bands;
+        const int64_t y0 = unit % g->bands * g->band, y1 = fc_min(y0 + g->band, g->h);
+        int64_t first, last;
+        fc_pool_output_rows(g, y0, y1, &first, &last);
+        for (int64_t oy = first; oy < last; oy++) {
+            const int64_t from = (plane * oh + oy) * ow;
+            FC_INT *restrict code = codes + (oy - first) * pitch + margin;
+            FC_T *grad = grads + (oy - first) * pitch + margin;
+            if (offsets) {
+                for (int64_t x = 0; x < ow; x++)
+                    code[x] = offsets[from + x];
+            } else {
+                const int64_t base = (oy * g->sh - g->ph) * w - g->pw;
+                for (int64_t x = 0; x < ow; x++)
+                    code[x] = (FC_INT)(flats[from + x] - (base + x * sw));
+            }
+            P_COPY_ROW(grad, grad_output + from, ow);
+        }
+        for (int64_t y = y0; y < y1; y++) {
+            FC_T *dst = grad_input + (plane * g->h + y) * w;
+            const int64_t room = (y1 - y) * w;
+            int64_t n = 0;
+            for (int64_t ky = g->kh - 1; ky >= 0; ky--) {
+                int64_t t = y + g->ph - ky * g->dh, oy = t / g->sh;
+                if (t >= 0 && oy * g->sh == t && oy < oh) {
+                    cover[n].at = (oy - first) * pitch + margin;
+                    cover[n++].code = ky * code_y;
+                }
+            }
+#define P_PHASE(phase, q)                                                                                     \
+    FC_NAME(fc_max_pool_phase)(grads, codes, cover, n, plan.taps + plan.phase_taps[phase],                    \
+                               plan.phase_taps[(phase) + 1] - plan.phase_taps[phase], code_x, q)
+            if (sw == 1) {
+                for (int64_t q = 0; q < w; q += FC_VL)
+                    P_STORE(dst + q, P_PHASE(0, q), q + FC_VL <= room, w - q);
+            } else if (sw == 2) {
+                for (int64_t q = 0; q < columns; q += FC_VL)
+                    FC_NAME(fc_pool_put_pair)(dst, P_PHASE(0, q), P_PHASE(1, q), q, w, room);
+            } else {
+                for (int64_t phase = 0; phase < sw; phase++)
+                    for (int64_t q = 0; q < columns; q += FC_VL)
+                        FC_NAME(fc_pool_put_phase)(dst, P_PHASE(phase, q), q, phase, sw, w);
+            }
+#undef P_PHASE
+        }
+    }
+}
+
+static FC_UNUSED void FC_NAME(max_pool_backward_uint8)(FC_POOL_PARAMETERS) {
+    (void)out_index;
+    FC_NAME(fc_max_pool_gather)((const fc_pool *)geometry, (const FC_T *)in, (const uint8_t *)in_index, NULL, (FC_T *)out,
+                                unit0, unit1, scratch);
+}
+
+static FC_UNUSED void FC_NAME(max_pool_backward_int64)(FC_POOL_PARAMETERS) {
+    (void)out_index;
+    FC_NAME(fc_max_pool_gather)((const fc_pool *)geometry, (const FC_T *)in, NULL, (const int64_t *)in_index, (FC_T *)out,
+                                unit0, unit1, scratch);
+}
+
+FC_INLINE P_VEC FC_NAME(fc_avg_pool_phase)(const FC_T *row, const fc_pool_tap *taps, int64_t n_taps, int64_t q) {
+    P_VEC acc = P_SPLAT(0);
+    for (int64_t t = 0; t < n_taps; t++)
+        acc += P_LOAD(row + taps[t].shift + q);
+    return acc;
+}
+
+/* The window is separable: the shares of the covering output rows are added up first, then spread over the columns. */
+static FC_UNUSED void FC_NAME(avg_pool_backward)(FC_POOL_PARAMETERS) {
+    (void)in_index, (void)out_index;
+    const fc_pool *g = (const fc_pool *)geometry;
+    const FC_T *grad_output = (const FC_T *)in;
+    FC_T *grad_input = (FC_T *)out;
+    const int64_t w = g->w, ow = g->ow, sw = g->sw;
+    const int64_t pitch = fc_pool_output_reach(g), margin = fc_pool_left_margin(g), columns = fc_ceil_div(w, sw);
+    FC_NAME(fc_pool_phases) plan = FC_NAME(fc_pool_plan)(g, scratch);
+    FC_T *counts = (FC_T *)(plan.phase_taps + sw + 1), *padded = counts + fc_whole_lanes(ow), *row = padded + margin;
+    FC_NAME(fc_pool_column_counts)(g, counts);
+    for (int64_t i = 0; i < pitch; i++)
+        padded[i] = 0;
+
+    for (int64_t unit = unit0; unit < unit1; unit++) {
+        const int64_t plane = unit / g->bands;
+        const int64_t y0 = unit % g->bands * g->band, y1 = fc_min(y0 + g->band, g->h);
+        int64_t first_before = -1, last_before = -1;
+        for (int64_t y = y0; y < y1; y++) {
+            FC_T *dst = grad_input + (plane * g->h + y) * w;
+            const int64_t room = (y1 - y) * w;
+            int64_t first, last;
+            fc_pool_output_rows(g, y, y + 1, &first, &last);
+            if (first != first_before || last != last_before) {
+                for (int64_t x = 0; x < ow; x++)
+                    row[x] = 0;
+                for (int64_t oy = first; oy < last; oy++) {
+                    const FC_T *restrict grad = grad_output + (plane * g->oh + oy) * ow;
+                    const FC_T row_count = FC_NAME(fc_pool_row_count)(g, oy);
+                    for (int64_t x = 0; x < ow; x++)
+                        row[x] += grad[x] / (counts[x] * row_count);
+                }
+                first_before = first;
+                last_before = last;
+            }
+#define P_PHASE(phase, q)                                                                    \
+    FC_NAME(fc_avg_pool_phase)(row, plan.taps + plan.phase_taps[phase],                      \
+                               plan.phase_taps[(phase) + 1] - plan.phase_taps[phase], q)
+            if (sw == 1) {
+                for (int64_t q = 0; q < w; q += FC_VL)
+                    P_STORE(dst + q, P_PHASE(0, q), q + FC_VL <= room, w - q);
+            } else if (sw == 2) {
+                for (int64_t q = 0; q < columns; q += FC_VL)
+                    FC_NAME(fc_pool_put_pair)(dst, P_PHASE(0, q), P_PHASE(1, q), q, w, room);
+            } else {
+                for (int64_t phase = 0; phase < sw; phase++)
+                    for (int64_t q = 0; q < columns; q += FC_VL)
+                        FC_NAME(fc_pool_put_phase)(dst, P_PHASE(phase, q), q, phase, sw, w);
+            }
+#undef P_PHASE
+        }
+    }
+}

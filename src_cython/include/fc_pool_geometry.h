@@ -1,0 +1,112 @@
+/* Sizes of a two-dimensional pool and how its planes are cut into units of work. */
+#ifndef FC_POOL_GEOMETRY_H
+#define FC_POOL_GEOMETRY_H
+
+#include "fc_isa.h"
+
+/* Kernels work on units: bands of `band` rows of one plane, `bands` to a plane (rows of the output in forward passes, of
+ * the input in backward passes).  What a unit computes does not depend on the cut. */
+typedef struct {
+    int64_t h, w, oh, ow;
+    int64_t kh, kw, sh, sw, dh, dw;
+    int64_t ph, pw, ph_hi, pw_hi; /* padding */
+    int64_t divisor;              /* of average pooling; 0: the size of the window */
+    int count_include_pad;
+    int64_t band, bands;
+} fc_pool;
+
+/* Windows of adaptive pooling: rows y0[i] <= y < y1[i], columns x0[j] <= x < x1[j]. */
+typedef struct {
+    int64_t h, w, oh, ow;
+    const int64_t *y0, *y1, *x0, *x1;
+} fc_adaptive;
+
+/* One tap of the kernel as a phase of the input columns sees it (see fc_pool_taps). */
+typedef struct {
+    int64_t shift; /* output column minus phase-local input column */
+    int64_t kx;
+} fc_pool_tap;
+
+#define FC_POOL_LANES 16 /* at least the lanes of any vector */
+#define FC_POOL_BAND_BYTES 24576
+
+static inline int64_t fc_min(int64_t a, int64_t b) { return a < b ? a : b; }
+static inline int64_t fc_max(int64_t a, int64_t b) { return a > b ? a : b; }
+static inline int64_t fc_ceil_div(int64_t a, int64_t b) { return a > 0 ? (a + b - 1) / b : -(-a / b); }
+static inline int64_t fc_floor_div(int64_t a, int64_t b) { return a >= 0 ? a / b : -((-a + b - 1) / b); }
+static inline int64_t fc_whole_lanes(int64_t n) { return (n + FC_POOL_LANES - 1) / FC_POOL_LANES * FC_POOL_LANES; }
+
+/* Elements of a padded input row that whole vectors of output columns read. */
+static inline int64_t fc_pool_row_reach(const fc_pool *g) {
+    return fc_max((fc_whole_lanes(g->ow) - 1) * g->sw + (g->kw - 1) * g->dw + 1, g->pw + g->w) + FC_POOL_LANES;
+}
+
+/* Columns of the input that one phase of the stride owns, in whole vectors. */
+static inline int64_t fc_pool_phase_size(const fc_pool *g) { return fc_whole_lanes(fc_ceil_div(g->w, g->sw)); }
+
+/* Margins that keep every shifted read of an output row inside its scratch copy. */
+static inline int64_t fc_pool_left_margin(const fc_pool *g) {
+    return fc_max(0, fc_ceil_div((g->kw - 1) * g->dw - g->pw, g->sw));
+}
+static inline int64_t fc_pool_output_reach(const fc_pool *g) {
+    return fc_pool_left_margin(g) + fc_max(g->ow, fc_pool_phase_size(g) + (g->sw - 1 + g->pw) / g->sw);
+}
+
+/* Output rows first <= oy < last whose windows may touch input rows y0 <= y < y1. */
+static inline void fc_pool_output_rows(const fc_pool *g, int64_t y0, int64_t y1, int64_t *first, int64_t *last) {
+    *first = fc_max(0, fc_ceil_div(y0 + g->ph - (g->kh - 1) * g->dh, g->sh));
+    *last = fc_min(g->oh, (y1 - 1 + g->ph) / g->sh + 1);
+}
+
+/* Kernel rows first <= ky < last of output row oy that lie inside the input. */
+static inline void fc_pool_kernel_rows(const fc_pool *g, int64_t oy, int64_t *first, int64_t *last) {
+    int64_t top = oy * g->sh - g->ph;
+    *first = top < 0 ? fc_ceil_div(-top, g->dh) : 0;
+    *last = top >= g->h ? 0 : fc_min(g->kh, (g->h - 1 - top) / g->dh + 1);
+}
+
+/* The taps that reach input columns congruent to `phase` modulo the stride, in order of output column; returns how many.
+ * Input column q * sw + phase receives from output column q + shift. */
+static inline int64_t fc_pool_taps(const fc_pool *g, int64_t phase, fc_pool_tap *taps) {
+    int64_t n = 0;
+    for (int64_t kx = g->kw - 1; kx >= 0; kx--) {
+        int64_t t = phase + g->pw - kx * g->dw;
+        int64_t shift = fc_floor_div(t, g->sw);
+        if (shift * g->sw == t) {
+            taps[n].shift = shift;
+            taps[n++].kx = kx;
+        }
+    }
+    return n;
+}
+
+/* Rows of a forward band: enough that the input rows it copies fill the first-level cache but share little. */
+static inline int64_t fc_pool_forward_band(const fc_pool *g, int64_t item) {
+    int64_t rows = FC_POOL_BAND_BYTES / (fc_pool_row_reach(g) * item);
+    return fc_min(g->oh, fc_max(2, (rows - (g->kh - 1) * g->dh - 1) / g->sh + 1));
+}
+static inline int64_t fc_pool_backward_band(const fc_pool *g, int64_t item) {
+    int64_t rows = FC_POOL_BAND_BYTES / (2 * fc_pool_output_reach(g) * item);
+    return fc_min(g->h, fc_max(2 * g->sh, (rows - 1) * g->sh - (g->kh - 1) * g->dh));
+}
+
+/* Bytes of scratch of one thread. */
+static inline int64_t fc_max_pool_forward_scratch(const fc_pool *g, int64_t item) {
+    int64_t rows = (g->band - 1) * g->sh + (g->kh - 1) * g->dh + 1;
+    return item * (fc_whole_lanes(g->ow) + fc_whole_lanes(g->band * g->ow) + fc_min(rows, g->h) * fc_pool_row_reach(g));
+}
+static inline int64_t fc_pool_values_scratch(const fc_pool *g, int64_t item) {
+    return item * (fc_whole_lanes(g->ow) + fc_pool_row_reach(g));
+}
+static inline int64_t fc_pool_taps_scratch(const fc_pool *g) {
+    return (int64_t)sizeof(fc_pool_tap) * g->kw + 8 * (g->sw + 1) + 16 * g->kh;
+}
+static inline int64_t fc_max_pool_backward_scratch(const fc_pool *g, int64_t item) {
+    int64_t rows = fc_min(g->oh, (g->band - 1 + (g->kh - 1) * g->dh) / g->sh + 2);
+    return fc_pool_taps_scratch(g) + item * (2 * rows * fc_pool_output_reach(g) + fc_whole_lanes(g->w));
+}
+static inline int64_t fc_avg_pool_backward_scratch(const fc_pool *g, int64_t item) {
+    return fc_pool_taps_scratch(g) + item * (fc_whole_lanes(g->ow) + fc_pool_output_reach(g) + fc_whole_lanes(g->w));
+}
+
+#endif

@@ -1,0 +1,27 @@
+/* Clears what fc_pool_lanes.h defined, for the next inclusion of the template. */
+#undef P_VEC
+#undef P_IVEC
+#undef P_LVEC
+#undef P_VEC_MEM
+#undef P_IVEC_MEM
+#undef P_LVEC_MEM
+#undef P_SPLAT
+#undef P_ISPLAT
+#undef P_LSPLAT
+#undef P_SELECT
+#undef P_ISELECT
+#undef P_WIDEN
+#undef P_LANE
+#undef P_SHUFFLE
+#undef P_EVEN
+#undef P_ORDER
+#undef P_ZIP_LO
+#undef P_ZIP_HI
+#undef P_SETTLE
+#undef P_LOAD
+#undef P_ILOAD
+#undef P_LOAD_STRIDED
+#undef P_TAKES
+#undef P_STORE
+#undef P_STORE_AS
+#undef P_COPY_ROW
