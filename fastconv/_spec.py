@@ -206,7 +206,7 @@ class ConvSpec:
         dilation: Any = 1,
         groups: Any = 1,
     ) -> ConvSpec:
-        """Spec of ``conv(input, weight)``; ``input_shape`` is (N, C, *spatial), ``weight_shape`` (K, C/groups, *kernel).
+        """Spec of ``conv(input, weight)``: ``input_shape`` (N, C, *spatial), ``weight_shape`` (K, C/groups, *kernel).
 
         Raises
         ------
@@ -349,7 +349,8 @@ def _conv_transpose_spec(
     ):
         if e >= s and e >= d:
             raise ValueError(
-                f"output_padding must be smaller than stride or dilation, got output_padding {e}, stride {s}, dilation {d}"
+                f"output_padding must be smaller than stride or dilation, got output_padding {e}, stride {s}, "
+                f"dilation {d}"
             )
         size = (n - 1) * s - lo - hi + d * (k - 1) + e + 1
         if n < 1 or size < 1:
@@ -513,7 +514,7 @@ def _pool_spec(
         starts = range(-p, min(0, (size - 1) * s - p + 1), s)
         if any(start % d >= n for start in starts):
             raise ValueError(
-                f"every window must cover an element of the input: padding {p} and dilation {d} leave input size {n} out"
+                f"every window must cover an element of the input, got input size {n}, padding {p}, dilation {d}"
             )
     return spec
 

@@ -1514,7 +1514,7 @@ def cross_entropy(
 def cross_entropy_problem(
     x: Array, target: Any, weight: Any, ignore_index: Any, reduction: str, label_smoothing: Any
 ) -> tuple[CrossEntropySpec, Array, Array | None]:
-    """Spec, target and class weights of a cross-entropy over logits or log-probabilities ``x``, as a backend takes them."""
+    """Spec, target and class weights of a cross-entropy over logits or log-probabilities ``x``, for a backend."""
     goal = _arrays.as_target(target)
     soft = goal.dtype.kind == "f"
     spec = CrossEntropySpec.from_shapes(

@@ -1596,7 +1596,7 @@ def cross_entropy(
     """
     logp = _arrays.as_floats(log_probs, "log_probs")
     spec, labels, w = cross_entropy_problem(logp, target, weight, ignore_index, reduction, label_smoothing)
-    if isinstance(grad_output, (int, float)):
+    if np.isscalar(grad_output):
         grad_output = np.asarray(grad_output, dtype=logp.dtype)
     grad = _arrays.as_floats_like(grad_output, "grad_output", logp, "log_probs")
     if reduction == "none":

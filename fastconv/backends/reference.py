@@ -8,7 +8,7 @@ precision, because there the contract asks for the same bits everywhere.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     )
 
 Array = np.ndarray
+Index = Any  # tuples of slices, integers and ellipses, which the stubs of NumPy take one by one only
 
 
 # ---------------------------------------------------------------------------------------------------------------
@@ -41,7 +42,7 @@ Array = np.ndarray
 # ---------------------------------------------------------------------------------------------------------------
 
 
-def _placement(spec: ConvSpec) -> tuple[tuple[slice, ...], tuple[slice, ...], tuple[int, ...]]:
+def _placement(spec: ConvSpec) -> tuple[Index, Index, tuple[int, ...]]:
     """Where the input lies in the padded array: (slices of the padded array, slices of the input, padded size).
 
     A negative side crops, so both slices of such an axis are shorter than their arrays.
@@ -53,7 +54,7 @@ def _placement(spec: ConvSpec) -> tuple[tuple[slice, ...], tuple[slice, ...], tu
         kept.append(slice(start, stop))
         inside.append(slice(start + lo, stop + lo))
         padded.append(length)
-    return (..., *inside), (..., *kept), tuple(padded)  # type: ignore[return-value]
+    return (..., *inside), (..., *kept), tuple(padded)
 
 
 def _pad_or_crop(spec: ConvSpec, input: Array) -> Array:
@@ -72,7 +73,7 @@ def _undo_pad_or_crop(spec: ConvSpec, padded: Array) -> Array:
     return out
 
 
-def _taps(spec: ConvSpec) -> Iterator[tuple[tuple[int, ...], tuple[slice, ...]]]:
+def _taps(spec: ConvSpec) -> Iterator[tuple[Index, Index]]:
     """Each kernel position with the strided slice of the padded input that it touches, one element per output."""
     for tap in np.ndindex(*spec.kernel):
         yield (
@@ -84,7 +85,7 @@ def _taps(spec: ConvSpec) -> Iterator[tuple[tuple[int, ...], tuple[slice, ...]]]
                     for t, d, s, o in zip(tap, spec.dilation, spec.stride, spec.out_size, strict=True)
                 ),
             ),
-        )  # type: ignore[misc]
+        )
 
 
 def _deliver(value: Array, dtype: str, out: Array | None = None) -> Array:
@@ -261,7 +262,8 @@ def avg_pool_backward(spec: PoolSpec, grad_output: Array) -> Array:
     share = grad_output / _avg_divisor(spec)
     grad = np.zeros(spec.input_shape)
     for _, rows, cols, inside in _pool_taps(spec):
-        np.add.at(grad, (..., rows, cols), np.where(inside, share, 0.0))
+        where: Index = (..., rows, cols)
+        np.add.at(grad, where, np.where(inside, share, 0.0))
     return _deliver(grad, spec.dtype)
 
 
@@ -471,10 +473,11 @@ def softmax_backward(spec: SoftmaxSpec, grad_output: Array, output: Array) -> Ar
     """Gradient through softmax or log-softmax, from its output."""
     view = (spec.outer, spec.length, spec.inner)
     g, y = grad_output.astype(np.float64).reshape(view), output.astype(np.float64).reshape(view)
-    if spec.log:
-        dx = g - np.exp(y) * g.sum(axis=1, keepdims=True)
-    else:
-        dx = y * (g - (g * y).sum(axis=1, keepdims=True))
+    dx = (
+        g - np.exp(y) * g.sum(axis=1, keepdims=True)
+        if spec.log
+        else y * (g - (g * y).sum(axis=1, keepdims=True))
+    )
     return _deliver(dx.reshape(output.shape), spec.dtype)
 
 
@@ -619,7 +622,7 @@ def pad(spec: PadSpec, x: Array) -> Array:
         if spec.in_shape[axis]:
             grown = np.take(out, np.maximum(source, 0), axis=axis + 1)
         else:
-            grown = np.empty(out.shape[: axis + 1] + (len(source),) + out.shape[axis + 2 :], dtype=out.dtype)
+            grown = np.empty((*out.shape[: axis + 1], len(source), *out.shape[axis + 2 :]), dtype=out.dtype)
         np.moveaxis(grown, axis + 1, -1)[..., source < 0] = spec.value
         out = grown
     return _deliver(out, spec.dtype)
@@ -632,7 +635,8 @@ def pad_backward(spec: PadSpec, grad_output: Array) -> Array:
         source = _pad_sources(spec, axis)
         moved = np.moveaxis(grad, axis + 1, -1)[..., source >= 0]
         back = np.zeros((*moved.shape[:-1], spec.in_shape[axis]))
-        np.add.at(back, (..., source[source >= 0]), moved)
+        where: Index = (..., source[source >= 0])
+        np.add.at(back, where, moved)
         grad = np.moveaxis(back, -1, axis + 1)
     return _deliver(grad, spec.dtype)
 
