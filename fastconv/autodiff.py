@@ -24,8 +24,9 @@ def backward(
 ) -> tuple[dict[str, Array], dict[str, Array]]:
     """Gradients of a scalar, given its gradients in the outputs (or any other nodes).
 
-    The tape is emptied from its end, so that activations are freed as the walk passes them.  Contributions of several
-    uses of one value or one parameter are added in reverse order of the nodes, whatever the number of threads.
+    The tape is emptied from its end, so that activations are freed as the walk passes them.  Contributions of
+    several uses of one value or one parameter are added in reverse order of the nodes, whatever the number of
+    threads.
 
     Parameters
     ----------

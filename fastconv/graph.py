@@ -1,7 +1,8 @@
 """A network as data: named nodes in topological order, and the forward walk over them.
 
-Every interpreter (forward, backward, summary, receptive field, export) walks the same :class:`Graph` and speaks to an
-op only through :class:`fastconv.ops.Op`.  A graph holds no arrays: parameters are a dictionary beside it.
+Every interpreter (forward, backward, summary, receptive field, export) walks the same :class:`Graph` and
+speaks to an op only through :class:`fastconv.ops.Op`.  A graph holds no arrays: parameters are a dictionary
+beside it.
 """
 
 from __future__ import annotations
@@ -32,7 +33,8 @@ class Node:
     inputs
         Names of graph inputs or earlier nodes.
     params
-        Full names of its parameters, in the order of ``op.param_shapes``.  Nodes that share a layer name the same ones.
+        Full names of its parameters, in the order of ``op.param_shapes``.  Nodes that share a layer name the
+        same ones.
     """
 
     name: str
@@ -57,7 +59,8 @@ class Graph:
     Raises
     ------
     ValueError
-        If a name is used twice or not at all defined before its use, or if shapes do not fit; the message names the node.
+        If a name is used twice or not at all defined before its use, or if shapes do not fit; the message
+        names the node.
     """
 
     inputs: Mapping[str, Shape]
@@ -113,8 +116,8 @@ class Graph:
             for name, shape in zip(node.params, expected.values(), strict=True):
                 if shapes.setdefault(name, shape) != shape:
                     raise ValueError(
-                        f"layer {node.name!r}: parameter {name!r} is shared by uses that need shapes {shapes[name]} "
-                        f"and {shape}"
+                        f"layer {node.name!r}: parameter {name!r} is shared by uses that need shapes "
+                        f"{shapes[name]} and {shape}"
                     )
         return shapes
 
@@ -197,7 +200,8 @@ def forward(
     keep
         Names of further inputs and nodes to return.
     tape
-        An empty list to be filled with what :func:`fastconv.autodiff.backward` needs; None if there will be none.
+        An empty list to be filled with what :func:`fastconv.autodiff.backward` needs; None if there will be
+        none.
 
     Returns
     -------

@@ -29,7 +29,7 @@ from fastconv.nn.layers import (
 from fastconv.nn.losses import CrossEntropy, MeanSquaredError
 from fastconv.nn.model import Model, Sequential
 from fastconv.nn.optimizers import SGD, Adam
-from fastconv.nn.regularizers import L1, L2, L1L2
+from fastconv.nn.regularizers import L1, L1L2, L2
 from fastconv.nn.serialization import load
 
 __all__ = [

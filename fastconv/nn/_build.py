@@ -34,7 +34,8 @@ class Blueprint:
 def trace(inputs: Sequence[Tensor], outputs: Sequence[Tensor]) -> Blueprint:
     """Collect what lies between ``inputs`` and ``outputs``, and name it.
 
-    A layer without a name is called after its op with a running number; further uses of one layer get ``@2``, ``@3``.
+    A layer without a name is called after its op with a running number; further uses of one layer get ``@2``,
+    ``@3``.
 
     Raises
     ------

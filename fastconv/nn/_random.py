@@ -1,4 +1,4 @@
-"""Counter-based random numbers: each is a pure function of (seed, index), on every platform and NumPy version."""
+"""Counter-based random numbers: each is a pure function of (seed, index), whatever the NumPy version."""
 
 from __future__ import annotations
 
@@ -13,10 +13,9 @@ _MIX2 = np.uint64(0x94D049BB133111EB)
 
 
 def bits(seed: int, index: NDArray[Any]) -> NDArray[np.uint64]:
-    """64 random bits per index: the index-th output of SplitMix64 (Steele, Lea, Flood 2014) started at ``seed``."""
-    z = np.asarray(index, dtype=np.uint64) * _GOLDEN + np.uint64(
-        seed
-    )  # arithmetic on uint64 arrays wraps round
+    """64 random bits per index: that output of SplitMix64 (Steele, Lea, Flood 2014) started at ``seed``."""
+    # arithmetic on uint64 arrays wraps round, as the generator wants
+    z = (np.asarray(index, dtype=np.uint64) + np.uint64(1)) * _GOLDEN + np.uint64(seed)
     z = (z ^ (z >> np.uint64(30))) * _MIX1
     z = (z ^ (z >> np.uint64(27))) * _MIX2
     return z ^ (z >> np.uint64(31))
@@ -24,7 +23,7 @@ def bits(seed: int, index: NDArray[Any]) -> NDArray[np.uint64]:
 
 def uniform(seed: int, index: NDArray[Any]) -> NDArray[np.float64]:
     """Uniform on [0, 1), 53 bits."""
-    return (bits(seed, index) >> np.uint64(11)) * 2.0**-53
+    return (bits(seed, index) >> np.uint64(11)).astype(np.float64) * 2.0**-53
 
 
 def normal(seed: int, index: NDArray[Any]) -> NDArray[np.float64]:

@@ -1,8 +1,8 @@
 """Random changes of training images.
 
-Every transform is called as ``transform(images, seed=..., epoch=..., indices=...)`` with images (N, C, H, W) and the
-samples' numbers in the data set.  What happens to a sample is a pure function of (seed, epoch, its number): the
-split into batches, the order and the number of threads make no difference.
+Every transform is called as ``transform(images, seed=..., epoch=..., indices=...)`` with images (N, C, H, W)
+and the samples' numbers in the data set.  What happens to a sample is a pure function of (seed, epoch, its
+number): the split into batches, the order and the number of threads make no difference.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ class Transform:
         indices = np.asarray(indices)
         if images.ndim != 4 or images.dtype.kind != "f":
             raise ValueError(
-                f"augmentation works on floating-point images (N, C, H, W), got shape {images.shape} of {images.dtype}"
+                f"augmentation works on floating-point images (N, C, H, W), got shape {images.shape} of "
+                f"{images.dtype}"
             )
         if indices.shape != images.shape[:1]:
             raise ValueError(
@@ -56,7 +57,7 @@ class Compose(Transform):
 
 
 class Flip(Transform):
-    """Mirror left and right (``axis="horizontal"``) or up and down (``"vertical"``) with probability ``p``."""
+    """Mirror left-right (``axis="horizontal"``) or up-down (``"vertical"``) with probability ``p``."""
 
     def __init__(self, p: float = 0.5, axis: str = "horizontal") -> None:
         if not 0.0 <= p <= 1.0:

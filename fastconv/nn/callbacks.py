@@ -37,7 +37,7 @@ class Callback:
         """Before epoch number ``epoch``, counted from 0."""
 
     def on_epoch_end(self, epoch: int, logs: Logs) -> None:
-        """After an epoch; ``logs`` has ``loss``, the metrics, and both with ``val_`` if there is validation data."""
+        """After an epoch; ``logs`` has ``loss``, the metrics, and both as ``val_...`` with validation."""
 
     def on_train_batch_begin(self, batch: int) -> None:
         """Before batch number ``batch`` of the epoch, counted from 0."""
@@ -84,7 +84,8 @@ class EarlyStopping(Callback):
     baseline : float, optional
         The count of epochs without improvement starts anew only for values better than this one, too.
     restore_best_weights : bool
-        Whether the model ends with the weights of its best epoch: always, also when training runs to its last epoch.
+        Whether the model ends with the weights of its best epoch: always, also when training runs to its last
+        epoch.
     start_from_epoch : int
         Epochs to let pass before watching.
 
@@ -130,7 +131,7 @@ class EarlyStopping(Callback):
         current = logs.get(self.monitor)
         if current is None:
             warnings.warn(
-                f"EarlyStopping monitors {self.monitor!r}, which is not in the logs; they have {', '.join(logs)}",
+                f"EarlyStopping monitors {self.monitor!r}, but the logs only have {', '.join(logs)}",
                 stacklevel=2,
             )
             return

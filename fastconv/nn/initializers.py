@@ -41,7 +41,8 @@ class VarianceScaling(Initializer):
     scale
         2 for layers before a ReLU (He et al. 2015, arXiv:1502.01852), 1 for Glorot & Bengio 2010.
     fan
-        ``"in"``: inputs per output, (C / groups) * prod(kernel); ``"average"``: the mean of inputs and outputs.
+        ``"in"``: inputs per output, (C / groups) * prod(kernel); ``"average"``: the mean of inputs and
+        outputs.
     distribution
         ``"uniform"`` or ``"normal"``.
     """

@@ -1,7 +1,7 @@
 """Layers: descriptions of an op with its name, initial values and penalties, callable on symbolic tensors.
 
-A layer holds no arrays and does not know its input channels; both come when a :class:`fastconv.nn.Model` is built
-from the tensors that it connects.  Calling one layer twice shares its parameters within a model.
+A layer holds no arrays and does not know its input channels; both come when a :class:`fastconv.nn.Model` is
+built from the tensors that it connects.  Calling one layer twice shares its parameters within a model.
 """
 
 from __future__ import annotations
@@ -110,8 +110,8 @@ class Layer:
         for value in inputs:
             if not isinstance(value, Tensor):
                 raise TypeError(
-                    f"{self!r} is called on symbolic tensors such as nn.Input(...), got {type(value).__name__}; "
-                    f"arrays go through model.predict"
+                    f"{self!r} is called on symbolic tensors such as nn.Input(...), got "
+                    f"{type(value).__name__}; arrays go through model.predict"
                 )
         try:
             shape = self.op.infer_shape(*(value.shape for value in inputs))
@@ -208,7 +208,7 @@ class Linear(Layer):
 
 
 class BatchNorm2d(Layer):
-    """Batch normalisation over the channels of (C, H, W); its running statistics are saved but not trained."""
+    """Batch normalisation of the channels of (C, H, W); its running statistics are saved but not trained."""
 
     def __init__(
         self, eps: float = 1e-5, momentum: float = 0.1, *, trainable: bool = True, name: str | None = None

@@ -76,8 +76,8 @@ class CrossEntropy(Loss):
             raise ValueError(f"classes must have shape {batched(positions)}, got {target.shape}")
         if target.size and not (target.min() >= 0 and target.max() < classes):
             raise ValueError(
-                f"classes must be between 0 and {classes - 1} for an output with {classes} classes, got values from "
-                f"{target.min()} to {target.max()}"
+                f"classes must be between 0 and {classes - 1} for {classes} outputs, got values "
+                f"from {target.min()} to {target.max()}"
             )
         return target.astype(np.int64, copy=False)
 

@@ -17,8 +17,8 @@ from fastconv.nn import losses, optimizers, serialization, training
 from fastconv.nn import metrics as metric_library
 from fastconv.nn._build import initial_params, trace
 from fastconv.nn._format import batched
-from fastconv.nn.layers import Input, Layer, Tensor
 from fastconv.nn.callbacks import Callback, History
+from fastconv.nn.layers import Input, Layer, Tensor
 from fastconv.nn.regularizers import Regularizer
 from fastconv.nn.summary import summary
 from fastconv.ops import Context
@@ -124,7 +124,7 @@ class Model:
         self._optimizer_state = optimizers.OptimizerState()
         self._epochs_done = 0
 
-    # ------------------------------------------------------------------------------------------------ inference
+    # ------------------------------------------------------------------------------------------------ inferen
 
     def predict(self, x: Any, batch_size: int = 256) -> Any:
         """The output for ``x`` in inference mode: for a net trained with cross-entropy, the logits.
@@ -196,7 +196,7 @@ class Model:
         )
         return input_grads if len(self.graph.inputs) > 1 else input_grads[next(iter(self.graph.inputs))]
 
-    # ------------------------------------------------------------------------------------------------ training
+    # ------------------------------------------------------------------------------------------------ trainin
 
     def compile(
         self,
@@ -282,8 +282,8 @@ class Model:
     ) -> tuple[float, dict[str, Array]]:
         """The mean loss of one batch with penalties, and its gradients in the trainable parameters.
 
-        With ``training`` dropout drops (the mask is a pure function of the model's seed and ``step``) and batch
-        normalisation uses the batch, moving its running statistics.
+        With ``training`` dropout drops (the mask is a pure function of the model's seed and ``step``) and
+        batch normalisation uses the batch, moving its running statistics.
 
         Returns
         -------
@@ -404,7 +404,7 @@ class Model:
         for name, param in self.params.items():
             param[...] = weights[name]
 
-    # ------------------------------------------------------------------------------------------------ text, files
+    # ------------------------------------------------------------------------------------------------ text, f
 
     def summary(self) -> str:
         """A table of the layers: output shape, parameters, multiply-accumulates per sample."""
@@ -504,7 +504,8 @@ class Sequential(Model):
     Examples
     --------
     >>> from fastconv import nn
-    >>> model = nn.Sequential([nn.Conv2d(8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(10)], input_shape=(1, 28, 28))
+    >>> layers = [nn.Conv2d(8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(10)]
+    >>> model = nn.Sequential(layers, input_shape=(1, 28, 28))
     >>> model.params["linear_1.weight"].shape
     (10, 5408)
     """

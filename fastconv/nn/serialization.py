@@ -1,4 +1,4 @@
-"""Nets as safetensors files: parameters as tensors, the graph as JSON in the header.  Nothing in a file is executed."""
+"""Nets as safetensors files: parameters as tensors, the graph as JSON in the header; nothing is executed."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _FORMAT = 1
 
 
 def save(model: Model, path: str | os.PathLike[str]) -> None:
-    """Write graph, parameters, penalties and seed of ``model``; what :meth:`Model.compile` set is not stored."""
+    """Write graph, parameters, penalties and seed of ``model``, but not what :meth:`Model.compile` set."""
     safetensors = require("safetensors.numpy", extra="demo")
     description = {
         "format": _FORMAT,

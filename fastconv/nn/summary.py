@@ -13,8 +13,8 @@ _HEADER = ("layer", "kind", "output shape", "parameters", "MACs")
 def summary(graph: Graph) -> str:
     """One line per layer, then the totals.
 
-    Parameters shared by several layers are counted at their first use.  MACs are multiply-accumulates for one sample
-    (a FLOP count is twice that); ops that only move or compare numbers count 0.
+    Parameters shared by several layers are counted at their first use.  MACs are multiply-accumulates for one
+    sample (a FLOP count is twice that); ops that only move or compare numbers count 0.
     """
     rows = [(name, "input", batched(shape), "", "") for name, shape in graph.inputs.items()]
     counted: set[str] = set()

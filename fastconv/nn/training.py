@@ -34,8 +34,9 @@ def fit(
 ) -> History:
     """Train ``model`` by mini-batches.
 
-    The order of samples, augmentation and dropout are pure functions of the model's seed and the number of epochs and
-    steps it has been trained for, so training twice from the same start gives the same bits on any number of threads.
+    The order of samples, augmentation and dropout are pure functions of the model's seed and the number of
+    epochs and steps it has been trained for, so training twice from the same start gives the same bits on any
+    number of threads.
 
     Parameters
     ----------
@@ -50,8 +51,8 @@ def fit(
     validation_data : (x, y), optional
         Evaluated after every epoch.
     augment : callable, optional
-        ``augment(batch, seed=..., epoch=..., indices=...) -> batch``, such as :mod:`fastconv.nn.augment`; ``indices``
-        are the samples' numbers in ``x``.
+        ``augment(batch, seed=..., epoch=..., indices=...) -> batch``, such as :mod:`fastconv.nn.augment`;
+        ``indices`` are the samples' numbers in ``x``.
     callbacks : sequence of Callback
     shuffle : bool
         Draw a new order of the samples every epoch.

@@ -1,7 +1,8 @@
 """The protocol of an op: what every interpreter of a :class:`fastconv.graph.Graph` may ask it.
 
-An op is a frozen dataclass of attributes.  It holds no arrays: parameters are handed to it by name.  All shapes in
-this package are those of one sample; the batch axis comes first in the arrays and is never part of a shape.
+An op is a frozen dataclass of attributes.  It holds no arrays: parameters are handed to it by name.  All
+shapes in this package are those of one sample; the batch axis comes first in the arrays and is never part of
+a shape.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ DTYPE_OF_SHAPES: Final = "float32"  # specs need one; sizes do not depend on it
 
 
 def derive_seed(seed: int, *path: object) -> int:
-    """A 64-bit seed that is a pure function of ``seed`` and the labels in ``path``, the same on every platform."""
+    """A 64-bit seed that is a pure function of ``seed`` and the labels in ``path``."""
     text = "/".join(str(part) for part in (seed, *path))
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little")
 
@@ -85,8 +86,8 @@ Gradients = tuple[tuple[Array | None, ...], dict[str, Array]]
 class Op:
     """Base of all ops.
 
-    A subclass is a frozen keyword-only dataclass whose fields are plain values (numbers, strings, tuples), so that an
-    op can be compared, hashed and stored as text.
+    A subclass is a frozen keyword-only dataclass whose fields are plain values (numbers, strings, tuples), so
+    that an op can be compared, hashed and stored as text.
     """
 
     state: tuple[str, ...] = ()  # parameters that training moves by other means than their gradient
@@ -114,14 +115,14 @@ class Op:
         raise NotImplementedError
 
     def backward(self, grad_output: Array, saved: Any, params: dict[str, Array], wanted: Wanted) -> Gradients:
-        """Gradients of the inputs (None where not wanted) and, if wanted, of all parameters outside :attr:`state`.
+        """Gradients of the inputs (None if not wanted) and, if wanted, of all parameters but :attr:`state`.
 
         Parameter gradients are fresh arrays; an input gradient may be ``grad_output`` itself.
         """
         raise NotImplementedError
 
     def window(self) -> Window | Extent | None:
-        """The sliding window; ``GLOBAL`` if every output sees the whole input; None if the op is point-wise."""
+        """The sliding window; ``GLOBAL`` if every output sees the whole input; None for a point-wise op."""
         return None
 
     def macs(self, *input_shapes: Shape) -> int:

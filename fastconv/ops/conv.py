@@ -44,7 +44,7 @@ class Conv(Op):
         out_channels, groups = as_int(out_channels, "out_channels"), as_int(groups, "groups")
         if out_channels < 1 or groups < 1 or out_channels % groups:
             raise ValueError(
-                f"out_channels must be a positive multiple of groups, got out_channels {out_channels} and groups {groups}"
+                f"out_channels must be a positive multiple of groups, got {out_channels} and groups {groups}"
             )
         kernel = as_int_tuple(kernel_size, ndim, "kernel_size", 1)
         steps = as_int_tuple(stride, ndim, "stride", 1)
@@ -74,7 +74,8 @@ class Conv(Op):
         shape = planes(input_shapes, self.kind, len(self.kernel_size))
         if shape[0] == 0 or shape[0] % self.groups:
             raise ValueError(
-                f"input channels must be a positive multiple of groups, got {shape[0]} and groups {self.groups}"
+                f"input channels must be a positive multiple of groups, got {shape[0]} and groups "
+                f"{self.groups}"
             )
         return self._spec((1, *shape), DTYPE_OF_SHAPES)
 

@@ -46,7 +46,7 @@ class Concat(Op):
     def infer_shape(self, *input_shapes: Shape) -> Shape:
         if len(input_shapes) < 2 or () in input_shapes or len({shape[1:] for shape in input_shapes}) != 1:
             raise ValueError(
-                f"concat takes two or more inputs that differ in their channels only, got {list(input_shapes)}"
+                f"concat takes two or more inputs that differ in channels only, got {list(input_shapes)}"
             )
         return (sum(shape[0] for shape in input_shapes), *input_shapes[0][1:])
 

@@ -17,8 +17,9 @@ from fastconv.ops._base import Array, Context, Gradients, Op, Wanted, single
 class BatchNorm(Op):
     """``(x - mean) / sqrt(var + eps) * weight + bias`` per channel (Ioffe & Szegedy 2015, arXiv:1502.03167).
 
-    Training uses the statistics of the batch and moves ``running_mean`` and ``running_var`` towards them *in place*
-    by ``momentum`` (the running variance is the unbiased one, as in PyTorch); otherwise the running ones are used.
+    Training uses the statistics of the batch and moves ``running_mean`` and ``running_var`` towards them *in
+    place* by ``momentum`` (the running variance is the unbiased one, as in PyTorch); otherwise the running
+    ones are used.
     """
 
     eps: float = 1e-5
