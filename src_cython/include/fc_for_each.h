@@ -3,7 +3,7 @@
  *     #define FC_TEMPLATE "fc_xxx_kernel.h"
  *     #include "fc_for_each.h"
  *
- * The template sees FC_T (float, double), FC_VBYTES (vector bytes; sizeof(FC_T) where the compiler has no vector
+ * The template sees FC_T (float, double), FC_TBYTES, FC_VBYTES (vector bytes; sizeof(FC_T) where the compiler has no vector
  * extensions), FC_VL (lanes), FC_LEVEL (0, 1, 2) and FC_NAME(). */
 #include "fc_isa.h"
 

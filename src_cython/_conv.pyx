@@ -1,0 +1,467 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
+"""Drivers of convolution and matrix product: geometry, work items, scratch memory, threads.
+
+A driver describes the problem as an ``fc_conv`` (see ``include/fc_conv.h``), cuts it into work items that write disjoint
+parts of the result, and runs them in parallel.  How the work is cut never changes the order of a sum, so results are the
+same bits for any thread count.
+"""
+
+from cython cimport floating
+from cython.parallel cimport prange
+from libc.stdint cimport int64_t, uintptr_t
+from libc.stdlib cimport free, malloc
+from libc.string cimport memset
+
+cimport fc_conv as c
+
+cdef int64_t BLOCK_COLUMNS = 256           # columns packed at a time
+cdef int64_t BLOCK_BYTES = 1024            # depth of a packed block, in bytes of one column
+cdef int64_t PACKED_BYTES = 8 << 20        # packed weights of one pass, shared by the threads
+cdef int64_t SCRATCH_BYTES = 16 << 20      # per thread
+cdef int64_t WEIGHT_SOURCE_BYTES = 2 << 20 # prepared source rows of a weight-gradient item
+cdef int64_t KEPT_BYTES = 64 << 20         # scratch kept for the next call, all together
+cdef int64_t SMALL_MACS = 1 << 15          # below this a second thread costs more than it brings
+
+
+cdef class Scratch:
+    """Aligned memory, kept in a pool between calls: fresh pages would cost more than many a convolution."""
+    cdef void *memory
+    cdef char *start
+    cdef readonly int64_t nbytes
+
+    def __cinit__(self, int64_t nbytes):
+        self.nbytes = nbytes
+        self.memory = malloc(<size_t> nbytes + 64)
+        if self.memory == NULL:
+            raise MemoryError(f"no memory for {nbytes} bytes of scratch")
+        self.start = <char *> ((<uintptr_t> self.memory + 63) & ~<uintptr_t> 63)
+
+    def __dealloc__(self):
+        free(self.memory)
+
+
+cdef list _pool = []
+
+
+cdef Scratch take_scratch(int64_t nbytes):
+    cdef Scratch scratch
+    for i in range(len(_pool) - 1, -1, -1):
+        try:
+            scratch = _pool.pop(i)
+        except IndexError:
+            break
+        if scratch.nbytes >= nbytes:
+            return scratch
+        # too small: let it go, a larger one takes its place
+    return Scratch(nbytes)
+
+
+cdef void give_scratch(Scratch scratch):
+    if scratch.nbytes <= KEPT_BYTES and len(_pool) < 4:
+        _pool.append(scratch)
+
+
+# ------------------------------------------------------------------------------------------------ geometry
+
+
+cdef class Axis:
+    """One spatial dimension of a problem: grid, source size, step, and the source offset of each tap."""
+    cdef int64_t grid, size, step, ntaps, dst_step
+    cdef int64_t *offset
+    cdef int64_t *tap
+
+    def __cinit__(self, int64_t grid, int64_t size, int64_t step, offsets, taps, int64_t dst_step):
+        self.grid, self.size, self.step, self.dst_step = grid, size, step, dst_step
+        self.ntaps = len(offsets)
+        self.offset = <int64_t *> malloc(<size_t> (self.ntaps + 1) * 16)
+        if self.offset == NULL:
+            raise MemoryError()
+        self.tap = self.offset + self.ntaps + 1
+        for i, (offset, tap) in enumerate(zip(offsets, taps)):
+            self.offset[i] = offset
+            self.tap[i] = tap
+
+    def __dealloc__(self):
+        free(self.offset)
+
+
+cdef set_geometry(c.fc_conv *g, axes, int64_t images, int64_t channels):
+    cdef Axis axis
+    cdef int64_t plane = 1
+    g.images, g.channels = images, channels
+    for i, axis in enumerate(axes):
+        g.grid[i], g.size[i], g.step[i], g.ntaps[i] = axis.grid, axis.size, axis.step, axis.ntaps
+        g.offset[i] = axis.offset
+        plane *= axis.size
+    g.src_channel = plane
+    g.taps = g.ntaps[0] * g.ntaps[1] * g.ntaps[2]
+
+
+def forward_axes(spec):
+    """Axes of the forward pass; a convolution that reads each element in place becomes one long row."""
+    pointwise = all(k == 1 and s == 1 and lo == 0 and hi == 0
+                    for k, s, lo, hi in zip(spec.kernel, spec.stride, spec.pad_lo, spec.pad_hi))
+    if pointwise:
+        plane = 1
+        for n in spec.in_size:
+            plane *= n
+        return [Axis(1, 1, 1, [0], [0], 1), Axis(1, 1, 1, [0], [0], 1), Axis(plane, plane, 1, [0], [0], 1)]
+    axes = []
+    for n, out, k, s, d, lo in zip(spec.in_size, spec.out_size, spec.kernel, spec.stride, spec.dilation, spec.pad_lo):
+        axes.append(Axis(out, n, s, [t * d - lo for t in range(k)], list(range(k)), 1))
+    return [Axis(1, 1, 1, [0], [0], 1)] * (3 - len(axes)) + axes
+
+
+def gradient_phases(int64_t size, int64_t out, int64_t kernel, int64_t stride, int64_t dilation, int64_t pad_lo):
+    """The input gradient along one dimension as ``stride`` interleaved problems of step 1.
+
+    Input position x gets output o through tap t where ``x + pad_lo = o * stride + t * dilation``.  Positions with the same
+    ``(x + pad_lo) % stride`` see the same taps, at fixed distances.  Returns (first x, Axis) of each phase.
+    """
+    phases = []
+    for first in range(min(stride, size)):
+        count = (size - first + stride - 1) // stride
+        taps = [t for t in range(kernel) if (first + pad_lo - t * dilation) % stride == 0]
+        offsets = [(first + pad_lo - t * dilation) // stride for t in taps]
+        phases.append((first, Axis(count, out, 1, offsets, taps, stride)))
+    return phases
+
+
+cdef set_strides(c.fc_conv *g, axes, int64_t src_channels, int64_t dst_channels, dst_size):
+    """Destination strides for an array (images, dst_channels, *dst_size) of which the grid takes every dst_step-th."""
+    cdef Axis axis
+    cdef int64_t stride = 1
+    cdef int i
+    for i in range(2, -1, -1):
+        axis = axes[i]
+        g.dst_step[i] = stride * axis.dst_step
+        stride *= <int64_t> dst_size[i]
+    g.dst_channel = stride
+    g.dst_image = stride * dst_channels
+    g.src_image = g.src_channel * src_channels
+    g.src_end = g.src_image * g.images
+
+
+cdef int64_t *tap_table(axes, kernel) except NULL:
+    """Offset in a filter of each tap of the problem, in the order (a, b, e)."""
+    cdef Axis z = axes[0], y = axes[1], x = axes[2]
+    cdef int64_t kh = kernel[1], kw = kernel[2], a, b, e, n = 0
+    cdef int64_t *table = <int64_t *> malloc(<size_t> (z.ntaps * y.ntaps * x.ntaps + 1) * 8)
+    if table == NULL:
+        raise MemoryError()
+    for a in range(z.ntaps):
+        for b in range(y.ntaps):
+            for e in range(x.ntaps):
+                table[n] = (z.tap[a] * kh + y.tap[b]) * kw + x.tap[e]
+                n += 1
+    return table
+
+
+# ------------------------------------------------------------------------------------------------ products
+
+
+cdef run_product(c.fc_conv_job *job, int isa, int item, int n_threads):
+    """Packed weights times columns, in passes whose packed weights fit PACKED_BYTES."""
+    cdef int rows = c.fc_gemm_rows(isa, item), lanes = c.fc_gemm_lanes(isa, item)
+    cdef int64_t depth = c.fc_max(1, BLOCK_BYTES // item)
+    cdef int64_t blocks_k = (job.g.channels * job.g.taps + depth - 1) // depth
+    cdef int64_t columns = BLOCK_COLUMNS, all_k, all_m, padded, group_bytes, pass_groups, pass_m, m0, g0, items, i
+    cdef int64_t packed_bytes, bias_bytes, thread_bytes
+    cdef c.fc_conv_job part
+    cdef Scratch scratch
+    cdef char *base
+    cdef const char *src
+    cdef const char *w
+    cdef const char *b
+    cdef char *dst
+
+    # equal blocks of whole channels; fewer columns where there are fewer than the threads could share
+    job.block_channels = c.fc_max(1, job.g.channels // c.fc_min(blocks_k, job.g.channels))
+    if job.block_channels * job.g.taps < depth * 2 // 3:
+        job.block_channels = c.fc_max(1, c.fc_min(job.g.channels, depth // job.g.taps))
+    all_k = job.g.channels * job.g.taps
+    if job.block_channels * job.g.taps * columns * item > SCRATCH_BYTES // 2:
+        columns = c.fc_max(lanes, SCRATCH_BYTES // 2 // (job.block_channels * job.g.taps * item))
+    total = job.g.images * job.g.grid[0] * job.g.grid[1] * job.g.grid[2]
+    if n_threads > 1 and total * job.groups < columns * n_threads * 2:
+        columns = c.fc_max(lanes, c.fc_round_up((total * job.groups + n_threads - 1) // n_threads, lanes))
+    c.fc_conv_derive(&job.g, columns, lanes)
+
+    padded = c.fc_round_up(job.m, rows)
+    group_bytes = padded * all_k * item
+    pass_groups = c.fc_max(1, c.fc_min(job.groups, PACKED_BYTES // c.fc_max(1, group_bytes)))
+    pass_m = job.m
+    if pass_groups == 1 and group_bytes > PACKED_BYTES:
+        pass_m = c.fc_max(rows, PACKED_BYTES // (all_k * item) // rows * rows)
+    packed_bytes = c.fc_round_up(pass_groups * c.fc_round_up(pass_m, rows) * all_k * item, 64)
+    bias_bytes = c.fc_round_up(pass_groups * c.fc_round_up(pass_m, rows) * item, 64)
+    thread_bytes = c.fc_round_up(
+        c.fc_scratch_split(&job.g, job.block_channels * job.g.taps, item, lanes, 1, NULL).bytes, 4096) + 4096
+
+    scratch = take_scratch(packed_bytes + bias_bytes + thread_bytes * n_threads)
+    base = scratch.start
+    src, w, b, dst = <const char *> job.src, <const char *> job.w, <const char *> job.b, <char *> job.dst
+    try:
+        for g0 in range(0, job.groups, pass_groups):
+            for m0 in range(0, job.m, pass_m):
+                part = job[0]
+                part.groups = c.fc_min(pass_groups, job.groups - g0)
+                part.m = c.fc_min(pass_m, job.m - m0)
+                part.src = src + g0 * job.g.channels * job.g.src_channel * item
+                part.g.src_end = job.g.src_end - g0 * job.g.channels * job.g.src_channel
+                part.w = w + (g0 * job.w_group + m0 * job.w_m) * item
+                part.dst = dst + (g0 * job.dst_group + m0) * job.g.dst_channel * item
+                part.weights = base
+                part.bias = NULL
+                if b != NULL:
+                    part.b = b + (g0 * job.dst_group + m0) * item
+                    part.bias = base + packed_bytes
+                blocks = c.fc_conv_blocks(&part.g) * part.groups
+                part.parts = 1
+                if blocks < n_threads:
+                    part.parts = c.fc_min((n_threads + blocks - 1) // c.fc_max(1, blocks), (part.m + rows - 1) // rows)
+                run_items(&part, isa, item, rows, blocks * part.parts, base + packed_bytes + bias_bytes, thread_bytes,
+                          n_threads)
+    finally:
+        give_scratch(scratch)
+
+
+cdef run_items(c.fc_conv_job *part, int isa, int item, int rows, int64_t items, char *memory, int64_t thread_bytes,
+               int n_threads):
+    cdef int64_t i, panels = part.groups * ((part.m + rows - 1) // rows)
+    with nogil:
+        for i in prange(panels, num_threads=n_threads, schedule="static"):
+            c.fc_conv_weights_item(isa, item, part, i)
+        for i in prange(items, num_threads=n_threads, schedule="dynamic"):
+            c.fc_conv_item(isa, item, part, i, memory + c.fc_thread_id() * thread_bytes)
+
+
+cdef run_direct(c.fc_conv_job *job, int isa, int item, int n_threads):
+    cdef int64_t i, items, thread_bytes
+    cdef int lanes = c.fc_gemm_lanes(isa, item)
+    cdef Scratch scratch
+    cdef char *memory
+    c.fc_conv_derive(&job.g, 1024, lanes)
+    items = c.fc_conv_blocks(&job.g) * job.groups
+    thread_bytes = c.fc_round_up(c.fc_direct_bytes(&job.g, item, lanes), 4096) + 4096
+    scratch = take_scratch(thread_bytes * n_threads)
+    memory = scratch.start
+    try:
+        with nogil:
+            for i in prange(items, num_threads=n_threads, schedule="static"):
+                c.fc_direct_item(isa, item, job, i, memory + c.fc_thread_id() * thread_bytes)
+    finally:
+        give_scratch(scratch)
+
+
+cdef int threads_for(int64_t macs, int n_threads):
+    return 1 if macs < SMALL_MACS else n_threads
+
+
+def triple(values, fill):
+    """Sizes of 1 to 3 dimensions as 3."""
+    return (fill,) * (3 - len(values)) + tuple(values)
+
+
+def conv_forward(spec, const floating[::1] input, const floating[::1] weight, const floating[::1] bias,
+                 floating[::1] out, bint direct, int isa, int n_threads):
+    """Cross-correlation into ``out`` (all arrays flat); ``bias`` may be None."""
+    cdef c.fc_conv_job job
+    cdef int64_t *table
+    memset(&job, 0, sizeof(job))
+    if out.shape[0] == 0:
+        return
+    axes = forward_axes(spec)
+    set_geometry(&job.g, axes, spec.batch, spec.in_channels // spec.groups)
+    size = [(<Axis> axis).grid for axis in axes]
+    set_strides(&job.g, axes, spec.in_channels, spec.out_channels, size)
+    job.groups, job.m = spec.groups, spec.out_channels // spec.groups
+    job.dst_group = job.m
+    kernel = triple(spec.kernel, 1)
+    table = tap_table(axes, kernel)
+    taps = kernel[0] * kernel[1] * kernel[2]
+    job.tap = table
+    job.w_c, job.w_m, job.w_group = taps, taps * job.g.channels, taps * job.g.channels * job.m
+    job.w_contiguous = 1
+    job.src, job.w, job.dst = &input[0], &weight[0], &out[0]
+    job.b = &bias[0] if bias is not None else NULL
+    try:
+        if direct:
+            run_direct(&job, isa, sizeof(floating), threads_for(spec.macs, n_threads))
+        else:
+            run_product(&job, isa, sizeof(floating), threads_for(spec.macs, n_threads))
+    finally:
+        free(table)
+
+
+def conv_input_grad(spec, const floating[::1] grad, const floating[::1] weight, const floating[::1] bias,
+                    floating[::1] out, bint direct, int isa, int n_threads):
+    """Adjoint of :func:`conv_forward` in the input, plus ``bias`` per input channel, into ``out``.
+
+    A strided convolution splits into one problem per phase of the stride.  Phases that no tap reaches hold the bias alone.
+    """
+    cdef c.fc_conv_job job
+    cdef int64_t *table
+    cdef int64_t start, channel, plane, i, n
+    cdef floating value
+    cdef floating *base
+    cdef Axis axis
+    if out.shape[0] == 0:
+        return
+    sizes, kernel = triple(spec.in_size, 1), triple(spec.kernel, 1)
+    outs, strides, dilations = triple(spec.out_size, 1), triple(spec.stride, 1), triple(spec.dilation, 1)
+    pads = triple(spec.pad_lo, 0)
+    if all(k == 1 and s == 1 for k, s in zip(kernel, strides)) and sizes == outs:
+        plane = sizes[0] * sizes[1] * sizes[2]
+        sizes, outs = (1, 1, plane), (1, 1, plane)
+    per_axis = [gradient_phases(sizes[i], outs[i], kernel[i], strides[i], dilations[i], pads[i]) for i in range(3)]
+    taps = kernel[0] * kernel[1] * kernel[2]
+    plane = sizes[0] * sizes[1] * sizes[2]
+    if spec.batch * spec.out_channels == 0 or any((<Axis> a).ntaps == 0 for phases in per_axis for _, a in phases):
+        n = out.shape[0] // plane
+        for i in range(n):
+            value = bias[i % spec.in_channels] if bias is not None else 0
+            base = &out[i * plane]
+            for channel in range(plane):
+                base[channel] = value
+    for z0, z in per_axis[0]:
+        for y0, y in per_axis[1]:
+            for x0, x in per_axis[2]:
+                if (<Axis> z).ntaps == 0 or (<Axis> y).ntaps == 0 or (<Axis> x).ntaps == 0:
+                    continue
+                memset(&job, 0, sizeof(job))
+                axes = [z, y, x]
+                set_geometry(&job.g, axes, spec.batch, spec.out_channels // spec.groups)
+                set_strides(&job.g, axes, spec.out_channels, spec.in_channels, sizes)
+                job.groups, job.m = spec.groups, spec.in_channels // spec.groups
+                job.dst_group = job.m
+                job.w_c, job.w_m = taps * job.m, taps
+                job.w_group = taps * job.m * job.g.channels
+                start = (<int64_t> z0 * <int64_t> sizes[1] + <int64_t> y0) * <int64_t> sizes[2] + <int64_t> x0
+                job.src, job.w, job.dst = &grad[0], &weight[0], &out[start]
+                job.b = &bias[0] if bias is not None else NULL
+                table = tap_table(axes, kernel)
+                job.tap = table
+                try:
+                    if direct:
+                        run_direct(&job, isa, sizeof(floating), threads_for(spec.macs, n_threads))
+                    else:
+                        run_product(&job, isa, sizeof(floating), threads_for(spec.macs, n_threads))
+                finally:
+                    free(table)
+
+
+cdef set_weight_parts(c.fc_conv_weight_job *job, int rows, int lanes, int item, int n_threads):
+    """Cuts the weight gradient into (row, column) parts, and its sum into shares where it is small.
+
+    The number of shares depends on the shapes alone: it fixes the order of the sum.
+    """
+    cdef int64_t nq = job.g.channels * job.g.taps, row_bytes, parts, blocks = c.fc_conv_blocks(&job.g)
+    cdef int64_t tiles = ((job.m + rows - 1) // rows) * ((nq + lanes - 1) // lanes) * job.groups
+    job.shares = 1
+    if tiles < 64:
+        job.shares = c.fc_max(1, c.fc_min(16, c.fc_min(blocks // 8, (1 << 18) // (job.groups * job.m * nq + 1))))
+    job.part_m = c.fc_min(job.m, 1536 // rows * rows)
+    # prepared source rows of a part stay within their share of scratch
+    row_bytes = job.g.block_rows * job.g.row_taps * (job.g.block_x + 64) * job.g.step[2] * item
+    job.part_q = c.fc_max(1, WEIGHT_SOURCE_BYTES // c.fc_max(1, row_bytes)) * job.g.taps
+    job.part_q = c.fc_max(lanes, c.fc_min(job.part_q, 288) // lanes * lanes)
+    job.part_q = c.fc_min(job.part_q, c.fc_round_up(nq, lanes))
+    while (job.part_q > 3 * lanes and
+           ((nq + job.part_q - 1) // job.part_q) * job.shares * job.groups * ((job.m + job.part_m - 1) // job.part_m)
+           < n_threads):
+        job.part_q = c.fc_round_up((job.part_q + 1) // 2, lanes)
+    # equal parts: the last one must not be a sliver
+    parts = (nq + job.part_q - 1) // job.part_q
+    job.part_q = c.fc_round_up((nq + parts - 1) // parts, lanes)
+    if ((nq + job.part_q - 1) // job.part_q) * job.shares * job.groups < n_threads and job.m > 2 * rows:
+        job.part_m = c.fc_min(job.part_m, c.fc_round_up((job.m + n_threads - 1) // n_threads, rows))
+
+
+def conv_weight_grad(spec, const floating[::1] input, const floating[::1] grad, floating[::1] out, bint direct, int isa,
+                     int n_threads):
+    """Adjoint of :func:`conv_forward` in the weight, into ``out``."""
+    cdef c.fc_conv_weight_job job
+    cdef int item = sizeof(floating), rows = c.fc_gemm_rows(isa, item), lanes = c.fc_gemm_lanes(isa, item)
+    cdef int64_t i, s, items, thread_bytes, nq, columns, total
+    cdef Scratch scratch
+    cdef char *memory
+    cdef floating *partial
+    cdef int64_t partial_bytes = 0
+    memset(&job, 0, sizeof(job))
+    if spec.batch == 0:
+        out[:] = 0
+        return
+    axes = forward_axes(spec)
+    set_geometry(&job.g, axes, spec.batch, spec.in_channels // spec.groups)
+    set_strides(&job.g, axes, spec.in_channels, spec.out_channels, [(<Axis> axis).grid for axis in axes])
+    job.groups, job.m = spec.groups, spec.out_channels // spec.groups
+    job.src, job.grad, job.dst = &input[0], &grad[0], &out[0]
+    job.grad_end = grad.shape[0]
+    n_threads = threads_for(spec.macs, n_threads)
+    c.fc_conv_derive(&job.g, BLOCK_COLUMNS * 4 // item, lanes)
+    nq = job.g.channels * job.g.taps
+    if direct:
+        items = job.groups * job.m
+        thread_bytes = c.fc_direct_bytes(&job.g, item, lanes)
+    else:
+        set_weight_parts(&job, rows, lanes, item, n_threads)
+        items = (job.groups * job.shares * ((nq + job.part_q - 1) // job.part_q)
+                 * ((job.m + job.part_m - 1) // job.part_m))
+        columns = job.g.block_rows * job.g.block_x + 8
+        thread_bytes = c.fc_scratch_split(&job.g, 0, item, lanes, c.fc_weight_channels(&job.g, job.part_q), NULL).bytes
+        thread_bytes += (c.fc_round_up(job.part_q, lanes) + c.fc_round_up(job.part_m, rows)) * columns * item
+    thread_bytes = c.fc_round_up(thread_bytes, 4096) + 4096
+    total = out.shape[0]
+    if job.shares > 1:
+        partial_bytes = c.fc_round_up(total * job.shares * item, 64)
+    scratch = take_scratch(thread_bytes * n_threads + partial_bytes)
+    memory = scratch.start + partial_bytes
+    try:
+        if job.shares > 1:
+            job.dst = scratch.start
+        with nogil:
+            if direct:
+                for i in prange(items, num_threads=n_threads, schedule="static"):
+                    c.fc_direct_weight_item(isa, item, &job, i, memory + c.fc_thread_id() * thread_bytes)
+            else:
+                for i in prange(items, num_threads=n_threads, schedule="dynamic"):
+                    c.fc_conv_weight_item(isa, item, &job, i, memory + c.fc_thread_id() * thread_bytes)
+        if job.shares > 1:
+            partial = <floating *> scratch.start
+            for i in range(total):
+                out[i] = partial[i]
+                for s in range(1, job.shares):
+                    out[i] += partial[s * total + i]
+    finally:
+        give_scratch(scratch)
+
+
+def matmul(const floating[:, ::1] a, const floating[:, ::1] b, const floating[::1] bias, floating[:, ::1] out,
+           bint trans_a, bint trans_b, int isa, int n_threads):
+    """``out = op(a) @ op(b) + bias``."""
+    cdef c.fc_matmul_job job
+    cdef int item = sizeof(floating)
+    cdef int64_t i, items, thread_bytes
+    cdef Scratch scratch
+    cdef char *memory
+    job.m, job.n = out.shape[0], out.shape[1]
+    job.k = a.shape[0] if trans_a else a.shape[1]
+    if job.m == 0 or job.n == 0:
+        return
+    job.trans_a, job.trans_b = trans_a, trans_b
+    job.a = &a[0, 0] if job.k else NULL
+    job.b = &b[0, 0] if job.k else NULL
+    job.bias = &bias[0] if bias is not None else NULL
+    job.c = &out[0, 0]
+    n_threads = threads_for(job.m * job.n * job.k, n_threads)
+    items = c.fc_matmul_items(&job, isa, item)
+    thread_bytes = c.fc_round_up(c.fc_matmul_bytes(&job, isa, item), 4096) + 4096
+    scratch = take_scratch(thread_bytes * n_threads)
+    memory = scratch.start
+    try:
+        with nogil:
+            for i in prange(items, num_threads=n_threads, schedule="dynamic"):
+                c.fc_matmul_item(isa, item, &job, i, memory + c.fc_thread_id() * thread_bytes)
+    finally:
+        give_scratch(scratch)

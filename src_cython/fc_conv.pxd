@@ -1,0 +1,67 @@
+from libc.stdint cimport int64_t
+
+cdef extern from "fc_conv_dispatch.h" nogil:
+    ctypedef struct fc_conv:
+        int64_t images, channels
+        int64_t grid[3]
+        int64_t size[3]
+        int64_t step[3]
+        int64_t ntaps[3]
+        const int64_t *offset[3]
+        int64_t src_image, src_channel, dst_image, dst_channel
+        int64_t dst_step[3]
+        int64_t src_end, taps, row_taps, rows, block_rows, block_x
+
+    ctypedef struct fc_conv_job:
+        fc_conv g
+        int64_t groups, m, parts, block_channels, dst_group, w_group, w_m, w_c
+        int w_contiguous
+        const int64_t *tap
+        const void *src
+        const void *w
+        const void *b
+        void *weights
+        void *bias
+        void *dst
+
+    ctypedef struct fc_conv_weight_job:
+        fc_conv g
+        int64_t groups, m, part_m, part_q, shares, grad_end
+        const void *src
+        const void *grad
+        void *dst
+
+    ctypedef struct fc_scratch:
+        int64_t bytes
+
+    int64_t fc_min(int64_t a, int64_t b)
+    int64_t fc_max(int64_t a, int64_t b)
+    int64_t fc_round_up(int64_t n, int64_t to)
+    void fc_conv_derive(fc_conv *g, int64_t columns, int64_t lanes)
+    int64_t fc_conv_blocks(const fc_conv *g)
+    int64_t fc_weight_channels(const fc_conv *g, int64_t part_q)
+    fc_scratch fc_scratch_split(const fc_conv *g, int64_t k, int64_t item, int64_t lanes, int64_t channels, void *scratch)
+
+    int fc_gemm_rows(int isa, int item)
+    int fc_gemm_lanes(int isa, int item)
+    void fc_conv_weights_item(int isa, int item, const fc_conv_job *job, int64_t i)
+    void fc_conv_item(int isa, int item, const fc_conv_job *job, int64_t i, void *scratch)
+    void fc_conv_weight_item(int isa, int item, const fc_conv_weight_job *job, int64_t i, void *scratch)
+    int64_t fc_direct_bytes(const fc_conv *g, int item, int lanes)
+    void fc_direct_item(int isa, int item, const fc_conv_job *job, int64_t i, void *scratch)
+    void fc_direct_weight_item(int isa, int item, const fc_conv_weight_job *job, int64_t i, void *scratch)
+
+    ctypedef struct fc_matmul_job:
+        int64_t m, n, k
+        int trans_a, trans_b
+        const void *a
+        const void *b
+        const void *bias
+        void *c
+
+    int64_t fc_matmul_bytes(const fc_matmul_job *job, int isa, int item)
+    int64_t fc_matmul_items(const fc_matmul_job *job, int isa, int item)
+    void fc_matmul_item(int isa, int item, const fc_matmul_job *job, int64_t i, void *scratch)
+
+cdef extern from "fc_threads.h" nogil:
+    int fc_thread_id()

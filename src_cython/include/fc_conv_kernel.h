@@ -1,0 +1,306 @@
+/* Packing and block products of the implicit matrix product; see fc_conv.h for the geometry. */
+
+/* Makes the source rows of a block readable at any tap: row[u] + tap_shift[e] + (x - x0) is the element that tap e sees
+ * at x.  Rows that need neither zeros nor phase splitting are read in place; the others go to buffer. */
+static FC_UNUSED void FC_NAME(conv_rows)(const fc_conv *g, const fc_block *b, const FC_T *src, int64_t channel,
+                                         const FC_T *zeros, FC_T *buffer, const FC_T **row) {
+    const int64_t step = g->step[2], width = g->size[2];
+    const int64_t first = b->x0 * step + g->x_first; /* source x of element 0 of phase 0 */
+    const int in_place = step == 1 && first >= 0 && first + b->nx + g->x_span <= width;
+    const int64_t end = g->src_end - channel * g->src_channel;
+    src += channel * g->src_channel;
+    for (int64_t u = 0; u < b->sources; u++) {
+        int64_t offset = b->source_offset[u];
+        if (offset < 0) {
+            row[u] = zeros;
+            continue;
+        }
+        if (in_place && offset + first + b->row_length <= end) {
+            row[u] = src + offset + first;
+            continue;
+        }
+        const FC_T *line = src + offset;
+        FC_T *dst = buffer;
+        row[u] = dst;
+        buffer += b->row_length;
+        for (int64_t phase = 0; phase < step; phase++, dst += b->phase_length) {
+            int64_t start = first + phase; /* element i is line[start + i * step] */
+            int64_t n = b->phase_length;
+            int64_t lo = start >= 0 ? 0 : fc_min((-start + step - 1) / step, n);
+            int64_t hi = start >= width ? lo : fc_max(lo, fc_min((width - start + step - 1) / step, n));
+            for (int64_t i = 0; i < lo; i++)
+                dst[i] = 0;
+            if (step == 1)
+                memcpy(dst + lo, line + start + lo, (size_t)(hi - lo) * sizeof(FC_T));
+            else if (step == 2)
+                for (int64_t i = lo; i < hi; i++)
+                    dst[i] = line[start + 2 * i];
+            else
+                for (int64_t i = lo; i < hi; i++)
+                    dst[i] = line[start + step * i];
+            for (int64_t i = hi; i < n; i++)
+                dst[i] = 0;
+        }
+    }
+}
+
+/* Packs the columns of a block for channels c0..c1 into panels [k][GEMM_NR], panel_stride apart.
+ *
+ * Lanes are written in whole vectors in ascending (k, lane) order, so what a piece of a row spills over is written
+ * after it; the last spill of a panel falls into GEMM_NR elements of slack behind it. */
+static FC_UNUSED void FC_NAME(conv_pack_columns)(const fc_conv *g, const fc_block *b, const FC_T *src, int64_t c0,
+                                                 int64_t c1, const FC_T *zeros, FC_T *buffer, const FC_T **row,
+                                                 FC_T *panels, int64_t panel_stride) {
+    const int64_t npanels = (b->columns + GEMM_NR - 1) / GEMM_NR, nx = g->ntaps[2];
+    for (int64_t c = c0; c < c1; c++) {
+        FC_NAME(conv_rows)(g, b, src, c, zeros, buffer, row);
+        for (int64_t p = 0; p < npanels; p++) {
+            FC_T *dst = panels + p * panel_stride + (c - c0) * g->taps * GEMM_NR;
+            const int64_t *chunk = b->chunk + 3 * b->panel_chunk[p];
+            const int64_t nchunks = b->panel_chunk[p + 1] - b->panel_chunk[p];
+            const int64_t *source = b->source_of + chunk[0] * g->row_taps;
+            if (nchunks == 1) {
+                for (int64_t ab = 0; ab < g->row_taps; ab++) {
+                    const FC_T *base = row[source[ab]] + chunk[1];
+                    for (int64_t e = 0; e < nx; e++, dst += GEMM_NR)
+                        FC_NAME(copy_lanes)(dst, base + b->tap_shift[e]);
+                }
+            } else if (nchunks == 2) {
+                const int64_t *source2 = b->source_of + chunk[3] * g->row_taps;
+                for (int64_t ab = 0; ab < g->row_taps; ab++) {
+                    const FC_T *base = row[source[ab]] + chunk[1], *base2 = row[source2[ab]] + chunk[4];
+                    for (int64_t e = 0; e < nx; e++, dst += GEMM_NR) {
+                        FC_NAME(copy_lanes)(dst, base + b->tap_shift[e]);
+                        FC_NAME(copy_lanes)(dst + chunk[5], base2 + b->tap_shift[e]);
+                    }
+                }
+            } else {
+                for (int64_t ab = 0; ab < g->row_taps; ab++)
+                    for (int64_t e = 0; e < nx; e++, dst += GEMM_NR)
+                        for (int64_t i = 0; i < nchunks; i++) {
+                            const int64_t *ch = chunk + 3 * i;
+                            const FC_T *base = row[b->source_of[ch[0] * g->row_taps + ab]] + ch[1];
+                            FC_NAME(copy_lanes)(dst + ch[2], base + b->tap_shift[e]);
+                        }
+            }
+        }
+    }
+}
+
+/* One panel of GEMM_MR rows m0.. of the weight matrix for channels c0..c1: dst is [k][GEMM_MR], missing rows are zero.
+ * Element (m, c, t) lies at w[m * stride_m + c * stride_c + tap[t]]; contiguous: (c, t) are neighbours in memory. */
+static FC_UNUSED void FC_NAME(conv_pack_weights)(const FC_T *w, int64_t stride_m, int64_t stride_c, const int64_t *tap,
+                                                 int64_t taps, int contiguous, int64_t m0, int64_t m, int64_t c0,
+                                                 int64_t c1, FC_T *restrict dst) {
+    const int64_t count = (c1 - c0) * taps;
+    const FC_T *rows[GEMM_MR];
+    w += m0 * stride_m + c0 * stride_c;
+    if (contiguous && m - m0 >= GEMM_MR) {
+        int64_t whole = (count - 1) / GEMM_TW * GEMM_TW; /* the rest by element: another thread may own what follows */
+        for (int i = 0; i < GEMM_MR; i++)
+            rows[i] = w + i * stride_m;
+        FC_NAME(pack_transposed)(rows, GEMM_MR, whole, dst);
+        for (int64_t k = whole; k < count; k++)
+            for (int i = 0; i < GEMM_MR; i++)
+                dst[k * GEMM_MR + i] = rows[i][k];
+        return;
+    }
+    for (int64_t c = 0; c < c1 - c0; c++)
+        for (int64_t t = 0; t < taps; t++)
+            for (int i = 0; i < GEMM_MR; i++)
+                *dst++ = m0 + i < m ? w[i * stride_m + c * stride_c + tap[t]] : (FC_T)0;
+}
+
+/* A tile that cannot be written in place: part of it is outside, or its columns are not neighbours. */
+static FC_UNUSED void FC_NAME(gemm_edge)(int64_t k, const FC_T *a, const FC_T *b, const FC_T *init, int load, FC_T *c,
+                                         int64_t ldc, const int64_t *column, int64_t rows, int64_t columns) {
+    FC_T tile[GEMM_MR * GEMM_NR];
+    FC_NAME(gemm)(k, a, b, load ? NULL : init, 0, tile, GEMM_NR);
+    for (int64_t i = 0; i < rows; i++, c += ldc)
+        for (int64_t j = 0; j < columns; j++) {
+            FC_T *out = c + (column ? column[j] : j);
+            *out = load ? *out + tile[i * GEMM_NR + j] : tile[i * GEMM_NR + j];
+        }
+}
+
+/* Product of packed weights (panels [k][GEMM_MR], k * GEMM_MR apart, rows 0..m) with packed columns into the destination.
+ * Rows go in bands that stay in the second-level cache while all column panels pass. */
+static FC_UNUSED void FC_NAME(conv_product)(const fc_block *b, int64_t k, const FC_T *weights, int64_t m,
+                                            const FC_T *panels, int64_t panel_stride, const FC_T *bias, int load,
+                                            FC_T *dst, int64_t dst_channel) {
+    const int64_t npanels = (b->columns + GEMM_NR - 1) / GEMM_NR;
+    const int64_t band = fc_max(1, (int64_t)(160 << 10) / (int64_t)sizeof(FC_T) / fc_max(1, k * GEMM_MR)) * GEMM_MR;
+    for (int64_t m0 = 0; m0 < m; m0 += band)
+        for (int64_t p = 0; p < npanels; p++) {
+            const int64_t *column = b->column_dst + p * GEMM_NR;
+            const int64_t columns = fc_min(GEMM_NR, b->columns - p * GEMM_NR);
+            const int adjacent = columns == GEMM_NR && column[GEMM_NR - 1] - column[0] == GEMM_NR - 1;
+            for (int64_t i = m0; i < fc_min(m, m0 + band); i += GEMM_MR) {
+                FC_T *c = dst + i * dst_channel;
+                const FC_T *init = bias ? bias + i : NULL;
+                if (adjacent && i + GEMM_MR <= m)
+                    FC_NAME(gemm)(k, weights + i * k, panels + p * panel_stride, init, load, c + column[0], dst_channel);
+                else
+                    FC_NAME(gemm_edge)(k, weights + i * k, panels + p * panel_stride, init, load, c, dst_channel, column,
+                                       fc_min(GEMM_MR, m - i), columns);
+            }
+        }
+}
+
+/* Packs columns of a block for the weight gradient: rows q0..q1 of the column matrix, q = channel * taps + tap, become the
+ * lanes of panels [position][GEMM_NR].  row[c - q0 / taps][u] are the prepared source rows. */
+static FC_UNUSED void FC_NAME(conv_pack_positions)(const fc_conv *g, const fc_block *b, int64_t q0, int64_t q1,
+                                                   const FC_T *const *row, FC_T *panels, int64_t panel_stride) {
+    const int64_t channel0 = q0 / g->taps;
+    const FC_T *lane[GEMM_NR];
+    int64_t first[GEMM_NR], shift[GEMM_NR];
+    for (int64_t q = q0; q < q1; q += GEMM_NR, panels += panel_stride) {
+        const int64_t lanes = fc_min(GEMM_NR, q1 - q);
+        int64_t ab[GEMM_NR];
+        for (int64_t l = 0; l < GEMM_NR; l++) {
+            int64_t at = q + fc_min(l, lanes - 1), tap = at % g->taps;
+            first[l] = (at / g->taps - channel0) * b->sources;
+            ab[l] = tap / g->ntaps[2];
+            shift[l] = b->tap_shift[tap % g->ntaps[2]];
+        }
+        for (int64_t r = 0; r < b->rows; r++) {
+            for (int64_t l = 0; l < GEMM_NR; l++)
+                lane[l] = row[first[l] + b->source_of[r * g->row_taps + ab[l]]] + shift[l];
+            FC_NAME(pack_transposed)(lane, GEMM_NR, b->nx, panels + r * b->nx * GEMM_NR);
+        }
+    }
+}
+
+/* Packs rows m0..m1 of the output gradient over a block's columns into panels [position][GEMM_MR]; grad has `end` readable
+ * elements.  Grid rows of one image lie end to end in it. */
+static FC_UNUSED void FC_NAME(conv_pack_gradient)(const fc_conv *g, const fc_block *b, const FC_T *grad, int64_t end,
+                                                  int64_t m0, int64_t m1, FC_T *panels, int64_t panel_stride) {
+    const FC_T *lane[GEMM_MR];
+    for (int64_t m = m0; m < m1; m += GEMM_MR, panels += panel_stride) {
+        const int64_t lanes = fc_min(GEMM_MR, m1 - m);
+        for (int64_t column = 0, n; column < b->columns; column += n) {
+            const int64_t at = b->column_dst[column];
+            for (n = b->nx; column + n < b->columns && b->column_dst[column + n] == at + n;)
+                n += b->nx;
+            for (int64_t l = 0; l < GEMM_MR; l++)
+                lane[l] = grad + (m + fc_min(l, lanes - 1)) * g->dst_channel + at;
+            int64_t whole = n;
+            if ((m + lanes - 1) * g->dst_channel + at + n + GEMM_TW > end)
+                whole = n / GEMM_TW * GEMM_TW;
+            FC_T *dst = panels + column * GEMM_MR;
+            FC_NAME(pack_transposed)(lane, GEMM_MR, whole, dst);
+            for (int64_t p = whole; p < n; p++)
+                for (int64_t l = 0; l < GEMM_MR; l++)
+                    dst[p * GEMM_MR + l] = lane[l][p];
+        }
+    }
+}
+
+/* dw[m][q] (+)= sum over positions of packed gradient times packed positions. */
+static FC_UNUSED void FC_NAME(conv_product_weight)(int64_t positions, const FC_T *gradient, int64_t gradient_stride,
+                                                   int64_t m, const FC_T *panels, int64_t panel_stride, int64_t nq, int load,
+                                                   FC_T *dw, int64_t ldw) {
+    const int64_t band =
+        fc_max(1, (int64_t)(160 << 10) / (int64_t)sizeof(FC_T) / fc_max(1, positions * GEMM_MR)) * GEMM_MR;
+    for (int64_t m0 = 0; m0 < m; m0 += band)
+        for (int64_t q = 0; q < nq; q += GEMM_NR)
+            for (int64_t i = m0; i < fc_min(m, m0 + band); i += GEMM_MR) {
+                const FC_T *a = gradient + i / GEMM_MR * gradient_stride, *b = panels + q / GEMM_NR * panel_stride;
+                FC_T *c = dw + i * ldw + q;
+                if (i + GEMM_MR <= m && q + GEMM_NR <= nq)
+                    FC_NAME(gemm)(positions, a, b, NULL, load, c, ldw);
+                else
+                    FC_NAME(gemm_edge)(positions, a, b, NULL, load, c, ldw, NULL, fc_min(GEMM_MR, m - i),
+                                       fc_min(GEMM_NR, nq - q));
+            }
+}
+
+/* ------------------------------------------------------------------------------------------------ work items */
+
+/* One work item of a product job: a block of columns times a part of the rows of one group. */
+static FC_UNUSED void FC_NAME(conv_item)(const fc_conv_job *job, int64_t item, void *scratch) {
+    const fc_conv *g = &job->g;
+    const int64_t blocks = fc_conv_blocks(g);
+    const int64_t group = item / (blocks * job->parts), part = item % job->parts;
+    const int64_t part_m = fc_round_up((job->m + job->parts - 1) / job->parts, GEMM_MR);
+    const int64_t m0 = part * part_m, m1 = fc_min(job->m, m0 + part_m), padded_m = fc_round_up(job->m, GEMM_MR);
+    if (m0 >= m1)
+        return;
+    fc_block b;
+    fc_scratch s = fc_scratch_split(g, job->block_channels * g->taps, sizeof(FC_T), GEMM_NR, 1, scratch);
+    fc_block_plan(g, item / job->parts % blocks, GEMM_NR, GEMM_NR, s.words, &b);
+    memset(s.zeros, 0, (size_t)b.row_length * sizeof(FC_T));
+    const FC_T *src = (const FC_T *)job->src + group * g->channels * g->src_channel;
+    const FC_T *weights = (const FC_T *)job->weights + group * padded_m * g->channels * g->taps;
+    const FC_T *bias = job->bias ? (const FC_T *)job->bias + group * padded_m + m0 : NULL;
+    FC_T *dst = (FC_T *)job->dst + (group * job->dst_group + m0) * g->dst_channel;
+    fc_conv shifted = *g;
+    shifted.src_end -= group * g->channels * g->src_channel;
+    for (int64_t c0 = 0; c0 < g->channels; c0 += job->block_channels) {
+        const int64_t c1 = fc_min(g->channels, c0 + job->block_channels), k = (c1 - c0) * g->taps;
+        const int64_t stride = (k + 1) * GEMM_NR;
+        FC_NAME(conv_pack_columns)(&shifted, &b, src, c0, c1, s.zeros, s.rows, (const FC_T **)s.row, s.panels, stride);
+        FC_NAME(conv_product)(&b, k, weights + c0 * g->taps * padded_m + m0 * k, m1 - m0, s.panels, stride, bias,
+                              c0 > 0, dst, g->dst_channel);
+    }
+}
+
+/* One work item of a weight-gradient job: a range of rows m and columns q of one group's gradient, summed over a share of
+ * the column blocks. */
+static FC_UNUSED void FC_NAME(conv_weight_item)(const fc_conv_weight_job *job, int64_t item, void *scratch) {
+    const fc_conv *g = &job->g;
+    const int64_t nq = g->channels * g->taps, blocks = fc_conv_blocks(g);
+    const int64_t parts_q = (nq + job->part_q - 1) / job->part_q, parts_m = (job->m + job->part_m - 1) / job->part_m;
+    const int64_t q0 = item % parts_q * job->part_q, q1 = fc_min(nq, q0 + job->part_q);
+    item /= parts_q;
+    const int64_t m0 = item % parts_m * job->part_m, m1 = fc_min(job->m, m0 + job->part_m);
+    item /= parts_m;
+    const int64_t share = item % job->shares, group = item / job->shares;
+    const int64_t channel0 = q0 / g->taps, channel1 = (q1 - 1) / g->taps + 1;
+
+    fc_scratch s = fc_scratch_split(g, 0, sizeof(FC_T), GEMM_NR, fc_weight_channels(g, job->part_q), scratch);
+    FC_T *positions = s.panels;
+    const int64_t most = g->block_rows * g->block_x + GEMM_TW;
+    FC_T *gradient = positions + fc_round_up(job->part_q, GEMM_NR) * most;
+    const FC_T *src = (const FC_T *)job->src + group * g->channels * g->src_channel;
+    const FC_T *grad = (const FC_T *)job->grad + group * job->m * g->dst_channel;
+    FC_T *dw = (FC_T *)job->dst + ((share * job->groups + group) * job->m + m0) * nq + q0;
+    fc_conv shifted = *g;
+    shifted.src_end -= group * g->channels * g->src_channel;
+
+    const int64_t first = share * blocks / job->shares, last = (share + 1) * blocks / job->shares;
+    for (int64_t i = first; i < last; i++) {
+        fc_block b;
+        fc_block_plan(g, i, GEMM_NR, GEMM_NR, s.words, &b);
+        if (i == first || g->block_rows == 1)
+            memset(s.zeros, 0, (size_t)b.row_length * sizeof(FC_T));
+        const FC_T **row = (const FC_T **)s.row;
+        for (int64_t c = channel0; c < channel1; c++)
+            FC_NAME(conv_rows)(&shifted, &b, src, c, s.zeros, (FC_T *)s.rows + (c - channel0) * b.sources * b.row_length,
+                               row + (c - channel0) * b.sources);
+        const int64_t height = b.columns + GEMM_TW;
+        FC_NAME(conv_pack_positions)(g, &b, q0, q1, row, positions, height * GEMM_NR);
+        FC_NAME(conv_pack_gradient)(g, &b, grad, job->grad_end - group * job->m * g->dst_channel, m0, m1, gradient,
+                                    height * GEMM_MR);
+        FC_NAME(conv_product_weight)(b.columns, gradient, height * GEMM_MR, m1 - m0, positions, height * GEMM_NR, q1 - q0,
+                                     i > first, dw, nq);
+    }
+}
+
+/* Panels of weights for one group and one block of channels. */
+static FC_UNUSED void FC_NAME(conv_weights_item)(const fc_conv_job *job, int64_t item) {
+    const fc_conv *g = &job->g;
+    const int64_t padded_m = fc_round_up(job->m, GEMM_MR), panels = padded_m / GEMM_MR;
+    const int64_t group = item / panels, m0 = item % panels * GEMM_MR;
+    FC_T *out = (FC_T *)job->weights + group * padded_m * g->channels * g->taps;
+    const FC_T *w = (const FC_T *)job->w + group * job->w_group;
+    for (int64_t c0 = 0; c0 < g->channels; c0 += job->block_channels) {
+        const int64_t c1 = fc_min(g->channels, c0 + job->block_channels), k = (c1 - c0) * g->taps;
+        FC_NAME(conv_pack_weights)(w, job->w_m, job->w_c, job->tap, g->taps, job->w_contiguous, m0, job->m, c0, c1,
+                                   out + c0 * g->taps * padded_m + m0 * k);
+    }
+    if (job->bias)
+        for (int64_t i = 0; i < GEMM_MR; i++)
+            ((FC_T *)job->bias)[group * padded_m + m0 + i] =
+                m0 + i < job->m ? ((const FC_T *)job->b)[group * job->dst_group + m0 + i] : (FC_T)0;
+}

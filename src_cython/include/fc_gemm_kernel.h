@@ -1,0 +1,159 @@
+/* Register-tiled matrix product: the micro-kernel that convolution and linear layers stand on.
+ *
+ * Panels: a is [k][GEMM_MR], b is [k][GEMM_NR], both contiguous.  The tile has 12 accumulators where a level has 16 vector
+ * registers and 24 where it has 32: enough independent FMA chains to hide the latency of two FMA pipes. */
+
+#undef GEMM_MR
+#undef GEMM_NRV
+#undef GEMM_NR
+#undef GEMM_TW
+#undef GEMM_TBYTES
+#undef FC_V
+#undef FC_TV
+#undef FC_SHUFFLE
+#if FC_VL == 1
+#define GEMM_MR 4
+#define GEMM_NRV 4
+#define GEMM_TW 1
+#elif FC_LEVEL == 2
+#define GEMM_MR 12
+#define GEMM_NRV 2
+#else
+#define GEMM_MR 6
+#define GEMM_NRV 2
+#endif
+#define GEMM_NR (GEMM_NRV * FC_VL)
+
+#define FC_V FC_NAME(fc_vec)
+#if FC_VL == 1
+typedef FC_T FC_V;
+#else
+typedef FC_T FC_V __attribute__((vector_size(FC_VBYTES), aligned(sizeof(FC_T)), may_alias));
+/* Transposition works on blocks of GEMM_TW x GEMM_TW in vectors of 32 bytes, 16 in the baseline. */
+#if FC_LEVEL >= 1
+#define GEMM_TBYTES 32
+#else
+#define GEMM_TBYTES 16
+#endif
+#define GEMM_TW (GEMM_TBYTES / FC_TBYTES)
+#define FC_TV FC_NAME(fc_tvec)
+typedef FC_T FC_TV __attribute__((vector_size(GEMM_TBYTES), aligned(sizeof(FC_T)), may_alias));
+typedef FC_INT FC_NAME(fc_tint) __attribute__((vector_size(GEMM_TBYTES)));
+#endif
+
+static FC_UNUSED const int FC_NAME(gemm_mr) = GEMM_MR;
+static FC_UNUSED const int FC_NAME(gemm_nr) = GEMM_NR;
+
+/* c[i][j] = (load ? c[i][j] : init[i]) + sum_p a[p][i] * b[p][j]; init may be NULL for zeros. */
+static FC_UNUSED void FC_NAME(gemm)(int64_t k, const FC_T *restrict a, const FC_T *restrict b, const FC_T *init, int load,
+                                    FC_T *restrict c, int64_t ldc) {
+    FC_V acc[GEMM_MR][GEMM_NRV];
+#pragma GCC unroll 16
+    for (int i = 0; i < GEMM_MR; i++)
+#pragma GCC unroll 4
+        for (int j = 0; j < GEMM_NRV; j++)
+            acc[i][j] = (FC_V){0};
+    for (int i = 0; i < GEMM_MR; i++) /* the tile will be read or written after the loop */
+        FC_PREFETCH(c + i * ldc);
+    for (int64_t p = 0; p < k; p++) {
+        FC_V bv[GEMM_NRV];
+#pragma GCC unroll 4
+        for (int j = 0; j < GEMM_NRV; j++)
+            bv[j] = *(const FC_V *)(b + j * FC_VL);
+#pragma GCC unroll 16
+        for (int i = 0; i < GEMM_MR; i++)
+#pragma GCC unroll 4
+            for (int j = 0; j < GEMM_NRV; j++)
+                acc[i][j] += bv[j] * a[i];
+        a += GEMM_MR;
+        b += GEMM_NR;
+    }
+#pragma GCC unroll 16
+    for (int i = 0; i < GEMM_MR; i++) {
+        FC_T first = init ? init[i] : (FC_T)0;
+#pragma GCC unroll 4
+        for (int j = 0; j < GEMM_NRV; j++) {
+            FC_V *out = (FC_V *)(c + i * ldc + j * FC_VL);
+            FC_V base = (FC_V){0} + first;
+            if (load)
+                base = *out;
+            *out = base + acc[i][j];
+        }
+    }
+}
+
+/* Writes dst[p][l] = rows[l][p] for l < lanes, p < count (lanes constant, at most 64).
+ *
+ * Works in whole blocks: up to GEMM_TW rows behind the last one are overwritten, and up to GEMM_TW - 1 elements behind
+ * each source row are read. */
+#if FC_VL == 1
+FC_INLINE void FC_NAME(pack_transposed)(const FC_T *const *rows, const int lanes, int64_t count, FC_T *restrict dst) {
+    for (int64_t p = 0; p < count; p++)
+        for (int l = 0; l < lanes; l++)
+            *dst++ = rows[l][p];
+}
+#else
+#if defined(__clang__)
+#define FC_SHUFFLE(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
+#else
+#define FC_SHUFFLE(a, b, ...) __builtin_shuffle(a, b, (FC_NAME(fc_tint)){__VA_ARGS__})
+#endif
+
+FC_INLINE void FC_NAME(transpose)(FC_TV *r) {
+#if GEMM_TBYTES / FC_TBYTES == 2
+    FC_TV t = FC_SHUFFLE(r[0], r[1], 0, 2);
+    r[1] = FC_SHUFFLE(r[0], r[1], 1, 3);
+    r[0] = t;
+#elif GEMM_TBYTES / FC_TBYTES == 4
+    FC_TV a = FC_SHUFFLE(r[0], r[1], 0, 4, 2, 6), b = FC_SHUFFLE(r[0], r[1], 1, 5, 3, 7);
+    FC_TV c = FC_SHUFFLE(r[2], r[3], 0, 4, 2, 6), d = FC_SHUFFLE(r[2], r[3], 1, 5, 3, 7);
+    r[0] = FC_SHUFFLE(a, c, 0, 1, 4, 5);
+    r[1] = FC_SHUFFLE(b, d, 0, 1, 4, 5);
+    r[2] = FC_SHUFFLE(a, c, 2, 3, 6, 7);
+    r[3] = FC_SHUFFLE(b, d, 2, 3, 6, 7);
+#else
+    FC_TV t[8], s[8];
+#pragma GCC unroll 4
+    for (int i = 0; i < 8; i += 2) {
+        t[i] = FC_SHUFFLE(r[i], r[i + 1], 0, 8, 1, 9, 4, 12, 5, 13);
+        t[i + 1] = FC_SHUFFLE(r[i], r[i + 1], 2, 10, 3, 11, 6, 14, 7, 15);
+    }
+#pragma GCC unroll 2
+    for (int i = 0; i < 8; i += 4) {
+        s[i] = FC_SHUFFLE(t[i], t[i + 2], 0, 1, 8, 9, 4, 5, 12, 13);
+        s[i + 1] = FC_SHUFFLE(t[i], t[i + 2], 2, 3, 10, 11, 6, 7, 14, 15);
+        s[i + 2] = FC_SHUFFLE(t[i + 1], t[i + 3], 0, 1, 8, 9, 4, 5, 12, 13);
+        s[i + 3] = FC_SHUFFLE(t[i + 1], t[i + 3], 2, 3, 10, 11, 6, 7, 14, 15);
+    }
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; i++) {
+        r[i] = FC_SHUFFLE(s[i], s[i + 4], 0, 1, 2, 3, 8, 9, 10, 11);
+        r[i + 4] = FC_SHUFFLE(s[i], s[i + 4], 4, 5, 6, 7, 12, 13, 14, 15);
+    }
+#endif
+}
+
+FC_INLINE void FC_NAME(pack_transposed)(const FC_T *const *rows, const int lanes, int64_t count, FC_T *restrict dst) {
+    for (int64_t p = 0; p < count; p += GEMM_TW, dst += GEMM_TW * lanes)
+        /* last lane group first: what a partial group writes over is the start of the next row, still to come */
+        for (int g = (lanes - 1) / GEMM_TW; g >= 0; g--) {
+            FC_TV block[GEMM_TW];
+#pragma GCC unroll 8
+            for (int i = 0; i < GEMM_TW; i++) {
+                int lane = g * GEMM_TW + i;
+                block[i] = *(const FC_TV *)(rows[lane < lanes ? lane : lanes - 1] + p);
+            }
+            FC_NAME(transpose)(block);
+#pragma GCC unroll 8
+            for (int i = 0; i < GEMM_TW; i++)
+                *(FC_TV *)(dst + i * lanes + g * GEMM_TW) = block[i];
+        }
+}
+#endif
+
+/* FC_NAME(copy_lanes): GEMM_NR elements, whatever lies behind the ones that count. */
+FC_INLINE void FC_NAME(copy_lanes)(FC_T *dst, const FC_T *src) {
+#pragma GCC unroll 4
+    for (int j = 0; j < GEMM_NRV; j++)
+        *(FC_V *)(dst + j * FC_VL) = *(const FC_V *)(src + j * FC_VL);
+}
