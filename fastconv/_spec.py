@@ -90,6 +90,8 @@ def check_size(shape: Shape, name: str) -> None:
 
 def _freeze(value: Any) -> Any:
     """Lists and arrays as (nested) tuples, so that arguments can be dictionary keys."""
+    if type(value) is int:
+        return value
     if isinstance(value, np.ndarray):
         value = value.tolist()
     if isinstance(value, (list, tuple)):

@@ -101,7 +101,7 @@ def _conv(
     spec = ConvSpec.from_shapes(
         _arrays.batched_shape(x.shape, ndim, "input"),
         w.shape,
-        x.dtype.name,
+        _arrays.dtype_name(x),
         stride,
         padding,
         dilation,
@@ -138,7 +138,7 @@ def _conv_transpose(
     spec = ConvSpec.transposed(
         _arrays.batched_shape(x.shape, ndim, "input"),
         w.shape,
-        x.dtype.name,
+        _arrays.dtype_name(x),
         stride,
         padding,
         output_padding,
@@ -442,7 +442,9 @@ def _max_pool(
         raise ValueError(f"index_dtype must be 'int64' or 'uint8', got {index_dtype!r}")
     x = _arrays.as_floats(input, "input")
     shape = _arrays.batched_shape(x.shape, ndim, "input")
-    spec = PoolSpec.from_shape(shape, x.dtype.name, kernel_size, stride, padding, dilation, ceil_mode)
+    spec = PoolSpec.from_shape(
+        shape, _arrays.dtype_name(x), kernel_size, stride, padding, dilation, ceil_mode
+    )
     if index_dtype == "uint8" and math.prod(spec.kernel) > 256:
         raise ValueError(
             f"index_dtype 'uint8' holds offsets in a window of at most 256 elements, got kernel_size {kernel_size!r}"
@@ -559,7 +561,7 @@ def _avg_pool(
     x = _arrays.as_floats(input, "input")
     spec = PoolSpec.from_shape(
         _arrays.batched_shape(x.shape, ndim, "input"),
-        x.dtype.name,
+        _arrays.dtype_name(x),
         kernel_size,
         stride,
         padding,
@@ -656,7 +658,7 @@ def avg_pool2d(
 def _adaptive(ndim: int, input: ArrayLike, output_size: Any) -> tuple[Array, AdaptivePoolSpec]:
     x = _arrays.as_floats(input, "input")
     shape = _arrays.batched_shape(x.shape, ndim, "input")
-    return x, AdaptivePoolSpec.from_shape(shape, x.dtype.name, output_size)
+    return x, AdaptivePoolSpec.from_shape(shape, _arrays.dtype_name(x), output_size)
 
 
 def _adaptive_avg_pool(ndim: int, input: ArrayLike, output_size: Any) -> Array:
@@ -832,7 +834,7 @@ def _max_unpool(
         in_plane=math.prod(shape[2:]),
         out_plane=math.prod(size),
         accumulate=False,
-        dtype=x.dtype.name,
+        dtype=_arrays.dtype_name(x),
     )
     flat = (*shape[:2], spec.in_plane)
     out: Array = run("scatter_planes", spec, x.reshape(flat), where.reshape(flat))
@@ -1129,7 +1131,7 @@ def drop_block_scaling(mask: Array, size: int) -> DropoutSpec:
 
 def _activation(kind: str, input: ArrayLike, slope: float = 0.0) -> Array:
     x = _arrays.as_floats(input, "input")
-    spec = ActivationSpec(kind=kind, size=x.size, dtype=x.dtype.name, slope=slope)
+    spec = ActivationSpec(kind=kind, size=x.size, dtype=_arrays.dtype_name(x), slope=slope)
     out: Array = run("activation_forward", spec, x)
     return out
 
@@ -1266,7 +1268,7 @@ def tanh(input: ArrayLike) -> Array:
 
 def _softmax(input: ArrayLike, dim: int, log: bool) -> Array:
     x = _arrays.as_floats(input, "input")
-    out: Array = run("softmax_forward", SoftmaxSpec.from_shape(x.shape, dim, log, x.dtype.name), x)
+    out: Array = run("softmax_forward", SoftmaxSpec.from_shape(x.shape, dim, log, _arrays.dtype_name(x)), x)
     return out
 
 
@@ -1365,7 +1367,9 @@ def linear(input: ArrayLike, weight: ArrayLike, bias: ArrayLike | None = None) -
         _arrays.check_shape(bias, w.shape[:-1], "bias")
         bias = bias.reshape(-1)
     rows, outputs = math.prod(x.shape[:-1]), math.prod(w.shape[:-1])
-    spec = MatmulSpec(m=rows, n=outputs, k=x.shape[-1], trans_a=False, trans_b=True, dtype=x.dtype.name)
+    spec = MatmulSpec(
+        m=rows, n=outputs, k=x.shape[-1], trans_a=False, trans_b=True, dtype=_arrays.dtype_name(x)
+    )
     out: Array = run("matmul", spec, x.reshape(rows, spec.k), w.reshape(outputs, spec.k), bias)
     return out.reshape(x.shape[:-1] + w.shape[:-1])
 
@@ -1419,7 +1423,7 @@ def batch_norm(
            [ 1.]])
     """
     x = _arrays.as_floats(input, "input")
-    spec = BatchNormSpec.from_shape(x.shape, x.dtype.name, bool(training), eps)
+    spec = BatchNormSpec.from_shape(x.shape, _arrays.dtype_name(x), bool(training), eps)
     w = _arrays.as_vector_like(weight, "weight", spec.channels, x, "input")
     b = _arrays.as_vector_like(bias, "bias", spec.channels, x, "input")
     mean = _arrays.as_vector_like(running_mean, "running_mean", spec.channels, x, "input")
@@ -1520,7 +1524,7 @@ def cross_entropy_problem(
     spec = CrossEntropySpec.from_shapes(
         x.shape,
         goal.shape,
-        x.dtype.name,
+        _arrays.dtype_name(x),
         soft=soft,
         weighted=weight is not None,
         ignore_index=ignore_index,
@@ -1573,7 +1577,7 @@ def unfold(input: ArrayLike, kernel_size: Any, dilation: Any = 1, padding: Any =
     """
     x = _arrays.as_floats(input, "input")
     shape = _arrays.batched_shape(x.shape, 2, "input")
-    spec = patches_spec(shape, x.dtype.name, kernel_size, dilation, padding, stride)
+    spec = patches_spec(shape, _arrays.dtype_name(x), kernel_size, dilation, padding, stride)
     out: Array = run("unfold", spec, x.reshape(shape))
     return out if x.ndim == 4 else out.reshape(out.shape[1:])
 
@@ -1620,7 +1624,7 @@ def fold(
             f"the rows of fold's input must be a multiple of KH * KW = {math.prod(kernel)}, got {rows}"
         )
     shape = (batch, rows // math.prod(kernel), *size)
-    spec = patches_spec(shape, x.dtype.name, kernel, dilation, padding, stride)
+    spec = patches_spec(shape, _arrays.dtype_name(x), kernel, dilation, padding, stride)
     _arrays.check_shape(columns, (batch, rows, math.prod(spec.out_size)), "fold's input")
     out: Array = run("fold", spec, columns)
     return out if x.ndim == 3 else out.reshape(shape[1:])
@@ -1657,7 +1661,7 @@ def pad(input: ArrayLike, pad: Any, mode: str = "constant", value: float | None 
     array([0., 1., 2., 0., 0.])
     """
     x = _arrays.as_floats(input, "input")
-    spec = PadSpec.from_shape(x.shape, pad, mode, value, x.dtype.name)
+    spec = PadSpec.from_shape(x.shape, pad, mode, value, _arrays.dtype_name(x))
     if not spec.in_shape:
         return x.copy()
     out: Array = run("pad", spec, x.reshape(spec.outer, *spec.in_shape))

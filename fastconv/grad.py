@@ -106,7 +106,7 @@ def _conv_input(
     size, shape = _arrays.as_input_size(input_size, ndim)
     grad = _arrays.as_floats(grad_output, "grad_output")
     w = _arrays.as_floats_like(weight, "weight", grad, "grad_output")
-    spec = ConvSpec.from_shapes(shape, w.shape, grad.dtype.name, stride, padding, dilation, groups)
+    spec = ConvSpec.from_shapes(shape, w.shape, _arrays.dtype_name(grad), stride, padding, dilation, groups)
     _check_grad(grad, spec.output_shape[-len(size) :])
     implementation = select("conv_input_grad", spec, algorithm, check_max_error(max_error))
     result: Array = implementation.run(spec, grad.reshape(spec.output_shape), w, None, None)
@@ -129,7 +129,7 @@ def _conv_weight(
     grad = _arrays.as_floats_like(grad_output, "grad_output", x, "input")
     shape = _arrays.batched_shape(x.shape, ndim, "input")
     kernel_shape = as_shape(weight_size, "weight_size")
-    spec = ConvSpec.from_shapes(shape, kernel_shape, x.dtype.name, stride, padding, dilation, groups)
+    spec = ConvSpec.from_shapes(shape, kernel_shape, _arrays.dtype_name(x), stride, padding, dilation, groups)
     _check_grad(grad, spec.output_shape[-x.ndim :])
     implementation = select("conv_weight_grad", spec, algorithm, check_max_error(max_error))
     result: Array = implementation.run(spec, x.reshape(shape), grad.reshape(spec.output_shape))
@@ -415,7 +415,9 @@ def conv_bias(grad_output: ArrayLike) -> Array:
     if grad.ndim < 2:
         raise ValueError(f"grad_output must have shape (N, K, ...), got {grad.shape}")
     inner = math.prod(grad.shape[2:])
-    spec = ChannelSpec(batch=grad.shape[0], channels=grad.shape[1], inner=inner, dtype=grad.dtype.name)
+    spec = ChannelSpec(
+        batch=grad.shape[0], channels=grad.shape[1], inner=inner, dtype=_arrays.dtype_name(grad)
+    )
     out: Array = run("channel_sum", spec, grad.reshape(spec.batch, spec.channels, inner))
     return out
 
@@ -435,7 +437,7 @@ def _conv_transpose_input(
     grad = _arrays.as_floats(grad_output, "grad_output")
     w = _arrays.as_floats_like(weight, "weight", grad, "grad_output")
     spec = ConvSpec.transposed(
-        shape, w.shape, grad.dtype.name, stride, padding, output_padding, groups, dilation
+        shape, w.shape, _arrays.dtype_name(grad), stride, padding, output_padding, groups, dilation
     )
     _check_grad(grad, spec.input_shape[-len(size) :])
     # The transposed convolution is the transpose of a convolution, so its own transpose is that convolution.
@@ -460,7 +462,7 @@ def _conv_transpose_weight(
     spec = ConvSpec.transposed(
         shape,
         as_shape(weight_size, "weight_size"),
-        x.dtype.name,
+        _arrays.dtype_name(x),
         stride,
         padding,
         output_padding,
@@ -670,7 +672,9 @@ def _max_pool(
     size, shape = _arrays.as_input_size(input_size, ndim)
     grad = _arrays.as_floats(grad_output, "grad_output")
     where = _arrays.as_indices(indices, "indices", allow_uint8=True)
-    spec = PoolSpec.from_shape(shape, grad.dtype.name, kernel_size, stride, padding, dilation, ceil_mode)
+    spec = PoolSpec.from_shape(
+        shape, _arrays.dtype_name(grad), kernel_size, stride, padding, dilation, ceil_mode
+    )
     expected = pooled_shape(size, spec.out_size, ndim)
     _check_grad(grad, expected)
     _arrays.check_shape(where, expected, "indices")
@@ -779,7 +783,7 @@ def _avg_pool(
     grad = _arrays.as_floats(grad_output, "grad_output")
     spec = PoolSpec.from_shape(
         shape,
-        grad.dtype.name,
+        _arrays.dtype_name(grad),
         kernel_size,
         stride,
         padding,
@@ -883,7 +887,7 @@ def _adaptive_avg_pool(ndim: int, grad_output: ArrayLike, input_size: Any) -> Ar
     size, shape = _arrays.as_input_size(input_size, ndim)
     grad = _arrays.as_floats(grad_output, "grad_output")
     out_size = _output_size(grad, size, ndim)
-    spec = AdaptivePoolSpec.from_shape(shape, grad.dtype.name, out_size)
+    spec = AdaptivePoolSpec.from_shape(shape, _arrays.dtype_name(grad), out_size)
     out: Array = run("adaptive_avg_pool_backward", spec, grad.reshape(spec.output_shape))
     return out.reshape(size)
 
@@ -969,7 +973,7 @@ def _adaptive_max_pool(ndim: int, grad_output: ArrayLike, indices: ArrayLike, in
     _arrays.check_shape(where, grad.shape, "indices")
     plane = math.prod(shape[2:])
     _arrays.check_in_plane(where, plane)
-    spec = _plane_spec(shape, math.prod(out_size), plane, grad.dtype.name)
+    spec = _plane_spec(shape, math.prod(out_size), plane, _arrays.dtype_name(grad))
     flat = (spec.batch, spec.channels, spec.in_plane)
     out: Array = run("scatter_planes", spec, grad.reshape(flat), where.reshape(flat))
     return out.reshape(size)
@@ -1037,7 +1041,7 @@ def _max_unpool(ndim: int, grad_output: ArrayLike, indices: ArrayLike) -> Array:
     _output_size(grad, where.shape, ndim)
     plane = math.prod(shape[2:])
     _arrays.check_in_plane(where, plane)
-    spec = _plane_spec(shape, math.prod(where.shape[-ndim:]), plane, grad.dtype.name)
+    spec = _plane_spec(shape, math.prod(where.shape[-ndim:]), plane, _arrays.dtype_name(grad))
     out: Array = run(
         "gather_planes",
         spec,
@@ -1221,7 +1225,7 @@ def _activation(kind: str, grad_output: ArrayLike, output: ArrayLike, slope: flo
     grad, y = _pair(grad_output, output)
     out: Array = run(
         "activation_backward",
-        ActivationSpec(kind=kind, size=y.size, dtype=y.dtype.name, slope=slope),
+        ActivationSpec(kind=kind, size=y.size, dtype=_arrays.dtype_name(y), slope=slope),
         grad,
         y,
     )
@@ -1352,7 +1356,9 @@ def leaky_relu(grad_output: ArrayLike, output: ArrayLike, negative_slope: float 
 
 def _softmax(grad_output: ArrayLike, output: ArrayLike, dim: int, log: bool) -> Array:
     grad, y = _pair(grad_output, output)
-    out: Array = run("softmax_backward", SoftmaxSpec.from_shape(y.shape, dim, log, y.dtype.name), grad, y)
+    out: Array = run(
+        "softmax_backward", SoftmaxSpec.from_shape(y.shape, dim, log, _arrays.dtype_name(y)), grad, y
+    )
     return out
 
 
@@ -1440,7 +1446,9 @@ def linear_input(weight: ArrayLike, grad_output: ArrayLike) -> Array:
     lead = grad.shape if w.ndim == 1 else grad.shape[:-1]
     _check_grad(grad, lead + w.shape[:-1])
     rows, outputs = math.prod(lead), math.prod(w.shape[:-1])
-    spec = MatmulSpec(m=rows, n=w.shape[-1], k=outputs, trans_a=False, trans_b=False, dtype=w.dtype.name)
+    spec = MatmulSpec(
+        m=rows, n=w.shape[-1], k=outputs, trans_a=False, trans_b=False, dtype=_arrays.dtype_name(w)
+    )
     out: Array = run("matmul", spec, grad.reshape(rows, outputs), w.reshape(outputs, spec.n), None)
     return out.reshape(*lead, spec.n)
 
@@ -1474,7 +1482,7 @@ def linear_weight(input: ArrayLike, grad_output: ArrayLike) -> Array:
     outputs = () if grad.ndim == x.ndim - 1 else grad.shape[-1:]
     _check_grad(grad, x.shape[:-1] + outputs)
     rows, n = math.prod(x.shape[:-1]), math.prod(outputs)
-    spec = MatmulSpec(m=n, n=x.shape[-1], k=rows, trans_a=True, trans_b=False, dtype=x.dtype.name)
+    spec = MatmulSpec(m=n, n=x.shape[-1], k=rows, trans_a=True, trans_b=False, dtype=_arrays.dtype_name(x))
     out: Array = run("matmul", spec, grad.reshape(rows, n), x.reshape(rows, spec.n), None)
     return out.reshape(*outputs, spec.n)
 
@@ -1504,7 +1512,7 @@ def linear_bias(grad_output: ArrayLike) -> Array:
     if grad.ndim < 1:
         raise ValueError(f"grad_output must have shape (..., out_features), got {grad.shape}")
     rows = math.prod(grad.shape[:-1])
-    spec = ChannelSpec(batch=rows, channels=grad.shape[-1], inner=1, dtype=grad.dtype.name)
+    spec = ChannelSpec(batch=rows, channels=grad.shape[-1], inner=1, dtype=_arrays.dtype_name(grad))
     out: Array = run("channel_sum", spec, grad.reshape(rows, spec.channels, 1))
     return out
 
@@ -1549,7 +1557,7 @@ def batch_norm(
     x = _arrays.as_floats(input, "input")
     grad = _arrays.as_floats_like(grad_output, "grad_output", x, "input")
     _check_grad(grad, x.shape)
-    spec = BatchNormSpec.from_shape(x.shape, x.dtype.name, bool(training))
+    spec = BatchNormSpec.from_shape(x.shape, _arrays.dtype_name(x), bool(training))
     m = _arrays.as_vector_like(mean, "mean", spec.channels, x, "input")
     s = _arrays.as_vector_like(inv_std, "inv_std", spec.channels, x, "input")
     w = _arrays.as_vector_like(weight, "weight", spec.channels, x, "input")
@@ -1652,7 +1660,7 @@ def unfold(
     """
     size, shape = _arrays.as_input_size(input_size, 2)
     grad = _arrays.as_floats(grad_output, "grad_output")
-    spec = patches_spec(shape, grad.dtype.name, kernel_size, dilation, padding, stride)
+    spec = patches_spec(shape, _arrays.dtype_name(grad), kernel_size, dilation, padding, stride)
     columns = (spec.batch, spec.in_channels * math.prod(spec.kernel), math.prod(spec.out_size))
     _check_grad(grad, columns if len(size) == 4 else columns[1:])
     out: Array = run("fold", spec, grad.reshape(columns))
@@ -1688,7 +1696,7 @@ def fold(
     """
     grad = _arrays.as_floats(grad_output, "grad_output")
     shape = _arrays.batched_shape(grad.shape, 2, "grad_output")
-    spec = patches_spec(shape, grad.dtype.name, kernel_size, dilation, padding, stride)
+    spec = patches_spec(shape, _arrays.dtype_name(grad), kernel_size, dilation, padding, stride)
     out: Array = run("unfold", spec, grad.reshape(shape))
     return out if grad.ndim == 4 else out.reshape(out.shape[1:])
 
@@ -1720,7 +1728,7 @@ def pad(grad_output: ArrayLike, input_size: Any, pad: Any, mode: str = "constant
     """
     size = as_shape(input_size, "input_size")
     grad = _arrays.as_floats(grad_output, "grad_output")
-    spec = PadSpec.from_shape(size, pad, mode, None, grad.dtype.name)
+    spec = PadSpec.from_shape(size, pad, mode, None, _arrays.dtype_name(grad))
     _check_grad(grad, size[: len(size) - len(spec.in_shape)] + spec.out_shape)
     if not spec.in_shape:
         return grad.copy()

@@ -65,7 +65,13 @@ def conv_matrix(
             f"weight must have shape (K, C / groups, *kernel) with 1 to 3 kernel axes, got {w.shape}"
         )
     spec = ConvSpec.from_shapes(
-        _image_shape(input_size, w.shape, groups), w.shape, w.dtype.name, stride, padding, dilation, groups
+        _image_shape(input_size, w.shape, groups),
+        w.shape,
+        _arrays.dtype_name(w),
+        stride,
+        padding,
+        dilation,
+        groups,
     )
     out_per_group, in_per_group = spec.out_channels // spec.groups, spec.in_channels // spec.groups
 
