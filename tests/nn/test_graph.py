@@ -115,7 +115,7 @@ def test_graph_checks_names():
 
 def test_graph_checks_shapes_and_shared_parameters():
     linear = ops.Linear(out_features=3, bias=False)
-    with pytest.raises(ValueError, match="layer 'b'.*Flatten"):
+    with pytest.raises(ValueError, match=r"layer 'b'.*Flatten"):
         Graph({"x": (2, 3)}, (Node("b", linear, ("x",), ("w",)),), ("b",))
     with pytest.raises(ValueError, match=r"'w' is shared by uses that need shapes \(3, 2\) and \(3, 3\)"):
         Graph({"x": (2,)}, (Node("a", linear, ("x",), ("w",)), Node("b", linear, ("a",), ("w",))), ("b",))
