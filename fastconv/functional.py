@@ -515,7 +515,8 @@ def max_pool2d(
     stride : int or tuple of 2 ints, optional
         The kernel size by default.
     padding : int or tuple of 2 ints
-        At most half the kernel size; padding counts as -inf.
+        At most half the kernel size; padding counts as -inf.  A window that dilation takes past every element is
+        refused (PyTorch gives it an index outside the plane).
     ceil_mode : bool
         Round the output size up, but let no window start in the high padding.
     return_indices : bool
@@ -1502,8 +1503,8 @@ def cross_entropy(
 
     Examples
     --------
-    >>> cross_entropy([[0.0, 0.0]], [1]).round(4)
-    np.float64(0.6931)
+    >>> float(cross_entropy([[0.0, 0.0]], [1]).round(4))
+    0.6931
     """
     x = _arrays.as_floats(input, "input")
     spec, labels, w = cross_entropy_problem(x, target, weight, ignore_index, reduction, label_smoothing)
