@@ -2,20 +2,45 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
-from fastconv import _dropout
+from fastconv import _dropout, _pointwise
 from fastconv._config import get_num_threads, isa
 from fastconv._dispatch import Implementation
-from fastconv._spec import DropBlockSpec, DropoutSpec
+from fastconv._spec import (
+    ActivationSpec,
+    BatchNormSpec,
+    ChannelSpec,
+    CrossEntropySpec,
+    DropBlockSpec,
+    DropoutSpec,
+    SoftmaxSpec,
+)
 
-Array = NDArray
+Array = NDArray[Any]
 
-# The builds of each driver by dtype: choosing here is cheaper than letting Cython look at the arguments.
-_TYPES = {"float32": "float", "float64": "double"}
-_DROPOUT_APPLY = {dtype: _dropout.dropout_apply[c_type] for dtype, c_type in _TYPES.items()}
-_DROPOUT_FORWARD = {dtype: _dropout.dropout_forward[c_type] for dtype, c_type in _TYPES.items()}
+
+def _builds(driver: Any) -> dict[str, Callable[..., Any]]:
+    """A driver's builds by dtype: choosing here is cheaper than letting Cython look at the arguments."""
+    return {"float32": driver["float"], "float64": driver["double"]}
+
+
+_DROPOUT_APPLY = _builds(_dropout.dropout_apply)
+_DROPOUT_FORWARD = _builds(_dropout.dropout_forward)
+_ACTIVATION_FORWARD = _builds(_pointwise.activation_forward)
+_ACTIVATION_BACKWARD = _builds(_pointwise.activation_backward)
+_SOFTMAX_FORWARD = _builds(_pointwise.softmax_forward)
+_SOFTMAX_BACKWARD = _builds(_pointwise.softmax_backward)
+_LABEL_WEIGHT = _builds(_pointwise.label_weight)
+_CROSS_ENTROPY_FORWARD = _builds(_pointwise.cross_entropy_forward)
+_CROSS_ENTROPY_BACKWARD = _builds(_pointwise.cross_entropy_backward)
+_CHANNEL_SUM = _builds(_pointwise.channel_sum)
+_BATCH_NORM_FORWARD = _builds(_pointwise.batch_norm_forward)
+_BATCH_NORM_BACKWARD = _builds(_pointwise.batch_norm_backward)
 
 
 def dropout_mask(spec: DropoutSpec) -> Array:
@@ -53,7 +78,195 @@ def drop_block_mask(spec: DropBlockSpec) -> Array:
     return mask
 
 
+def activation_forward(spec: ActivationSpec, x: Array) -> Array:
+    y = np.empty_like(x)
+    _ACTIVATION_FORWARD[spec.dtype](
+        x.reshape(-1), y.reshape(-1), _pointwise.KINDS[spec.kind], spec.slope, isa(), get_num_threads()
+    )
+    return y
+
+
+def activation_backward(spec: ActivationSpec, grad_output: Array, output: Array) -> Array:
+    dx = np.empty_like(grad_output)
+    _ACTIVATION_BACKWARD[spec.dtype](
+        grad_output.reshape(-1),
+        output.reshape(-1),
+        dx.reshape(-1),
+        _pointwise.KINDS[spec.kind],
+        spec.slope,
+        isa(),
+        get_num_threads(),
+    )
+    return dx
+
+
+def softmax_forward(spec: SoftmaxSpec, x: Array) -> Array:
+    y = np.empty_like(x)
+    view = (spec.outer, spec.length, spec.inner)
+    _SOFTMAX_FORWARD[spec.dtype](x.reshape(-1), y.reshape(-1), *view, spec.log, isa(), get_num_threads())
+    return y
+
+
+def softmax_backward(spec: SoftmaxSpec, grad_output: Array, output: Array) -> Array:
+    dx = np.empty_like(grad_output)
+    view = (spec.outer, spec.length, spec.inner)
+    _SOFTMAX_BACKWARD[spec.dtype](
+        grad_output.reshape(-1), output.reshape(-1), dx.reshape(-1), *view, spec.log, isa(), get_num_threads()
+    )
+    return dx
+
+
+def _sum(x: Array) -> float:
+    total = np.empty(1)
+    _CHANNEL_SUM[x.dtype.name](x, total, 1, 1, x.size, isa(), get_num_threads())
+    return float(total[0])
+
+
+def _targets(spec: CrossEntropySpec, target: Array) -> tuple[Array | None, Array | None]:
+    """(labels, probabilities): one of them is None."""
+    return (None, target.reshape(-1)) if spec.soft else (target.reshape(-1), None)
+
+
+def _divisor(spec: CrossEntropySpec, target: Array, weight: Array) -> np.float64:
+    """What the mean reduction divides by; zero where every label is ignored, so that the mean is NaN."""
+    if spec.soft:
+        return np.float64(spec.batch * spec.inner)
+    return np.float64(_LABEL_WEIGHT[spec.dtype](target.reshape(-1), weight, spec.ignore_index))
+
+
+def cross_entropy_forward(
+    spec: CrossEntropySpec, logits: Array, target: Array, weight: Array | None
+) -> tuple[Array, Array]:
+    view = (spec.batch, spec.classes, spec.inner)
+    settings = (isa(), get_num_threads())
+    weights = np.ones(spec.classes, spec.dtype) if weight is None else weight
+    log_probs, loss = np.empty_like(logits), np.empty((spec.batch, spec.inner), spec.dtype)
+    _SOFTMAX_FORWARD[spec.dtype](logits.reshape(-1), log_probs.reshape(-1), *view, True, *settings)
+    _CROSS_ENTROPY_FORWARD[spec.dtype](
+        log_probs.reshape(-1),
+        *_targets(spec, target),
+        weights,
+        loss.reshape(-1),
+        *view,
+        spec.ignore_index,
+        spec.label_smoothing,
+        *settings,
+    )
+    if spec.reduction == "none":
+        return loss, log_probs
+    total = np.float64(_sum(loss.reshape(-1)))
+    if spec.reduction == "mean":
+        with np.errstate(divide="ignore", invalid="ignore"):
+            total = total / _divisor(spec, target, weights)
+    return np.asarray(total, spec.dtype), log_probs
+
+
+def cross_entropy_backward(
+    spec: CrossEntropySpec, grad_loss: Array, log_probs: Array, target: Array, weight: Array | None
+) -> Array:
+    weights = np.ones(spec.classes, spec.dtype) if weight is None else weight
+    scale = grad_loss.reshape(-1)
+    if spec.reduction == "mean":
+        with np.errstate(divide="ignore", invalid="ignore"):
+            scale = (scale / _divisor(spec, target, weights)).astype(spec.dtype)
+    d = np.empty_like(log_probs)
+    _CROSS_ENTROPY_BACKWARD[spec.dtype](
+        log_probs.reshape(-1),
+        *_targets(spec, target),
+        weights,
+        scale,
+        d.reshape(-1),
+        spec.batch,
+        spec.classes,
+        spec.inner,
+        spec.ignore_index,
+        spec.label_smoothing,
+        isa(),
+        get_num_threads(),
+    )
+    return d
+
+
+def channel_sum(spec: ChannelSpec, x: Array) -> Array:
+    total = np.empty(spec.channels)
+    _CHANNEL_SUM[spec.dtype](
+        x.reshape(-1), total, spec.batch, spec.channels, spec.inner, isa(), get_num_threads()
+    )
+    return total.astype(spec.dtype)
+
+
+def batch_norm_forward(
+    spec: BatchNormSpec,
+    x: Array,
+    mean: Array | None,
+    var: Array | None,
+    weight: Array | None,
+    bias: Array | None,
+) -> tuple[Array, Array, Array]:
+    y = np.empty_like(x)
+    if mean is None or var is None:
+        means, inv_stds = np.full(spec.channels, np.nan), np.full(spec.channels, np.nan)
+    else:
+        means = mean.astype(np.float64)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            inv_stds = 1.0 / np.sqrt(var.astype(np.float64) + spec.eps)
+    if x.size:
+        _BATCH_NORM_FORWARD[spec.dtype](
+            x.reshape(-1),
+            y.reshape(-1),
+            means,
+            inv_stds,
+            weight,
+            bias,
+            spec.batch,
+            spec.channels,
+            spec.inner,
+            spec.training,
+            spec.eps,
+            isa(),
+            get_num_threads(),
+        )
+    return y, means.astype(spec.dtype), inv_stds.astype(spec.dtype)
+
+
+def batch_norm_backward(
+    spec: BatchNormSpec, grad_output: Array, x: Array, mean: Array, inv_std: Array, weight: Array | None
+) -> tuple[Array, Array, Array]:
+    dx, dweight, dbias = np.empty_like(x), np.empty(spec.channels), np.empty(spec.channels)
+    _BATCH_NORM_BACKWARD[spec.dtype](
+        grad_output.reshape(-1),
+        x.reshape(-1),
+        dx.reshape(-1),
+        mean,
+        inv_std,
+        weight,
+        dweight,
+        dbias,
+        spec.batch,
+        spec.channels,
+        spec.inner,
+        spec.training,
+        isa(),
+        get_num_threads(),
+    )
+    return dx, dweight.astype(spec.dtype), dbias.astype(spec.dtype)
+
+
 IMPLEMENTATIONS: dict[str, tuple[Implementation, ...]] = {
-    run.__name__: (Implementation("philox", run),)
-    for run in (dropout_mask, dropout_apply, dropout_forward, drop_block_mask)
+    run.__name__: (Implementation(name, run),)
+    for name, run in (
+        ("philox", dropout_mask),
+        ("philox", dropout_apply),
+        ("philox", dropout_forward),
+        ("philox", drop_block_mask),
+        ("simd", activation_forward),
+        ("simd", activation_backward),
+        ("simd", softmax_forward),
+        ("simd", softmax_backward),
+        ("simd", cross_entropy_forward),
+        ("simd", cross_entropy_backward),
+        ("simd", channel_sum),
+        ("simd", batch_norm_forward),
+        ("simd", batch_norm_backward),
+    )
 }

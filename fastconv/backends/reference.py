@@ -461,7 +461,7 @@ def activation_backward(spec: ActivationSpec, grad_output: Array, output: Array)
 def softmax_forward(spec: SoftmaxSpec, x: Array) -> Array:
     """Softmax or its logarithm along the middle axis of (outer, length, inner)."""
     z = x.astype(np.float64).reshape(spec.outer, spec.length, spec.inner)
-    with np.errstate(invalid="ignore"):  # inf - inf: the result is NaN, as it should be
+    with np.errstate(invalid="ignore", divide="ignore"):  # inf - inf: NaN, as it should be; an axis of length 0
         z = z - z.max(axis=1, keepdims=True, initial=-np.inf)
         e = np.exp(z)
         total = e.sum(axis=1, keepdims=True)

@@ -1,0 +1,70 @@
+/* Activations and their gradients from the output.  Comparisons are written so that NaN passes through. */
+
+#if FC_TBYTES == 4
+/* Polynomial of Cephes' tanhf near zero, 1 - 2 / (exp(2 |x|) + 1) elsewhere. */
+FC_INLINE float FC_NAME(tanh)(float x) {
+    const float a = x < 0.0f ? -x : x, z = x * x;
+    const float large = 1.0f - 2.0f / (FC_NAME(exp)(2.0f * a) + 1.0f);
+    float p = -5.70498872745e-3f;
+    p = p * z + 2.06390887954e-2f;
+    p = p * z - 5.37397155531e-2f;
+    p = p * z + 1.33314422036e-1f;
+    p = p * z - 3.33332819422e-1f;
+    return a < 0.625f ? x * (p * z + 1.0f) : x < 0.0f ? -large : large;
+}
+#else
+FC_INLINE double FC_NAME(tanh)(double x) { return tanh(x); }
+#endif
+
+static void FC_NAME(activation_forward)(int kind, const FC_T *restrict x, FC_T *restrict y, size_t n, FC_T slope) {
+    switch (kind) {
+    case FC_RELU:
+        for (size_t i = 0; i < n; i++) y[i] = (FC_T)0 > x[i] ? (FC_T)0 : x[i];
+        break;
+    case FC_LEAKY_RELU:
+        for (size_t i = 0; i < n; i++) y[i] = x[i] > 0 ? x[i] : x[i] * slope;
+        break;
+    case FC_RELU6:
+        for (size_t i = 0; i < n; i++) {
+            const FC_T low = (FC_T)0 > x[i] ? (FC_T)0 : x[i];
+            y[i] = (FC_T)6 < low ? (FC_T)6 : low;
+        }
+        break;
+    case FC_SIGMOID: /* exp of a number that is not positive, so nothing overflows */
+        for (size_t i = 0; i < n; i++) {
+            const FC_T e = FC_NAME(exp)(x[i] < 0 ? x[i] : -x[i]);
+            y[i] = (x[i] < 0 ? e : (FC_T)1) / (1 + e);
+        }
+        break;
+    case FC_TANH:
+        for (size_t i = 0; i < n; i++) y[i] = FC_NAME(tanh)(x[i]);
+        break;
+    }
+}
+
+static void FC_NAME(activation_backward)(int kind, const FC_T *restrict g, const FC_T *restrict y, FC_T *restrict dx,
+                                         size_t n, FC_T slope) {
+    switch (kind) {
+    case FC_RELU:
+        for (size_t i = 0; i < n; i++) {
+            const FC_T grad = g[i]; /* read on both branches: then there is no branch */
+            dx[i] = y[i] <= 0 ? (FC_T)0 : grad;
+        }
+        break;
+    case FC_LEAKY_RELU:
+        for (size_t i = 0; i < n; i++) dx[i] = y[i] > 0 ? g[i] : g[i] * slope;
+        break;
+    case FC_RELU6:
+        for (size_t i = 0; i < n; i++) {
+            const FC_T grad = g[i];
+            dx[i] = (y[i] <= 0) | (y[i] >= 6) ? (FC_T)0 : grad;
+        }
+        break;
+    case FC_SIGMOID:
+        for (size_t i = 0; i < n; i++) dx[i] = g[i] * (1 - y[i]) * y[i];
+        break;
+    case FC_TANH:
+        for (size_t i = 0; i < n; i++) dx[i] = g[i] * (1 - y[i] * y[i]);
+        break;
+    }
+}
