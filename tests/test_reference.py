@@ -317,6 +317,12 @@ def test_cross_entropy_and_its_gradient(torch, shape, soft, weighted, smoothing,
     close(G.cross_entropy(grad, log_probs, target, weight, **options), dx)
 
 
+def test_a_loss_over_ignored_labels_alone_is_nan_with_zero_gradient():
+    loss, log_probs = F.cross_entropy(ramp((2, 3)), [-100, -100], return_log_probs=True)
+    assert np.isnan(loss)
+    np.testing.assert_array_equal(G.cross_entropy(1.0, log_probs, [-100, -100]), np.zeros((2, 3)))
+
+
 @pytest.mark.parametrize("label", [-1, 3])
 def test_labels_out_of_range_are_refused(label):
     with pytest.raises(ValueError, match=rf"got {label}"):

@@ -461,7 +461,9 @@ def activation_backward(spec: ActivationSpec, grad_output: Array, output: Array)
 def softmax_forward(spec: SoftmaxSpec, x: Array) -> Array:
     """Softmax or its logarithm along the middle axis of (outer, length, inner)."""
     z = x.astype(np.float64).reshape(spec.outer, spec.length, spec.inner)
-    with np.errstate(invalid="ignore", divide="ignore"):  # inf - inf: NaN, as it should be; an axis of length 0
+    with np.errstate(
+        invalid="ignore", divide="ignore"
+    ):  # inf - inf: NaN, as it should be; an axis of length 0
         z = z - z.max(axis=1, keepdims=True, initial=-np.inf)
         e = np.exp(z)
         total = e.sum(axis=1, keepdims=True)
@@ -586,7 +588,7 @@ def cross_entropy_backward(
     spec: CrossEntropySpec, grad_loss: Array, log_probs: Array, target: Array, weight: Array | None
 ) -> Array:
     """Gradient with respect to the logits, (batch, classes, inner)."""
-    coefficient, _, divisor = _cross_entropy_parts(spec, target, weight)
+    coefficient, kept, divisor = _cross_entropy_parts(spec, target, weight)
     grad = np.asarray(grad_loss, dtype=np.float64)
     with np.errstate(invalid="ignore", divide="ignore"):
         scale = grad.reshape(spec.batch, 1, spec.inner) if spec.reduction == "none" else grad
@@ -594,7 +596,8 @@ def cross_entropy_backward(
             scale = scale / divisor
         probs = np.exp(log_probs.astype(np.float64).reshape(coefficient.shape))
         dlogits = (probs * coefficient.sum(axis=1, keepdims=True) - coefficient) * scale
-    return _deliver(dlogits, spec.dtype)
+    # Ignored elements get zero even where the mean is over nothing, which makes the scale infinite.
+    return _deliver(np.where(kept[:, None, :], dlogits, 0.0), spec.dtype)
 
 
 # ---------------------------------------------------------------------------------------------------------------
