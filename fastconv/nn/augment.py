@@ -123,10 +123,10 @@ class Affine(Transform):
         draw = _random.uniform(seed, indices[:, None] * 2 + np.arange(2))  # (N, 2)
         angle = np.deg2rad(self.degrees) * (2.0 * draw[:, 0] - 1.0)
         shrink = 1.0 / (self.scale[0] + (self.scale[1] - self.scale[0]) * draw[:, 1])
-        cos, sin = ((f(angle) * shrink)[:, None, None] for f in (np.cos, np.sin))
+        cos, sin = ((f(angle) * shrink).astype(images.dtype)[:, None, None] for f in (np.cos, np.sin))
         # pixel centres relative to the image's, and where in the source each output pixel comes from
-        y = (np.arange(height) - (height - 1) / 2)[:, None]
-        x = (np.arange(width) - (width - 1) / 2)[None, :]
+        y = (np.arange(height, dtype=images.dtype) - (height - 1) / 2)[:, None]
+        x = (np.arange(width, dtype=images.dtype) - (width - 1) / 2)[None, :]
         source_y = cos * y + sin * x + (height - 1) / 2  # (N, H, W)
         source_x = cos * x - sin * y + (width - 1) / 2
         return _bilinear(images, source_y, source_x, self.fill)
@@ -151,18 +151,15 @@ def _bilinear(images: Array, y: Array, x: Array, fill: float) -> Array:
     n, channels, height, width = images.shape
     # a border of two pixels of fill: every position, clipped to it, interpolates inside the padded image
     padded = np.pad(images, ((0, 0), (0, 0), (2, 2), (2, 2)), constant_values=fill)
-    y = np.clip(y, -1.5, height + 0.5) + 2.0
-    x = np.clip(x, -1.5, width + 0.5) + 2.0
-    top, left = np.floor(y).astype(np.intp), np.floor(x).astype(np.intp)
-    down, right = (y - top).astype(images.dtype), (x - left).astype(images.dtype)
-    row = width + 4
-    corner = (top * row + left).reshape(n, 1, -1)
-    flat = padded.reshape(n, channels, -1)
-    down, right = down.reshape(n, 1, -1), right.reshape(n, 1, -1)
-
-    def read(offset: int) -> Array:
-        return np.take_along_axis(flat, corner + offset, axis=2)
-
-    upper = read(0) * (1 - right) + read(1) * right
-    lower = read(row) * (1 - right) + read(row + 1) * right
-    return (upper * (1 - down) + lower * down).reshape(n, channels, *y.shape[1:])
+    y, x = np.clip(y, -1.5, height + 0.5) + 2, np.clip(x, -1.5, width + 0.5) + 2
+    top, left = y.astype(np.intp), x.astype(np.intp)  # positive: truncation is the floor
+    down, right = (y - top).astype(images.dtype)[:, None], (x - left).astype(images.dtype)[:, None]
+    row, plane = width + 4, (height + 4) * (width + 4)
+    planes = np.arange(n * channels, dtype=np.intp).reshape(n, channels, 1, 1) * plane
+    corner = (top * row + left)[:, None] + planes  # (N, C, H', W'): flat index of the upper left neighbour
+    flat = padded.ravel()
+    upper, lower = flat.take(corner), flat.take(corner + row)
+    upper += (flat.take(corner + 1) - upper) * right
+    lower += (flat.take(corner + (row + 1)) - lower) * right
+    upper += (lower - upper) * down
+    return upper

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fastconv._arrays import dtype_name
 from fastconv._dispatch import run
 from fastconv._spec import CrossEntropySpec, Shape
 from fastconv.nn._format import batched
@@ -95,7 +96,7 @@ class CrossEntropy(Loss):
             ignore_index=_NOTHING_IGNORED,
             label_smoothing=self.label_smoothing,
             reduction=reduction,
-            dtype=output.dtype.name,
+            dtype=dtype_name(output),
         )
         logits = output.reshape(batch, classes, spec.inner)
         aligned = np.ascontiguousarray(target, dtype=output.dtype if soft else np.int64)

@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+from fastconv._arrays import dtype_name
 from fastconv._dispatch import run
 from fastconv._spec import ActivationSpec, Shape, SoftmaxSpec
 from fastconv.ops._base import Array, Context, Gradients, Op, Wanted, single
@@ -33,18 +34,17 @@ class Activation(Op):
     def infer_shape(self, *input_shapes: Shape) -> Shape:
         return single(input_shapes, self.kind)
 
-    def _spec(self, x: Array) -> ActivationSpec:
-        return ActivationSpec(kind=self.function, size=x.size, dtype=x.dtype.name, slope=self.slope)
-
     def forward(
         self, inputs: tuple[Array, ...], params: dict[str, Array], context: Context
     ) -> tuple[Array, Any]:
         (x,) = inputs
-        output = run("activation_forward", self._spec(x), x)
-        return output, output if context.recording else None
+        spec = ActivationSpec(kind=self.function, size=x.size, dtype=dtype_name(x), slope=self.slope)
+        output = run("activation_forward", spec, x)
+        return output, (spec, output) if context.recording else None
 
     def backward(self, grad_output: Array, saved: Any, params: dict[str, Array], wanted: Wanted) -> Gradients:
-        return (run("activation_backward", self._spec(saved), grad_output, saved),), {}
+        spec, output = saved
+        return (run("activation_backward", spec, grad_output, output),), {}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +66,7 @@ class Softmax(Op):
     def _run(self, op: str, *arrays: Array) -> Array:
         outer, length, *inner = arrays[0].shape
         spec = SoftmaxSpec(
-            outer=outer, length=length, inner=math.prod(inner), log=self.log, dtype=arrays[0].dtype.name
+            outer=outer, length=length, inner=math.prod(inner), log=self.log, dtype=dtype_name(arrays[0])
         )
         view = (outer, length, spec.inner)
         return run(op, spec, *(a.reshape(view) for a in arrays)).reshape(arrays[0].shape)

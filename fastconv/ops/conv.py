@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+from fastconv._arrays import dtype_name
 from fastconv._dispatch import run
 from fastconv._spec import ChannelSpec, ConvSpec, Shape, as_int, as_int_tuple, resolve_padding
 from fastconv.ops._base import DTYPE_OF_SHAPES, Array, Context, Gradients, Op, Wanted, Window, planes
@@ -92,7 +93,7 @@ class Conv(Op):
         self, inputs: tuple[Array, ...], params: dict[str, Array], context: Context
     ) -> tuple[Array, Any]:
         (x,) = inputs
-        spec = self._spec(x.shape, x.dtype.name)
+        spec = self._spec(x.shape, dtype_name(x))
         output = run("conv_forward", spec, x, params["weight"], params.get("bias"), None)
         return output, (spec, x) if context.recording else None
 
@@ -124,5 +125,5 @@ class Conv(Op):
 def channel_sum(x: Array) -> Array:
     """Sum of (N, C, ...) over all axes but the channels: the gradient of a bias."""
     batch, channels, *rest = x.shape
-    spec = ChannelSpec(batch=batch, channels=channels, inner=math.prod(rest), dtype=x.dtype.name)
+    spec = ChannelSpec(batch=batch, channels=channels, inner=math.prod(rest), dtype=dtype_name(x))
     return run("channel_sum", spec, x.reshape(batch, channels, spec.inner))

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from fastconv._arrays import dtype_name
 from fastconv._dispatch import run
 from fastconv._spec import BatchNormSpec, Shape
 from fastconv.ops._base import Array, Context, Gradients, Op, Wanted, single
@@ -52,7 +53,7 @@ class BatchNorm(Op):
             inner=math.prod(spatial),
             training=context.training,
             eps=self.eps,
-            dtype=x.dtype.name,
+            dtype=dtype_name(x),
         )
         x3 = x.reshape(batch, channels, spec.inner)
         count = batch * spec.inner

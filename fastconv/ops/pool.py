@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+from fastconv._arrays import dtype_name
 from fastconv._dispatch import run
 from fastconv._spec import AdaptivePoolSpec, PoolSpec, Shape, as_int_tuple
 from fastconv.ops._base import (
@@ -106,7 +107,7 @@ class MaxPool(_Pool):
         self, inputs: tuple[Array, ...], params: dict[str, Array], context: Context
     ) -> tuple[Array, Any]:
         (x,) = inputs
-        spec = self._spec(x.shape, x.dtype.name)
+        spec = self._spec(x.shape, dtype_name(x))
         index_dtype = None
         if context.recording:
             # the backward pass then needs one byte per output instead of the input
@@ -163,7 +164,7 @@ class AvgPool(_Pool):
         self, inputs: tuple[Array, ...], params: dict[str, Array], context: Context
     ) -> tuple[Array, Any]:
         (x,) = inputs
-        spec = self._spec(x.shape, x.dtype.name)
+        spec = self._spec(x.shape, dtype_name(x))
         output = run("avg_pool_forward", spec, x.reshape(spec.input_shape))
         return output.reshape(self._output_shape(spec)), (spec, x.shape) if context.recording else None
 
@@ -195,7 +196,7 @@ class GlobalAvgPool(Op):
         (x,) = inputs
         batch, channels, *spatial = x.shape
         plane = (batch, channels, 1, math.prod(spatial))
-        spec = AdaptivePoolSpec.from_shape(plane, x.dtype.name, 1)
+        spec = AdaptivePoolSpec.from_shape(plane, dtype_name(x), 1)
         output = run("adaptive_avg_pool_forward", spec, x.reshape(plane))
         output_shape = (batch, *self.infer_shape(x.shape[1:]))
         return output.reshape(output_shape), (spec, x.shape) if context.recording else None
