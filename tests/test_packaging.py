@@ -26,7 +26,6 @@ EXTENSIONS = sorted(path.stem for path in (REPOSITORY / "src_cython").glob("*.py
 MODULES = sorted(
     m.name for m in pkgutil.walk_packages([str(PACKAGE)], "fastconv.") if "__main__" not in m.name
 )
-PUBLIC = ["fastconv", *(name for name in MODULES if "._" not in name)]
 
 
 def run_python(code: str, **environment: str) -> str:
@@ -50,14 +49,23 @@ def requirements(extra: str) -> set[str]:
     return names
 
 
+def rooms(name: str = "fastconv") -> list[str]:
+    """The modules that users see: the package and those that the `__all__` of a room lists."""
+    module = importlib.import_module(name)
+    inner = [each for each in getattr(module, "__all__", ()) if inspect.ismodule(getattr(module, each))]
+    return [name, *(found for each in inner for found in rooms(f"{name}.{each}"))]
+
+
 def required_packages() -> list[tuple[str, str, str]]:
-    """(file, package, extra) of every call of ``_optional.require`` in the package."""
+    """(file, package, extra) of every call of ``_optional.require`` in the package that names its module."""
     calls = []
     for path in sorted(PACKAGE.rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.Call) and ast.unparse(node.func).split(".")[-1] == "require":
-                extra = next(keyword.value.value for keyword in node.keywords if keyword.arg == "extra")
-                calls.append((str(path.relative_to(PACKAGE)), node.args[0].value.partition(".")[0], extra))
+            match node:
+                case ast.Call(
+                    ast.Name("require"), [ast.Constant(module)], [ast.keyword("extra", ast.Constant(extra))]
+                ):
+                    calls.append((str(path.relative_to(PACKAGE)), module.partition(".")[0], extra))
     return calls
 
 
@@ -78,21 +86,22 @@ def test_package_is_typed():
     assert (PACKAGE / "py.typed").is_file()
 
 
-@pytest.mark.parametrize("name", PUBLIC)
+@pytest.mark.parametrize("name", rooms())
 def test_all_lists_what_is_public(name):
+    """Nothing more, nothing less: what a module defines, and in a package also what it takes from its modules."""
     module = importlib.import_module(name)
-    names = module.__all__
-    assert len(names) == len(set(names))
-    missing = [each for each in names if not hasattr(module, each)]
-    assert not missing, f"{name}.__all__ lists names that are not there"
-    own = {
+    origin = "fastconv" if hasattr(module, "__path__") else name
+    public = {
         each
         for each, value in vars(module).items()
         if not each.startswith("_")
         and (inspect.isfunction(value) or inspect.isclass(value))
-        and value.__module__ == name
+        and (value.__module__ + ".").startswith(origin + ".")
     }
-    assert own <= set(names), f"{name} defines public names that its __all__ lacks"
+    assert public <= set(module.__all__), f"{name} has public names that its __all__ lacks"
+    missing = [each for each in module.__all__ if not hasattr(module, each)]
+    assert not missing, f"{name}.__all__ lists names that are not there"
+    assert len(module.__all__) == len(set(module.__all__))
 
 
 @pytest.mark.parametrize("name", EXTENSIONS)
