@@ -68,7 +68,9 @@ class Model:
         blueprint = trace(_as_tensors(inputs, "inputs"), _as_tensors(outputs, "outputs"))
         seed = as_int(seed, "seed")
         params = initial_params(blueprint, seed, _as_dtype(dtype))
-        self._set_up(blueprint.graph, params, seed, blueprint.regularizers, blueprint.frozen)
+        self._set_up(
+            blueprint.graph, params, seed, _as_dtype(dtype), blueprint.regularizers, blueprint.frozen
+        )
 
     @classmethod
     def from_graph(
@@ -77,6 +79,7 @@ class Model:
         params: Mapping[str, Array],
         *,
         seed: int = 0,
+        dtype: str = "float32",
         regularizers: Mapping[str, Regularizer] | None = None,
         frozen: Iterable[str] = (),
     ) -> Model:
@@ -86,8 +89,9 @@ class Model:
         ----------
         graph : Graph
         params : mapping of str to ndarray
-            Exactly the graph's parameters, all float32 or all float64; used as they are.
+            Exactly the graph's parameters, all of ``dtype``; used as they are, not copied.
         seed : int
+        dtype : {"float32", "float64"}
         regularizers : mapping of parameter name to Regularizer, optional
         frozen : iterable of parameter names
             What training leaves alone.
@@ -98,8 +102,14 @@ class Model:
             If a parameter is missing, unknown, or of another shape or dtype.
         """
         _check_params(graph, params)
+        for name, param in params.items():
+            if param.dtype != _as_dtype(dtype):
+                raise TypeError(f"parameter {name!r} must be {dtype} like the model, got {param.dtype}")
+        ordered = {name: params[name] for name in graph.param_shapes}
         model = Model.__new__(Model)
-        model._set_up(graph, dict(params), as_int(seed, "seed"), regularizers or {}, frozenset(frozen))
+        model._set_up(
+            graph, ordered, as_int(seed, "seed"), _as_dtype(dtype), regularizers or {}, frozenset(frozen)
+        )
         return model
 
     def _set_up(
@@ -107,6 +117,7 @@ class Model:
         graph: Graph,
         params: dict[str, Array],
         seed: int,
+        dtype: np.dtype[Any],
         regularizers: Mapping[str, Regularizer],
         frozen: frozenset[str],
     ) -> None:
@@ -115,7 +126,7 @@ class Model:
         self.seed = seed
         self.regularizers = dict(regularizers)
         self.frozen = frozen
-        self.dtype = next((p.dtype for p in params.values()), np.dtype("float32"))
+        self.dtype = dtype
         self.optimizer: optimizers.Optimizer | None = None
         self.metrics: list[metric_library.Metric] = []
         self.stop_training = False  # callbacks set it
@@ -400,7 +411,7 @@ class Model:
         ValueError
             If names or shapes differ.
         """
-        _check_params(self.graph, weights, dtypes=False)
+        _check_params(self.graph, weights)
         for name, param in self.params.items():
             param[...] = weights[name]
 
@@ -543,7 +554,7 @@ def _as_dtype(dtype: Any) -> np.dtype[Any]:
     return np.dtype(dtype)
 
 
-def _check_params(graph: Graph, params: Mapping[str, Array], *, dtypes: bool = True) -> None:
+def _check_params(graph: Graph, params: Mapping[str, Array]) -> None:
     expected = graph.param_shapes
     if set(params) != set(expected):
         missing, unknown = sorted(set(expected) - set(params)), sorted(set(params) - set(expected))
@@ -551,9 +562,6 @@ def _check_params(graph: Graph, params: Mapping[str, Array], *, dtypes: bool = T
     for name, shape in expected.items():
         if tuple(params[name].shape) != shape:
             raise ValueError(f"parameter {name!r} must have shape {shape}, got {tuple(params[name].shape)}")
-    kinds = {params[name].dtype.name for name in expected}
-    if dtypes and (len(kinds) > 1 or not kinds <= set(DTYPES)):
-        raise TypeError(f"parameters must all be float32 or all float64, got {sorted(kinds)}")
 
 
 def _count(inputs: Mapping[str, Array]) -> int:

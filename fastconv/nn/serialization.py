@@ -25,6 +25,7 @@ def save(model: Model, path: str | os.PathLike[str]) -> None:
     description = {
         "format": _FORMAT,
         "seed": model.seed,
+        "dtype": model.dtype.name,
         "graph": _graph_to_config(model.graph),
         "regularizers": {name: asdict(regularizer) for name, regularizer in model.regularizers.items()},
         "frozen": sorted(model.frozen),
@@ -59,11 +60,11 @@ def load(path: str | os.PathLike[str]) -> Model:
     description = json.loads(text)
     if description["format"] != _FORMAT:
         raise ValueError(f"{path} has format {description['format']}, this version reads format {_FORMAT}")
-    graph = _graph_from_config(description["graph"])
     return Model.from_graph(
-        graph,
-        {name: params[name] for name in graph.param_shapes if name in params} | params,
+        _graph_from_config(description["graph"]),
+        params,
         seed=description["seed"],
+        dtype=description["dtype"],
         regularizers={name: Regularizer(**factors) for name, factors in description["regularizers"].items()},
         frozen=description["frozen"],
     )

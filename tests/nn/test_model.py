@@ -305,8 +305,17 @@ def test_from_graph_checks_the_parameters():
     model = small()
     again = nn.Model.from_graph(model.graph, model.params)
     assert again.params["linear_1.weight"] is model.params["linear_1.weight"]
-    with pytest.raises(TypeError, match="all be float32 or all float64"):
+    with pytest.raises(TypeError, match=r"'linear_1.bias' must be float32 like the model, got float64"):
         nn.Model.from_graph(model.graph, model.params | {"linear_1.bias": np.zeros(3)})
+    with pytest.raises(ValueError, match=r"unknown \['more'\]"):
+        nn.Model.from_graph(model.graph, model.params | {"more": np.zeros(3)})
+
+
+def test_a_net_without_parameters_keeps_its_dtype():
+    model = nn.Sequential([nn.Tanh()], input_shape=(2,), dtype="float64")
+    x = np.array([[0.1, -0.3]])
+    assert model.predict(x).dtype == np.float64
+    np.testing.assert_allclose(model.predict(x), np.tanh(x), rtol=1e-15)
 
 
 def test_summary_counts():
