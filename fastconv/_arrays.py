@@ -5,7 +5,6 @@ Nothing here writes to the caller's arrays; an array that already has the right 
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
@@ -57,6 +56,20 @@ def as_floats(x: Any, name: str) -> Array:
 def dtype_name(x: Array) -> str:
     """``x.dtype.name`` of a clean array; NumPy's own takes longer than all other steps of a call together."""
     return "float32" if x.dtype.itemsize == 4 else "float64"
+
+
+def as_images(x: Any, name: str) -> Array:
+    """Floats of shape (N, C, H, W), for ops that take no other.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If the dtype or the number of axes is another one.
+    """
+    array = as_floats(x, name)
+    if array.ndim != 4:
+        raise ValueError(f"{name} must have shape (N, C, H, W), got {array.shape}")
+    return array
 
 
 def as_floats_like(x: Any, name: str, other: Array, other_name: str) -> Array:
@@ -204,8 +217,3 @@ def as_out(out: Any, shape: Shape, dtype: np.dtype[Any], *inputs: Any) -> Array:
     if any(isinstance(x, np.ndarray) and np.shares_memory(out, x) for x in inputs):
         raise ValueError("out must not share memory with an input")
     return out
-
-
-def flat_size(shape: Shape) -> int:
-    """Elements of ``shape`` after its first two axes."""
-    return math.prod(shape[2:])

@@ -32,6 +32,7 @@ from fastconv._spec import (
     SoftmaxSpec,
     as_int_tuple,
     as_probability,
+    as_shape,
 )
 
 __all__ = [
@@ -804,8 +805,8 @@ def _unpool_size(
         if min(natural) < 1:
             raise ValueError(f"the unpooled size must be >= 1, got {natural}")
         return natural
-    asked = tuple(output_size)[-ndim:] if len(output_size) == len(shape) else output_size
-    size = as_int_tuple(asked, ndim, "output_size", 1)
+    asked = as_shape(output_size, "output_size")
+    size = as_int_tuple(asked[-ndim:] if len(asked) == len(shape) else asked, ndim, "output_size", 1)
     for n, middle, s in zip(size, natural, steps, strict=True):
         if not middle - s < n < middle + s:
             raise ValueError(
@@ -1048,17 +1049,10 @@ def dropout2d(
     >>> [len(np.unique(channel)) for channel in y[0]]
     [1, 1, 1]
     """
-    x = _image_batch(input, "dropout2d")
+    x = _arrays.as_images(input, "input")
     return _masked(
-        x, x.shape[0] * x.shape[1], _arrays.flat_size(x.shape), p, training, seed, offset, mask, return_mask
+        x, x.shape[0] * x.shape[1], math.prod(x.shape[2:]), p, training, seed, offset, mask, return_mask
     )
-
-
-def _image_batch(input: ArrayLike, op: str) -> Array:
-    x = _arrays.as_floats(input, "input")
-    if x.ndim != 4:
-        raise ValueError(f"{op} takes an input of shape (N, C, H, W), got {x.shape}")
-    return x
 
 
 def drop_block2d(
@@ -1107,7 +1101,7 @@ def drop_block2d(
     >>> bool(np.isclose(y.sum(), 64.0))
     True
     """
-    x = _image_batch(input, "drop_block2d")
+    x = _arrays.as_images(input, "input")
     if mask is not None and seed is not None:
         raise ValueError("give a seed or a mask, not both")
     draw = training and mask is None

@@ -1161,7 +1161,7 @@ def dropout2d(grad_output: ArrayLike, mask: ArrayLike | None, p: float) -> Array
     <BLANKLINE>
             [[2., 2.]]]])
     """
-    grad = _image_batch(grad_output)
+    grad = _arrays.as_images(grad_output, "grad_output")
     bits = grad.shape[0] * grad.shape[1]
     return _masked(grad, mask, DropoutSpec.from_args(bits, math.prod(grad.shape[2:]), p, 0, 0))
 
@@ -1189,19 +1189,12 @@ def drop_block2d(grad_output: ArrayLike, mask: ArrayLike | None) -> Array:
     >>> drop_block2d(np.ones((1, 1, 1, 4)), np.array([0b0011], dtype=np.uint8))
     array([[[[2., 2., 0., 0.]]]])
     """
-    grad = _image_batch(grad_output)
+    grad = _arrays.as_images(grad_output, "grad_output")
     if mask is None:
         return grad.copy()
     packed = _arrays.as_mask(mask, grad.size)
     out: Array = run("dropout_apply", drop_block_scaling(packed, grad.size), grad, packed)
     return out
-
-
-def _image_batch(grad_output: ArrayLike) -> Array:
-    grad = _arrays.as_floats(grad_output, "grad_output")
-    if grad.ndim != 4:
-        raise ValueError(f"grad_output must have shape (N, C, H, W), got {grad.shape}")
-    return grad
 
 
 def _masked(grad: Array, mask: ArrayLike | None, spec: DropoutSpec) -> Array:
