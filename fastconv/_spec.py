@@ -22,6 +22,8 @@ MAX_ELEMENTS = (
     2**62
 )  # of any one array: byte counts of float64 still fit in a signed 64-bit integer with room
 
+MAX_WINDOW = 2**31 - 1  # of a kernel size, stride, pad or dilation: what kernels make of them fits in 64 bits
+
 _CACHE_SIZE = 1024
 
 
@@ -38,13 +40,13 @@ def as_int(value: Any, name: str) -> int:
         raise TypeError(f"{name} must be an integer, got {value!r} of type {type(value).__name__}") from None
 
 
-def as_int_tuple(value: Any, ndim: int, name: str, minimum: int) -> Shape:
+def as_int_tuple(value: Any, ndim: int, name: str, minimum: int, maximum: int = MAX_WINDOW) -> Shape:
     """One integer for all spatial dimensions, or a sequence with one for each.
 
     Raises
     ------
     ValueError
-        If the sequence does not have 1 or ``ndim`` entries, or an entry is below ``minimum``.
+        If the sequence does not have 1 or ``ndim`` entries, or an entry is below ``minimum`` or above ``maximum``.
     TypeError
         If an entry is not an integer.
     """
@@ -61,6 +63,8 @@ def as_int_tuple(value: Any, ndim: int, name: str, minimum: int) -> Shape:
     for item in items:
         if item < minimum:
             raise ValueError(f"{name} must be >= {minimum}, got {value!r}")
+        if item > maximum:
+            raise ValueError(f"{name} must be <= {maximum}, got {value!r}")
     return items
 
 
@@ -68,7 +72,7 @@ def as_shape(value: Any, name: str) -> Shape:
     """A shape given as a sequence of non-negative integers."""
     if isinstance(value, str) or not isinstance(value, (Sequence, np.ndarray)):
         raise TypeError(f"{name} must be a sequence of integers, got {value!r}")
-    return as_int_tuple(value, len(value), name, 0) if len(value) else ()
+    return as_int_tuple(value, len(value), name, 0, MAX_ELEMENTS) if len(value) else ()
 
 
 def as_probability(p: Any, name: str = "p") -> float:
