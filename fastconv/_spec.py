@@ -18,9 +18,7 @@ import numpy as np
 
 Shape = tuple[int, ...]
 
-MAX_ELEMENTS = (
-    2**62
-)  # of any one array: byte counts of float64 still fit in a signed 64-bit integer with room
+MAX_ELEMENTS = 2**59  # of any one array: the byte count of float64 still fits in a signed 64-bit integer
 
 MAX_WINDOW = 2**31 - 1  # of a kernel size, stride, pad or dilation: what kernels make of them fits in 64 bits
 
@@ -30,14 +28,25 @@ _CACHE_SIZE = 1024
 # ---------------------------------------------------------------------------------------------------- arguments
 
 
-def as_int(value: Any, name: str) -> int:
-    """``value`` as a Python int; TypeError for anything that is not an integer (bool included)."""
+def as_int(value: Any, name: str, minimum: int = -(2**63), maximum: int = 2**63 - 1) -> int:
+    """``value`` as a Python int.
+
+    Raises
+    ------
+    TypeError
+        If it is not an integer; a bool is none.
+    ValueError
+        If it is below ``minimum`` or above ``maximum``.
+    """
     if isinstance(value, (bool, np.bool_)):
         raise TypeError(f"{name} must be an integer, got {value!r}")
     try:
-        return operator.index(value)
+        number = operator.index(value)
     except TypeError:
         raise TypeError(f"{name} must be an integer, got {value!r} of type {type(value).__name__}") from None
+    if not minimum <= number <= maximum:
+        raise ValueError(f"{name} must be between {minimum} and {maximum}, got {value!r}")
+    return number
 
 
 def as_int_tuple(value: Any, ndim: int, name: str, minimum: int, maximum: int = MAX_WINDOW) -> Shape:
@@ -89,7 +98,7 @@ def as_probability(p: Any, name: str = "p") -> float:
 def check_size(shape: Shape, name: str) -> None:
     """Refuse arrays whose element count cannot be addressed."""
     if math.prod(shape) > MAX_ELEMENTS:
-        raise ValueError(f"{name} of shape {shape} has more than 2**62 elements")
+        raise ValueError(f"{name} of shape {shape} has more than 2**59 elements")
 
 
 def _freeze(value: Any) -> Any:
@@ -485,8 +494,8 @@ def _pool_spec(
     divisor = _thaw(divisor_override)
     if divisor is not None:
         divisor = as_int(divisor, "divisor_override")
-        if divisor == 0:
-            raise ValueError("divisor_override must not be zero, got 0")
+        if not 1 <= abs(divisor) <= MAX_WINDOW:
+            raise ValueError(f"divisor_override must be other than 0 and at most {MAX_WINDOW}, got {divisor}")
     check_size(input_shape, "input")
     if any(n < 1 for n in input_shape[1:]):
         raise ValueError(f"only the batch of a pooling input may be empty, got shape {input_shape}")
@@ -570,6 +579,7 @@ class AdaptivePoolSpec:
         if any(m < 1 for m in out):
             raise ValueError(f"output_size must be >= 1, got {output_size!r}")
         check_size(tuple(input_shape), "input")
+        check_size((*input_shape[:2], *out), "output")
         lift = (1,) * (2 - ndim)
         return AdaptivePoolSpec(
             batch=input_shape[0],
@@ -594,6 +604,7 @@ class PlaneSpec:
 
 # ---------------------------------------------------------------------------------------------------- dropout
 
+STREAM = 2**64  # elements that one seed has random bits for, and the number of seeds
 MASK_LEVELS = 65536  # a mask bit compares 16 random bits: probabilities are honoured to 2**-17
 
 
@@ -619,13 +630,13 @@ class DropoutSpec:
 
     @staticmethod
     def from_args(size: int, inner: int, p: Any, seed: Any, offset: Any) -> DropoutSpec:
-        """Check ``p`` in [0, 1], ``seed`` and ``offset`` in [0, 2**64)."""
+        """Check ``p`` in [0, 1], ``seed`` in [0, 2**64), and that ``offset`` + ``size`` stays in the stream of 2**64."""
         return DropoutSpec(
             size=size,
             inner=inner,
             p=as_probability(p),
-            seed=_as_uint64(seed, "seed"),
-            offset=_as_uint64(offset, "offset"),
+            seed=as_int(seed, "seed", 0, STREAM - 1),
+            offset=as_int(offset, "offset", 0, STREAM - size),
         )
 
 
@@ -666,16 +677,9 @@ class DropBlockSpec:
             size=size,
             block=block,
             p=as_probability(p),
-            seed=_as_uint64(seed, "seed"),
-            offset=_as_uint64(offset, "offset"),
+            seed=as_int(seed, "seed", 0, STREAM - 1),
+            offset=as_int(offset, "offset", 0, STREAM - math.prod(input_shape)),
         )
-
-
-def _as_uint64(value: Any, name: str) -> int:
-    number = as_int(value, name)
-    if not 0 <= number < 2**64:
-        raise ValueError(f"{name} must be between 0 and 2**64 - 1, got {value!r}")
-    return number
 
 
 # ---------------------------------------------------------------------------------------------------- point-wise
