@@ -630,7 +630,7 @@ class DropoutSpec:
 
     @staticmethod
     def from_args(size: int, inner: int, p: Any, seed: Any, offset: Any) -> DropoutSpec:
-        """Check ``p`` in [0, 1], ``seed`` in [0, 2**64), and that ``offset`` + ``size`` stays in the stream of 2**64."""
+        """Check ``p`` in [0, 1], ``seed`` in [0, 2**64), and that ``offset`` + ``size`` stays in the stream."""
         return DropoutSpec(
             size=size,
             inner=inner,
