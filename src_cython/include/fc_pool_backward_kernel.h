@@ -49,33 +49,106 @@ typedef struct {
     int64_t code; /* code of the kernel row that touches, column 0 */
 } FC_NAME(fc_pool_cover);
 
-FC_INLINE P_VEC FC_NAME(fc_max_pool_phase)(const FC_T *restrict grads, const FC_INT *restrict codes,
-                                           const FC_NAME(fc_pool_cover) *restrict cover, int64_t n,
-                                           const fc_pool_tap *restrict taps, int64_t n_taps, int64_t code_x, int64_t q) {
-    P_VEC acc = P_SPLAT(0);
-    for (int64_t i = 0; i < n; i++) {
-        for (int64_t t = 0; t < n_taps; t++) {
-            int64_t at = cover[i].at + taps[t].shift + q;
-            P_IVEC hit = P_ILOAD(codes + at) == P_ISPLAT(cover[i].code + taps[t].kx * code_x);
-            acc += P_SELECT(hit, P_LOAD(grads + at), P_SPLAT(0));
-        }
+FC_INLINE P_VEC FC_NAME(fc_max_pool_hit)(const FC_T *grads, const FC_INT *codes, int64_t at, P_IVEC code) {
+    P_IVEC hit = P_ILOAD(codes + at) == code;
+    return P_SELECT(hit, P_LOAD(grads + at), P_SPLAT(0));
+}
+
+/* One input row of w columns; `room` elements may be written from its start.  First the kernels of up to 3 x 3, dilation
+ * 1, whose sizes the compiler knows; then any, looking its taps up. */
+FC_INLINE void FC_NAME(fc_max_pool_known_row)(const FC_T *grads, const FC_INT *codes, const FC_NAME(fc_pool_cover) *cover,
+                                              int64_t code_x, FC_T *dst, int64_t w, int64_t room, const int n,
+                                              const int kw, const int sw, const int pw) {
+    P_IVEC code[3][3];
+    const FC_T *grad_row[3];
+    const FC_INT *code_row[3];
+    for (int i = 0; i < n; i++) {
+        grad_row[i] = grads + cover[i].at;
+        code_row[i] = codes + cover[i].at;
+        for (int kx = 0; kx < kw; kx++)
+            code[i][kx] = P_ISPLAT(cover[i].code + kx * code_x);
     }
+    for (int64_t q = 0; q * sw < w; q += FC_VL) {
+        P_VEC acc[2] = {P_SPLAT(0), P_SPLAT(0)};
+        for (int phase = 0; phase < sw; phase++)
+            for (int i = 0; i < n; i++)
+                for (int kx = kw - 1; kx >= 0; kx--)
+                    if ((phase + pw - kx) % sw == 0)
+                        acc[phase] += FC_NAME(fc_max_pool_hit)(grad_row[i], code_row[i], q + (phase + pw - kx) / sw, code[i][kx]);
+        if (sw == 1)
+            P_STORE(dst + q, acc[0], q + FC_VL <= room, w - q);
+        else
+            FC_NAME(fc_pool_put_pair)(dst, acc[0], acc[1], q, w, room);
+    }
+}
+
+FC_INLINE P_VEC FC_NAME(fc_max_pool_phase)(const FC_T *grads, const FC_INT *codes, const FC_NAME(fc_pool_cover) *cover,
+                                           int64_t n, const FC_NAME(fc_pool_phases) *plan, int64_t code_x, int64_t q,
+                                           int64_t phase) {
+    P_VEC acc = P_SPLAT(0);
+    for (int64_t i = 0; i < n; i++)
+        for (int64_t t = plan->phase_taps[phase]; t < plan->phase_taps[phase + 1]; t++)
+            acc += FC_NAME(fc_max_pool_hit)(grads, codes, cover[i].at + plan->taps[t].shift + q,
+                                            P_ISPLAT(cover[i].code + plan->taps[t].kx * code_x));
     return acc;
+}
+
+FC_INLINE void FC_NAME(fc_max_pool_any_row)(const FC_T *grads, const FC_INT *codes, const FC_NAME(fc_pool_cover) *cover,
+                                            int64_t n, const FC_NAME(fc_pool_phases) *plan, int64_t code_x, FC_T *dst,
+                                            int64_t w, int64_t room, const int64_t sw) {
+#define P_PHASE(phase, q) FC_NAME(fc_max_pool_phase)(grads, codes, cover, n, plan, code_x, q, phase)
+    if (sw == 1) {
+        for (int64_t q = 0; q < w; q += FC_VL)
+            P_STORE(dst + q, P_PHASE(0, q), q + FC_VL <= room, w - q);
+    } else if (sw == 2) {
+        for (int64_t q = 0; 2 * q < w; q += FC_VL)
+            FC_NAME(fc_pool_put_pair)(dst, P_PHASE(0, q), P_PHASE(1, q), q, w, room);
+    } else {
+        for (int64_t phase = 0; phase < sw; phase++)
+            for (int64_t q = 0; q * sw < w; q += FC_VL)
+                FC_NAME(fc_pool_put_phase)(dst, P_PHASE(phase, q), q, phase, sw, w);
+    }
+#undef P_PHASE
+}
+
+/* Scratch copies of one output row, in whole vectors as far as `readable` allows: what overruns the gradients meets no
+ * code, what overruns the codes is wiped again.  Rows are copied in order, so spilling into the next one does no harm. */
+FC_INLINE void FC_NAME(fc_pool_copy_grads)(FC_T *restrict dst, const FC_T *restrict src, int64_t n, int64_t readable) {
+    for (int64_t i = 0; i < n; i += FC_VL) {
+        if (i + FC_VL <= readable)
+            *(P_VEC_MEM *)(dst + i) = P_LOAD(src + i);
+        else
+            for (int64_t l = i; l < n; l++)
+                dst[l] = src[l];
+    }
+}
+
+FC_INLINE void FC_NAME(fc_pool_copy_offsets)(FC_INT *restrict dst, const uint8_t *restrict src, int64_t n, int64_t readable) {
+    for (int64_t i = 0; i < n; i += 8) {
+        if (i + 8 <= readable)
+            for (int l = 0; l < 8; l++)
+                dst[i + l] = src[i + l];
+        else
+            for (int64_t l = i; l < n; l++)
+                dst[l] = src[l];
+    }
+    for (int l = 0; l < 8; l++)
+        dst[n + l] = FC_POOL_NO_CODE;
 }
 
 FC_INLINE void FC_NAME(fc_max_pool_gather)(const fc_pool *g, const FC_T *restrict grad_output,
                                            const uint8_t *restrict offsets, const int64_t *restrict flats,
                                            FC_T *restrict grad_input, int64_t unit0, int64_t unit1, void *scratch) {
-    const int64_t w = g->w, oh = g->oh, ow = g->ow, kw = g->kw, sw = g->sw;
-    const int64_t code_x = offsets ? 1 : g->dw, code_y = offsets ? kw : g->dh * w;
-    const int64_t pitch = fc_pool_output_reach(g), margin = fc_pool_left_margin(g), columns = fc_ceil_div(w, sw);
+    const int64_t w = g->w, oh = g->oh, ow = g->ow, kw = g->kw, sw = g->sw, dw = g->dw, pw = g->pw;
+    const int64_t code_x = offsets ? 1 : dw, code_y = offsets ? kw : g->dh * w;
+    const int64_t pitch = fc_pool_output_reach(g), margin = fc_pool_left_margin(g);
     const int64_t row_count = fc_min(oh, (g->band - 1 + (g->kh - 1) * g->dh) / g->sh + 2);
     FC_NAME(fc_pool_phases) plan = FC_NAME(fc_pool_plan)(g, scratch);
     FC_NAME(fc_pool_cover) *cover = (FC_NAME(fc_pool_cover) *)(plan.phase_taps + sw + 1);
     FC_INT *codes = (FC_INT *)(cover + g->kh);
-    FC_T *grads = (FC_T *)(codes + row_count * pitch);
+    FC_T *grads = (FC_T *)(codes + row_count * pitch + FC_POOL_LANES);
     for (int64_t i = 0; i < row_count * pitch; i++) {
-        codes[i] = -1; /* no tap has this code, so margins receive nothing */
+        codes[i] = FC_POOL_NO_CODE;
         grads[i] = 0;
     }
 
@@ -89,41 +162,43 @@ FC_INLINE void FC_NAME(fc_max_pool_gather)(const fc_pool *g, const FC_T *restric
             FC_INT *restrict code = codes + (oy - first) * pitch + margin;
             FC_T *grad = grads + (oy - first) * pitch + margin;
             if (offsets) {
-                for (int64_t x = 0; x < ow; x++)
-                    code[x] = offsets[from + x];
+                FC_NAME(fc_pool_copy_offsets)(code, offsets + from, ow, (oh - oy) * ow);
             } else {
                 const int64_t base = (oy * g->sh - g->ph) * w - g->pw;
                 for (int64_t x = 0; x < ow; x++)
                     code[x] = (FC_INT)(flats[from + x] - (base + x * sw));
             }
-            P_COPY_ROW(grad, grad_output + from, ow);
+            FC_NAME(fc_pool_copy_grads)(grad, grad_output + from, ow, (oh - oy) * ow);
         }
+        int64_t from = first, to = first; /* the output rows whose windows span input row y */
         for (int64_t y = y0; y < y1; y++) {
             FC_T *dst = grad_input + (plane * g->h + y) * w;
             const int64_t room = (y1 - y) * w;
             int64_t n = 0;
-            for (int64_t ky = g->kh - 1; ky >= 0; ky--) {
-                int64_t t = y + g->ph - ky * g->dh, oy = t / g->sh;
-                if (t >= 0 && oy * g->sh == t && oy < oh) {
+            while (from < last && from * g->sh < y + g->ph - (g->kh - 1) * g->dh)
+                from++;
+            while (to < last && to * g->sh <= y + g->ph)
+                to++;
+            for (int64_t oy = from; oy < to; oy++) {
+                const int64_t t = y + g->ph - oy * g->sh, ky = g->dh == 1 ? t : t / g->dh;
+                if (ky * g->dh == t) {
                     cover[n].at = (oy - first) * pitch + margin;
                     cover[n++].code = ky * code_y;
                 }
             }
-#define P_PHASE(phase, q)                                                                                     \
-    FC_NAME(fc_max_pool_phase)(grads, codes, cover, n, plan.taps + plan.phase_taps[phase],                    \
-                               plan.phase_taps[(phase) + 1] - plan.phase_taps[phase], code_x, q)
-            if (sw == 1) {
-                for (int64_t q = 0; q < w; q += FC_VL)
-                    P_STORE(dst + q, P_PHASE(0, q), q + FC_VL <= room, w - q);
-            } else if (sw == 2) {
-                for (int64_t q = 0; q < columns; q += FC_VL)
-                    FC_NAME(fc_pool_put_pair)(dst, P_PHASE(0, q), P_PHASE(1, q), q, w, room);
-            } else {
-                for (int64_t phase = 0; phase < sw; phase++)
-                    for (int64_t q = 0; q < columns; q += FC_VL)
-                        FC_NAME(fc_pool_put_phase)(dst, P_PHASE(phase, q), q, phase, sw, w);
-            }
-#undef P_PHASE
+#define P_KNOWN_ROW(n_, kw_, sw_, pw_) \
+    FC_NAME(fc_max_pool_known_row)(grads, codes, cover, code_x, dst, w, room, n_, kw_, sw_, pw_)
+            if (dw == 1 && kw == 2 && sw == 2 && pw == 0 && n == 1)
+                P_KNOWN_ROW(1, 2, 2, 0);
+            else if (dw == 1 && kw == 3 && sw == 2 && pw == 1 && n == 1)
+                P_KNOWN_ROW(1, 3, 2, 1);
+            else if (dw == 1 && kw == 3 && sw == 2 && pw == 1 && n == 2)
+                P_KNOWN_ROW(2, 3, 2, 1);
+            else if (dw == 1 && kw == 3 && sw == 1 && pw == 1 && n == 3)
+                P_KNOWN_ROW(3, 3, 1, 1);
+            else
+                FC_NAME(fc_max_pool_any_row)(grads, codes, cover, n, &plan, code_x, dst, w, room, sw);
+#undef P_KNOWN_ROW
         }
     }
 }
@@ -154,7 +229,7 @@ static FC_UNUSED void FC_NAME(avg_pool_backward)(FC_POOL_PARAMETERS) {
     const FC_T *grad_output = (const FC_T *)in;
     FC_T *grad_input = (FC_T *)out;
     const int64_t w = g->w, ow = g->ow, sw = g->sw;
-    const int64_t pitch = fc_pool_output_reach(g), margin = fc_pool_left_margin(g), columns = fc_ceil_div(w, sw);
+    const int64_t pitch = fc_pool_output_reach(g), margin = fc_pool_left_margin(g);
     FC_NAME(fc_pool_phases) plan = FC_NAME(fc_pool_plan)(g, scratch);
     FC_T *counts = (FC_T *)(plan.phase_taps + sw + 1), *padded = counts + fc_whole_lanes(ow), *row = padded + margin;
     FC_NAME(fc_pool_column_counts)(g, counts);
@@ -189,11 +264,11 @@ static FC_UNUSED void FC_NAME(avg_pool_backward)(FC_POOL_PARAMETERS) {
                 for (int64_t q = 0; q < w; q += FC_VL)
                     P_STORE(dst + q, P_PHASE(0, q), q + FC_VL <= room, w - q);
             } else if (sw == 2) {
-                for (int64_t q = 0; q < columns; q += FC_VL)
+                for (int64_t q = 0; 2 * q < w; q += FC_VL)
                     FC_NAME(fc_pool_put_pair)(dst, P_PHASE(0, q), P_PHASE(1, q), q, w, room);
             } else {
                 for (int64_t phase = 0; phase < sw; phase++)
-                    for (int64_t q = 0; q < columns; q += FC_VL)
+                    for (int64_t q = 0; q * sw < w; q += FC_VL)
                         FC_NAME(fc_pool_put_phase)(dst, P_PHASE(phase, q), q, phase, sw, w);
             }
 #undef P_PHASE

@@ -29,27 +29,31 @@ FC_INLINE P_VEC FC_NAME(fc_pool_combine)(P_VEC a, P_VEC x, const int avg) {
     return P_SELECT(takes, x, a);
 }
 
+FC_INLINE void FC_NAME(fc_pool_rows_at)(FC_T *restrict dst, const FC_T *restrict src, int64_t n, int64_t pitch,
+                                        const int avg) {
+    P_VEC acc = P_LOAD(src);
+    for (int64_t k = 1; k < n; k++)
+        acc = FC_NAME(fc_pool_combine)(acc, P_LOAD(src + k * pitch), avg);
+    *(P_VEC_MEM *)dst = acc;
+}
+
 /* dst[0:w] = the sum or maximum of n rows. */
 FC_INLINE void FC_NAME(fc_pool_rows)(FC_T *restrict dst, const FC_T *restrict src, int64_t w, int64_t n, int64_t pitch,
                                      const int avg) {
     int64_t x = 0;
-    while (x < w) {
-        if (x + FC_VL > w && w >= FC_VL)
-            x = w - FC_VL;
-        if (x + FC_VL <= w) {
-            P_VEC acc = P_LOAD(src + x);
-            for (int64_t k = 1; k < n; k++)
-                acc = FC_NAME(fc_pool_combine)(acc, P_LOAD(src + k * pitch + x), avg);
-            *(P_VEC_MEM *)(dst + x) = acc;
-            x += FC_VL;
-        } else {
-            FC_T acc = src[x];
-            for (int64_t k = 1; k < n; k++) {
-                FC_T v = src[k * pitch + x];
-                acc = avg ? acc + v : P_TAKES(v, acc) ? v : acc;
-            }
-            dst[x++] = acc;
+    for (; x + FC_VL <= w; x += FC_VL)
+        FC_NAME(fc_pool_rows_at)(dst + x, src + x, n, pitch, avg);
+    if (x < w && w >= FC_VL) {
+        FC_NAME(fc_pool_rows_at)(dst + w - FC_VL, src + w - FC_VL, n, pitch, avg);
+        return;
+    }
+    for (; x < w; x++) {
+        FC_T acc = src[x];
+        for (int64_t k = 1; k < n; k++) {
+            FC_T v = src[k * pitch + x];
+            acc = avg ? acc + v : P_TAKES(v, acc) ? v : acc;
         }
+        dst[x] = acc;
     }
 }
 
@@ -70,46 +74,52 @@ FC_INLINE void FC_NAME(fc_pool_columns)(const FC_T *restrict row, FC_T *restrict
 
 FC_INLINE void FC_NAME(fc_pool_values)(const fc_pool *g, const FC_T *restrict input, FC_T *restrict output, int64_t unit0,
                                        int64_t unit1, void *scratch, const int avg) {
-    FC_T *counts = (FC_T *)scratch, *row = counts + fc_whole_lanes(g->ow);
+    FC_T *counts = (FC_T *)scratch, *rows = counts + fc_whole_lanes(g->ow);
     const int64_t h = g->h, w = g->w, ow = g->ow, kw = g->kw, sw = g->sw, dw = g->dw, reach = fc_pool_row_reach(g);
-    for (int64_t i = 0; i < reach; i++)
-        row[i] = avg ? (FC_T)0 : -(FC_T)INFINITY;
+    const FC_T nothing = avg ? (FC_T)0 : -(FC_T)INFINITY;
+    for (int64_t i = 0; i < g->band * reach; i++)
+        rows[i] = nothing;
     if (avg)
         FC_NAME(fc_pool_column_counts)(g, counts);
     for (int64_t unit = unit0; unit < unit1; unit++) {
         const FC_T *in = input + unit / g->bands * h * w;
         FC_T *out = output + unit / g->bands * g->oh * ow;
         const int64_t y0 = unit % g->bands * g->band, y1 = fc_min(y0 + g->band, g->oh);
+        /* All rows of the band before its columns: columns read across what rows have stored, which must have settled. */
         for (int64_t oy = y0; oy < y1; oy++) {
+            FC_T *row = rows + (oy - y0) * reach + g->pw;
             int64_t ky0, ky1;
             fc_pool_kernel_rows(g, oy, &ky0, &ky1);
-            const int64_t n = ky1 - ky0, pitch = g->dh * w, room = (y1 - oy) * ow;
+            const int64_t n = ky1 - ky0, pitch = g->dh * w;
             const FC_T *src = in + (oy * g->sh - g->ph + ky0 * g->dh) * w;
-            FC_T *dst = out + oy * ow, *mid = row + g->pw;
-            if (n <= 0) { /* dilation can carry every row of a window past the input */
-                for (int64_t x = 0; x < ow; x++)
-                    dst[x] = avg ? (FC_T)0 : -(FC_T)INFINITY;
-                continue;
-            }
-            if (n == 2)
-                FC_NAME(fc_pool_rows)(mid, src, w, 2, pitch, avg);
-            else if (n == 3)
-                FC_NAME(fc_pool_rows)(mid, src, w, 3, pitch, avg);
-            else
-                FC_NAME(fc_pool_rows)(mid, src, w, n, pitch, avg);
-            const FC_T count = avg ? FC_NAME(fc_pool_row_count)(g, oy) : (FC_T)1;
+            if (n == 3)
+                FC_NAME(fc_pool_rows)(row, src, w, 3, pitch, avg);
+            else if (n == 2)
+                FC_NAME(fc_pool_rows)(row, src, w, 2, pitch, avg);
+            else if (n > 0)
+                FC_NAME(fc_pool_rows)(row, src, w, n, pitch, avg);
+            else /* dilation can carry every row of a window past the input */
+                for (int64_t x = 0; x < w; x++)
+                    row[x] = nothing;
+        }
+        for (int64_t oy = y0; oy < y1; oy++) {
+            const FC_T *row = rows + (oy - y0) * reach, count = avg ? FC_NAME(fc_pool_row_count)(g, oy) : (FC_T)1;
+            FC_T *dst = out + oy * ow;
+            const int64_t room = (y1 - oy) * ow;
+#define P_COLUMNS(kw_, sw_, dw_) FC_NAME(fc_pool_columns)(row, dst, ow, room, counts, count, avg, kw_, sw_, dw_)
             if (sw == 2 && kw == 2 && dw == 1)
-                FC_NAME(fc_pool_columns)(row, dst, ow, room, counts, count, avg, 2, 2, 1);
+                P_COLUMNS(2, 2, 1);
             else if (sw == 2 && kw == 3 && dw == 1)
-                FC_NAME(fc_pool_columns)(row, dst, ow, room, counts, count, avg, 3, 2, 1);
+                P_COLUMNS(3, 2, 1);
             else if (sw == 1 && kw == 3 && dw == 1)
-                FC_NAME(fc_pool_columns)(row, dst, ow, room, counts, count, avg, 3, 1, 1);
+                P_COLUMNS(3, 1, 1);
             else if (sw == 1)
-                FC_NAME(fc_pool_columns)(row, dst, ow, room, counts, count, avg, kw, 1, dw);
+                P_COLUMNS(kw, 1, dw);
             else if (sw == 2)
-                FC_NAME(fc_pool_columns)(row, dst, ow, room, counts, count, avg, kw, 2, dw);
+                P_COLUMNS(kw, 2, dw);
             else
-                FC_NAME(fc_pool_columns)(row, dst, ow, room, counts, count, avg, kw, sw, dw);
+                P_COLUMNS(kw, sw, dw);
+#undef P_COLUMNS
         }
     }
 }
@@ -165,9 +175,9 @@ FC_INLINE void FC_NAME(fc_max_pool_row)(const FC_T *restrict src, int64_t pitch,
         const int whole = x + FC_VL <= room;
         P_STORE(out + x, best, whole, ow - x);
         if (codes)
-            P_STORE_AS(P_IVEC, P_IVEC_MEM, codes + x, winner, whole, ow - x);
+            P_ISTORE(codes + x, winner, whole, ow - x);
         else
-            P_STORE_AS(P_LVEC, P_LVEC_MEM, flat + x, P_WIDEN(winner) + (steps + x * sw), whole, ow - x);
+            P_LSTORE(flat + x, P_WIDEN(winner) + (steps + x * sw), whole, ow - x);
     }
 }
 
@@ -196,7 +206,11 @@ FC_INLINE void FC_NAME(fc_max_pool_indexed)(const fc_pool *g, const FC_T *restri
         FC_T *out = output + plane * g->oh * ow;
         int64_t *flat = flats ? flats + plane * g->oh * ow : NULL;
         const int64_t origin = fc_max(0, y0 * g->sh - g->ph); /* the input row at the top of `rows` */
-        int64_t copied = origin;                              /* rows below it are there already */
+        if (padded) {
+            const int64_t end = fc_min(h, (y1 - 1) * g->sh - g->ph + (g->kh - 1) * g->dh + 1);
+            for (int64_t y = origin; y < end; y++)
+                P_COPY_ROW(rows + (y - origin) * pitch + g->pw, in + y * w, w);
+        }
         for (int64_t oy = y0; oy < y1; oy++) {
             const int64_t top = oy * g->sh - g->ph, room = (y1 - oy) * ow;
             int64_t ky0, ky1;
@@ -215,16 +229,15 @@ FC_INLINE void FC_NAME(fc_max_pool_indexed)(const fc_pool *g, const FC_T *restri
                 }
                 continue;
             }
-            /* Rows are read in place where whole vectors stay inside the plane, else from a padded copy. */
+            /* Without padding rows are read in place, unless whole vectors would leave the plane. */
             const FC_T *src;
             int64_t src_pitch;
             if (!padded && tail * w + vector_reach <= h * w) {
                 src = in + head * w;
                 src_pitch = g->dh * w;
             } else {
-                for (int64_t y = padded ? copied : head; y <= tail; y++)
-                    P_COPY_ROW(rows + (y - origin) * pitch + g->pw, in + y * w, w);
-                copied = fc_max(copied, tail + 1);
+                for (int64_t y = head; !padded && y <= tail; y += g->dh)
+                    P_COPY_ROW(rows + (y - origin) * pitch, in + y * w, w);
                 src = rows + (head - origin) * pitch;
                 src_pitch = g->dh * pitch;
             }

@@ -4,6 +4,12 @@
 
 #include "fc_isa.h"
 
+#if defined(__GNUC__) || defined(__clang__)
+#define FC_COLD __attribute__((noinline, cold, unused))
+#else
+#define FC_COLD
+#endif
+
 /* Kernels work on units: bands of `band` rows of one plane, `bands` to a plane (rows of the output in forward passes, of
  * the input in backward passes).  What a unit computes does not depend on the cut. */
 typedef struct {
@@ -27,7 +33,8 @@ typedef struct {
     int64_t kx;
 } fc_pool_tap;
 
-#define FC_POOL_LANES 16 /* at least the lanes of any vector */
+#define FC_POOL_LANES 16     /* at least the lanes of any vector */
+#define FC_POOL_NO_CODE (-1) /* matches no tap, so margins around codes receive nothing */
 #define FC_POOL_BAND_BYTES 24576
 
 static inline int64_t fc_min(int64_t a, int64_t b) { return a < b ? a : b; }
@@ -96,17 +103,17 @@ static inline int64_t fc_max_pool_forward_scratch(const fc_pool *g, int64_t item
     return item * (fc_whole_lanes(g->ow) + fc_whole_lanes(g->band * g->ow) + fc_min(rows, g->h) * fc_pool_row_reach(g));
 }
 static inline int64_t fc_pool_values_scratch(const fc_pool *g, int64_t item) {
-    return item * (fc_whole_lanes(g->ow) + fc_pool_row_reach(g));
+    return item * (fc_whole_lanes(g->ow) + g->band * fc_pool_row_reach(g));
 }
 static inline int64_t fc_pool_taps_scratch(const fc_pool *g) {
     return (int64_t)sizeof(fc_pool_tap) * g->kw + 8 * (g->sw + 1) + 16 * g->kh;
 }
 static inline int64_t fc_max_pool_backward_scratch(const fc_pool *g, int64_t item) {
     int64_t rows = fc_min(g->oh, (g->band - 1 + (g->kh - 1) * g->dh) / g->sh + 2);
-    return fc_pool_taps_scratch(g) + item * (2 * rows * fc_pool_output_reach(g) + fc_whole_lanes(g->w));
+    return fc_pool_taps_scratch(g) + 2 * item * (rows * fc_pool_output_reach(g) + FC_POOL_LANES);
 }
 static inline int64_t fc_avg_pool_backward_scratch(const fc_pool *g, int64_t item) {
-    return fc_pool_taps_scratch(g) + item * (fc_whole_lanes(g->ow) + fc_pool_output_reach(g) + fc_whole_lanes(g->w));
+    return fc_pool_taps_scratch(g) + item * (fc_whole_lanes(g->ow) + fc_pool_output_reach(g));
 }
 
 #endif

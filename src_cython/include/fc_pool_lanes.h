@@ -121,16 +121,35 @@ FC_INLINE P_VEC FC_NAME(fc_pool_load_strided)(const FC_T *p, int64_t stride) {
 /* Lanes where x takes over from m: PyTorch's rule, strictly larger or NaN. */
 #define P_TAKES(x, m) (((x) > (m)) | ((x) != (x)))
 
-/* The first n lanes of v to p, all of them where the caller may write that far. */
-#define P_STORE(p, v, whole, n) P_STORE_AS(P_VEC, P_VEC_MEM, p, v, whole, n)
-#define P_STORE_AS(Vector, Memory, p, v, whole, n)                     \
-    do {                                                               \
-        Vector stored_ = (v);                                          \
-        if (whole)                                                     \
-            *(Memory *)(p) = stored_;                                  \
-        else                                                           \
-            memcpy(p, &stored_, (size_t)(n) * (sizeof(Vector) / FC_VL)); \
-    } while (0)
+/* v to p, all of it where the caller may write that far, else its first n lanes.  Tails are rare and take v by value: an
+ * inlined copy would keep every v in memory. */
+static FC_COLD void FC_NAME(fc_pool_store_tail)(FC_T *p, P_VEC v, int64_t n) { memcpy(p, &v, (size_t)n * sizeof(FC_T)); }
+static FC_COLD void FC_NAME(fc_pool_store_itail)(FC_INT *p, P_IVEC v, int64_t n) {
+    memcpy(p, &v, (size_t)n * sizeof(FC_INT));
+}
+static FC_COLD void FC_NAME(fc_pool_store_ltail)(int64_t *p, P_LVEC v, int64_t n) { memcpy(p, &v, (size_t)n * 8); }
+
+FC_INLINE void FC_NAME(fc_pool_store)(FC_T *p, P_VEC v, int whole, int64_t n) {
+    if (whole)
+        *(P_VEC_MEM *)p = v;
+    else
+        FC_NAME(fc_pool_store_tail)(p, v, n);
+}
+FC_INLINE void FC_NAME(fc_pool_store_i)(FC_INT *p, P_IVEC v, int whole, int64_t n) {
+    if (whole)
+        *(P_IVEC_MEM *)p = v;
+    else
+        FC_NAME(fc_pool_store_itail)(p, v, n);
+}
+FC_INLINE void FC_NAME(fc_pool_store_l)(int64_t *p, P_LVEC v, int whole, int64_t n) {
+    if (whole)
+        *(P_LVEC_MEM *)p = v;
+    else
+        FC_NAME(fc_pool_store_ltail)(p, v, n);
+}
+#define P_STORE FC_NAME(fc_pool_store)
+#define P_ISTORE FC_NAME(fc_pool_store_i)
+#define P_LSTORE FC_NAME(fc_pool_store_l)
 
 /* dst[0:n] = src[0:n] without the cost of a library call on the short rows of late feature maps. */
 FC_INLINE void FC_NAME(fc_pool_copy_row)(FC_T *restrict dst, const FC_T *restrict src, int64_t n) {

@@ -23,5 +23,6 @@
 #undef P_LOAD_STRIDED
 #undef P_TAKES
 #undef P_STORE
-#undef P_STORE_AS
+#undef P_ISTORE
+#undef P_LSTORE
 #undef P_COPY_ROW
