@@ -135,7 +135,7 @@ class Model:
         self._optimizer_state = optimizers.OptimizerState()
         self._epochs_done = 0
 
-    # ------------------------------------------------------------------------------------------------ inferen
+    # ---- inference
 
     def predict(self, x: Any, batch_size: int = 256) -> Any:
         """The output for ``x`` in inference mode: for a net trained with cross-entropy, the logits.
@@ -207,7 +207,7 @@ class Model:
         )
         return input_grads if len(self.graph.inputs) > 1 else input_grads[next(iter(self.graph.inputs))]
 
-    # ------------------------------------------------------------------------------------------------ trainin
+    # ---- training
 
     def compile(
         self,
@@ -415,7 +415,7 @@ class Model:
         for name, param in self.params.items():
             param[...] = weights[name]
 
-    # ------------------------------------------------------------------------------------------------ text, f
+    # ---- text, files
 
     def summary(self) -> str:
         """A table of the layers: output shape, parameters, multiply-accumulates per sample."""
@@ -431,7 +431,7 @@ class Model:
             f"<{type(self).__name__} of {len(self.graph.nodes)} layers, {count:,} parameters, {self.dtype}>"
         )
 
-    # ------------------------------------------------------------------------------------------------ data
+    # ---- data
 
     def _single_output(self) -> str:
         if len(self.graph.outputs) != 1:

@@ -83,7 +83,8 @@ def fit(
 
     history = History()
     progress = Progress(bar=verbose == 1)
-    everyone: list[Callback] = [history, *([progress] if verbose else []), *callbacks]
+    # last those that show and record the logs, so that they see what other callbacks add to them
+    everyone: list[Callback] = [*callbacks, *([progress] if verbose else []), history]
     steps = -(-len(target) // batch_size)
     for callback in everyone:
         callback.model = model

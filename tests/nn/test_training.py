@@ -390,8 +390,8 @@ def test_best_weights_come_back_when_training_ends_by_itself():
             seen.append({name: p.copy() for name, p in self.model.params.items()})
             logs["val_loss"] = [1.0, 0.5, 0.8][epoch]
 
-    model.fit(
-        x, y, 32, 3, verbose=0, callbacks=[Spoil(), EarlyStopping(patience=5, restore_best_weights=True)]
-    )
+    stopper = EarlyStopping(patience=5, restore_best_weights=True)
+    history = model.fit(x, y, 32, 3, verbose=0, callbacks=[Spoil(), stopper])
+    assert history.history["val_loss"] == [1.0, 0.5, 0.8]
     for name, value in model.params.items():
         np.testing.assert_array_equal(value, seen[1][name])
