@@ -505,7 +505,9 @@ def batch_norm_forward(
 ) -> tuple[Array, Array, Array]:
     """(y, mean, 1 / sqrt(var + eps)); in training mean and biased variance are the batch's own."""
     z = x.astype(np.float64).reshape(spec.batch, spec.channels, spec.inner)
-    if spec.training:
+    if spec.training and not z.size:
+        m = v = np.full(spec.channels, np.nan)
+    elif spec.training:
         m, v = z.mean(axis=(0, 2)), z.var(axis=(0, 2))
     else:
         m, v = np.asarray(mean, np.float64), np.asarray(var, np.float64)
