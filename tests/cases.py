@@ -80,7 +80,7 @@ def _mask(size: Callable[[int], int]) -> Any:
 def _labels(*shape: Any) -> Any:
     def make(dtype: str, batch: int) -> Array:
         labels = np.random.default_rng(3).integers(0, 5, _sized(shape, batch))
-        labels.flat[0] = -100
+        labels[:1] = -100
         return labels
 
     return make

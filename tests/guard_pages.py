@@ -1,0 +1,72 @@
+"""Run by test_contract: every op on arrays that touch unreadable pages, on every instruction set.
+
+Reading or writing one byte beyond an array kills the process.  Results of convolutions are placed there as well.
+"""
+
+import ctypes
+import mmap
+import sys
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+import fastconv.functional as F
+import fastconv.grad as G
+from cases import CASES
+from kit import Array, every_setting, ramp
+
+PAGE = mmap.PAGESIZE
+libc = ctypes.CDLL(None, use_errno=True)
+
+
+def fenced(array: Array, at_end: bool) -> Array:
+    """A copy whose last (or first) byte borders on a page without access."""
+    room = -(-max(array.nbytes, 1) // PAGE) * PAGE
+    memory = mmap.mmap(-1, room + 2 * PAGE)
+    start = ctypes.addressof(ctypes.c_char.from_buffer(memory))
+    for fence in (start, start + PAGE + room):
+        if libc.mprotect(ctypes.c_void_p(fence), PAGE, 0):
+            raise OSError(ctypes.get_errno(), "mprotect")
+    offset = PAGE + (room - array.nbytes if at_end else 0)
+    copy: Array = np.frombuffer(memory, array.dtype, array.size, offset).reshape(array.shape)
+    copy[...] = array
+    return copy
+
+
+def check(name: str, call: Any, arguments: list[Any]) -> None:
+    print(name, file=sys.stderr, flush=True)
+    for at_end in (True, False):
+        inside = [fenced(a, at_end) if isinstance(a, np.ndarray) else a for a in arguments]
+        for _ in every_setting():
+            call(*inside)
+
+
+def check_convolutions(
+    dtype: str, width: int, size: int, stride: int, padding: int, channels: int, groups: int
+) -> None:
+    """Results as well beside the fence; packing has a special way at the end of an array."""
+    options = {"stride": stride, "padding": padding, "groups": groups}
+    shape = (2 * channels, channels // groups, size, size)
+    x, w = ramp((2, channels, 5, width), dtype), ramp(shape, dtype)
+    name = f"{x.shape} {shape} {options}"
+    y = F.conv2d(x, w, **options)
+    check(f"conv2d {name}", lambda x, w, out: F.conv2d(x, w, out=out, **options), [x, w, y])
+    check(f"input gradient {name}", lambda w, y: G.conv2d_input(x.shape, w, y, **options), [w, y])
+    check(f"weight gradient {name}", lambda x, y: G.conv2d_weight(x, shape, y, **options), [x, y])
+    z = F.conv_transpose2d(y, w, stride=stride, groups=groups)
+    transpose = partial(F.conv_transpose2d, stride=stride, groups=groups)
+    check(f"transposed {name}", lambda y, w, out: transpose(y, w, out=out), [y, w, z])
+
+
+for case in CASES:
+    for dtype in ("float32", "float64"):
+        for batch in (1, 3):
+            check(f"{case} {dtype}", lambda *a, case=case: case.run(list(a)), case.make(dtype, batch))
+
+for dtype in ("float32", "float64"):
+    for width in (3, 7, 8, 9, 15, 16, 17, 33, 64, 259):
+        for size in (1, 3):
+            for rest in ((1, 0, 3, 1), (1, 1, 3, 1), (2, 1, 7, 1), (1, 1, 4, 4), (3, 2, 2, 2)):
+                check_convolutions(dtype, width, size, *rest)
+print("ok")
