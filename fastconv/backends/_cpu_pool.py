@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
+from functools import lru_cache
+
 import numpy as np
 from numpy.typing import NDArray
 
-from fastconv import _pool
+from fastconv import _layout, _pool
 from fastconv._config import get_num_threads, isa
 from fastconv._dispatch import Implementation
-from fastconv._spec import AdaptivePoolSpec, PlaneSpec, PoolSpec
+from fastconv._spec import AdaptivePoolSpec, ConvSpec, PadSpec, PlaneSpec, PoolSpec
 
 Array = NDArray
 
@@ -98,6 +101,101 @@ def gather_planes(spec: PlaneSpec, x: Array, indices: Array) -> Array:
     return out
 
 
+def unfold(spec: ConvSpec, input: Array) -> Array:
+    """Patches as columns."""
+    planes, taps, positions = spec.batch * spec.in_channels, math.prod(spec.kernel), math.prod(spec.out_size)
+    columns = np.empty((spec.batch, spec.in_channels * taps, positions), spec.dtype)
+    _layout.unfold(
+        spec,
+        input.reshape(planes, math.prod(spec.in_size)),
+        columns.reshape(planes, taps, positions),
+        isa(),
+        get_num_threads(),
+    )
+    return columns
+
+
+def fold(spec: ConvSpec, columns: Array) -> Array:
+    """Columns added up where they overlap."""
+    planes, taps, positions = spec.batch * spec.in_channels, math.prod(spec.kernel), math.prod(spec.out_size)
+    out = np.empty(spec.input_shape, spec.dtype)
+    _layout.fold(
+        spec,
+        columns.reshape(planes, taps, positions),
+        out.reshape(planes, math.prod(spec.in_size)),
+        isa(),
+        get_num_threads(),
+    )
+    return out
+
+
+_PAD_AXES = 3
+
+
+def _refuse_many_axes(spec: PadSpec) -> str | None:
+    if len(spec.in_shape) > _PAD_AXES:
+        return f"it pads up to {_PAD_AXES} axes, not {len(spec.in_shape)}"
+    return None
+
+
+def _pad_source(size: int, lo: int, hi: int, mode: str) -> NDArray[np.int64]:
+    """For every position of a padded axis the input position it takes, -1 for the constant."""
+    position = np.arange(-lo, size + hi)
+    if mode == "constant":
+        return np.where((position >= 0) & (position < size), position, -1)
+    if mode == "reflect":
+        return (size - 1) - np.abs((size - 1) - np.abs(position))
+    if mode == "replicate":
+        return np.clip(position, 0, size - 1)
+    return position % size
+
+
+@lru_cache(256)
+def _pad_tables(spec: PadSpec) -> tuple[tuple[NDArray[np.int64], ...], int, int]:
+    """Source tables of three axes, and start and length of the columns that copy consecutive ones."""
+    gap = _PAD_AXES - len(spec.in_shape)
+    axes = ((1, 0, 0),) * gap + tuple(zip(spec.in_shape, spec.lo, spec.hi, strict=True))
+    size, lo, hi = axes[-1]
+    start = max(lo, 0)
+    length = max(min(size + lo, size + lo + hi) - start, 0)
+    return tuple(_pad_source(*axis, spec.mode) for axis in axes), start, length
+
+
+def _pad_view(spec: PadSpec, array: Array, shape: tuple[int, ...]) -> Array:
+    return array.reshape(spec.outer, *(1,) * (_PAD_AXES - len(shape)), *shape)
+
+
+def pad(spec: PadSpec, x: Array) -> Array:
+    """Trailing axes grown or cropped."""
+    sources, start, length = _pad_tables(spec)
+    out = np.empty((spec.outer, *spec.out_shape), spec.dtype)
+    _layout.pad(
+        _pad_view(spec, x, spec.in_shape),
+        _pad_view(spec, out, spec.out_shape),
+        *sources,
+        start,
+        length,
+        spec.value,
+        get_num_threads(),
+    )
+    return out
+
+
+def pad_backward(spec: PadSpec, grad_output: Array) -> Array:
+    """Each gradient added where its position came from."""
+    sources, start, length = _pad_tables(spec)
+    grad_input = np.empty((spec.outer, *spec.in_shape), spec.dtype)
+    _layout.pad_backward(
+        _pad_view(spec, grad_output, spec.out_shape),
+        _pad_view(spec, grad_input, spec.in_shape),
+        *sources,
+        start,
+        length,
+        get_num_threads(),
+    )
+    return grad_input
+
+
 IMPLEMENTATIONS: dict[str, tuple[Implementation, ...]] = {
     "max_pool_forward": (Implementation("vector", max_pool_forward, _refuse_wide_window),),
     "max_pool_backward": (Implementation("vector", max_pool_backward, _refuse_wide_window),),
@@ -108,4 +206,8 @@ IMPLEMENTATIONS: dict[str, tuple[Implementation, ...]] = {
     "adaptive_max_pool_forward": (Implementation("vector", adaptive_max_pool_forward),),
     "scatter_planes": (Implementation("scalar", scatter_planes),),
     "gather_planes": (Implementation("scalar", gather_planes),),
+    "unfold": (Implementation("rows", unfold),),
+    "fold": (Implementation("rows", fold),),
+    "pad": (Implementation("rows", pad, _refuse_many_axes),),
+    "pad_backward": (Implementation("rows", pad_backward, _refuse_many_axes),),
 }

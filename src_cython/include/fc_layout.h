@@ -1,0 +1,41 @@
+/* im2col and its adjoint for every instruction set and dtype, with their run-time choice. */
+#ifndef FC_LAYOUT_H
+#define FC_LAYOUT_H
+
+#include "fc_isa.h"
+
+/* A sliding window over three spatial dimensions, slowest first. */
+typedef struct {
+    int64_t size[3], out[3], kernel[3], stride[3], dilation[3], pad[3];
+} fc_layout_window;
+
+/* Outputs first <= i < last of one dimension whose input position i * stride + offset lies inside the input. */
+static inline void fc_layout_inside(const fc_layout_window *g, int dim, int64_t offset, int64_t *first, int64_t *last) {
+    const int64_t s = g->stride[dim], n = g->size[dim] - offset;
+    *first = offset < 0 ? (-offset + s - 1) / s : 0;
+    *last = n > 0 ? (n - 1) / s + 1 : 0;
+    if (*last > g->out[dim])
+        *last = g->out[dim];
+    if (*first > *last)
+        *first = *last;
+}
+
+/* Input position of output 0 under tap `tap` of the kernel, per dimension. */
+static inline void fc_layout_offsets(const fc_layout_window *g, int64_t tap, int64_t offset[3]) {
+    for (int dim = 2; dim >= 0; dim--) {
+        offset[dim] = tap % g->kernel[dim] * g->dilation[dim] - g->pad[dim];
+        tap /= g->kernel[dim];
+    }
+}
+
+#define FC_TEMPLATE "fc_layout_kernel.h"
+#include "fc_for_each.h"
+
+typedef void (*fc_layout_f32_fn)(const fc_layout_window *, int64_t, const float *, float *);
+typedef void (*fc_layout_f64_fn)(const fc_layout_window *, int64_t, const double *, double *);
+FC_INLINE fc_layout_f32_fn pick_unfold_tap_f32(int isa) { return FC_PICK(isa, unfold_tap_f32); }
+FC_INLINE fc_layout_f64_fn pick_unfold_tap_f64(int isa) { return FC_PICK(isa, unfold_tap_f64); }
+FC_INLINE fc_layout_f32_fn pick_fold_tap_f32(int isa) { return FC_PICK(isa, fold_tap_f32); }
+FC_INLINE fc_layout_f64_fn pick_fold_tap_f64(int isa) { return FC_PICK(isa, fold_tap_f64); }
+
+#endif
