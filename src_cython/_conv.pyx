@@ -15,6 +15,8 @@ from libc.string cimport memset
 cimport fc_conv as c
 
 cdef int64_t BLOCK_COLUMNS = 256           # columns packed at a time
+cdef int64_t DIRECT_COLUMNS = 1024         # columns of a direct work item
+cdef int64_t DIRECT_SUM_BYTES = 1 << 20    # vector sums of a direct weight gradient
 cdef int64_t BLOCK_BYTES = 1024            # depth of a packed block, in bytes of one column
 cdef int64_t PACKED_BYTES = 8 << 20        # packed weights of one pass, shared by the threads
 cdef int64_t SCRATCH_BYTES = 16 << 20      # per thread
@@ -165,7 +167,8 @@ cdef run_product(c.fc_conv_job *job, int isa, int item, int n_threads):
     cdef int rows = c.fc_gemm_rows(isa, item), lanes = c.fc_gemm_lanes(isa, item)
     cdef int64_t depth = c.fc_max(1, BLOCK_BYTES // item)
     cdef int64_t blocks_k = (job.g.channels * job.g.taps + depth - 1) // depth
-    cdef int64_t columns = BLOCK_COLUMNS, all_k, all_m, padded, group_bytes, pass_groups, pass_m, m0, g0, items, i
+    cdef int64_t columns = BLOCK_COLUMNS, all_k, all_m, padded, group_bytes, pass_groups, pass_m, m0, g0
+    cdef int64_t items, total, least_parts
     cdef int64_t packed_bytes, bias_bytes, thread_bytes
     cdef c.fc_conv_job part
     cdef Scratch scratch
@@ -195,8 +198,13 @@ cdef run_product(c.fc_conv_job *job, int isa, int item, int n_threads):
         pass_m = c.fc_max(rows, PACKED_BYTES // (all_k * item) // rows * rows)
     packed_bytes = c.fc_round_up(pass_groups * c.fc_round_up(pass_m, rows) * all_k * item, 64)
     bias_bytes = c.fc_round_up(pass_groups * c.fc_round_up(pass_m, rows) * item, 64)
-    thread_bytes = c.fc_round_up(
-        c.fc_scratch_split(&job.g, job.block_channels * job.g.taps, item, lanes, 1, NULL).bytes, 4096) + 4096
+    thread_bytes = c.fc_scratch_split(&job.g, job.block_channels * job.g.taps, item, lanes, 1, NULL).bytes
+    columns = c.fc_round_up(job.g.block_rows * job.g.block_x, lanes)
+    least_parts = 1
+    if job.g.dst_step[2] != 1:  # sums are staged: see conv_item
+        least_parts = (pass_m * columns * item + SCRATCH_BYTES // 4 - 1) // (SCRATCH_BYTES // 4)
+        thread_bytes += c.fc_round_up((pass_m + least_parts - 1) // least_parts, rows) * columns * item
+    thread_bytes = c.fc_round_up(thread_bytes, 4096) + 4096
 
     scratch = take_scratch(packed_bytes + bias_bytes + thread_bytes * n_threads)
     base = scratch.start
@@ -208,7 +216,7 @@ cdef run_product(c.fc_conv_job *job, int isa, int item, int n_threads):
                 part.groups = c.fc_min(pass_groups, job.groups - g0)
                 part.m = c.fc_min(pass_m, job.m - m0)
                 part.src = src + g0 * job.g.channels * job.g.src_channel * item
-                part.g.src_end = job.g.src_end - g0 * job.g.channels * job.g.src_channel
+                part.g.src_end = job.g.src_end - g0 * job.g.channels * job.g.src_channel  # what is left behind src
                 part.w = w + (g0 * job.w_group + m0 * job.w_m) * item
                 part.dst = dst + (g0 * job.dst_group + m0) * job.g.dst_channel * item
                 part.weights = base
@@ -216,11 +224,13 @@ cdef run_product(c.fc_conv_job *job, int isa, int item, int n_threads):
                 if b != NULL:
                     part.b = b + (g0 * job.dst_group + m0) * item
                     part.bias = base + packed_bytes
-                blocks = c.fc_conv_blocks(&part.g) * part.groups
-                part.parts = 1
-                if blocks < n_threads:
-                    part.parts = c.fc_min((n_threads + blocks - 1) // c.fc_max(1, blocks), (part.m + rows - 1) // rows)
-                run_items(&part, isa, item, rows, blocks * part.parts, base + packed_bytes + bias_bytes, thread_bytes,
+                part.group_parts = group_parts(c.fc_conv_blocks(&part.g), part.groups, n_threads)
+                items = c.fc_conv_blocks(&part.g) * part.group_parts
+                part.parts = least_parts
+                if items < n_threads:
+                    part.parts = c.fc_max(
+                        least_parts, c.fc_min((n_threads + items - 1) // items, (part.m + rows - 1) // rows))
+                run_items(&part, isa, item, rows, items * part.parts, base + packed_bytes + bias_bytes, thread_bytes,
                           n_threads)
     finally:
         give_scratch(scratch)
@@ -236,14 +246,22 @@ cdef run_items(c.fc_conv_job *part, int isa, int item, int rows, int64_t items, 
             c.fc_conv_item(isa, item, part, i, memory + c.fc_thread_id() * thread_bytes)
 
 
+cdef int64_t group_parts(int64_t blocks, int64_t groups, int n_threads):
+    """Parts of the groups, so that every thread gets several work items; each part plans its blocks anew."""
+    if n_threads == 1 or blocks == 0:
+        return 1
+    return c.fc_min(groups, (4 * n_threads + blocks - 1) // blocks)
+
+
 cdef run_direct(c.fc_conv_job *job, int isa, int item, int n_threads):
     cdef int64_t i, items, thread_bytes
     cdef int lanes = c.fc_gemm_lanes(isa, item)
     cdef Scratch scratch
     cdef char *memory
-    c.fc_conv_derive(&job.g, 1024, lanes)
-    items = c.fc_conv_blocks(&job.g) * job.groups
-    thread_bytes = c.fc_round_up(c.fc_direct_bytes(&job.g, item, lanes), 4096) + 4096
+    c.fc_conv_derive(&job.g, DIRECT_COLUMNS, lanes)
+    job.group_parts = group_parts(c.fc_conv_blocks(&job.g), job.groups, n_threads)
+    items = c.fc_conv_blocks(&job.g) * job.group_parts
+    thread_bytes = c.fc_round_up(c.fc_direct_bytes(&job.g, isa, item, 0), 4096) + 4096
     scratch = take_scratch(thread_bytes * n_threads)
     memory = scratch.start
     try:
@@ -383,7 +401,7 @@ def conv_weight_grad(spec, const floating[::1] input, const floating[::1] grad, 
     """Adjoint of :func:`conv_forward` in the weight, into ``out``."""
     cdef c.fc_conv_weight_job job
     cdef int item = sizeof(floating), rows = c.fc_gemm_rows(isa, item), lanes = c.fc_gemm_lanes(isa, item)
-    cdef int64_t i, s, items, thread_bytes, nq, columns, total
+    cdef int64_t i, s, items, thread_bytes, nq, columns, total, sums
     cdef Scratch scratch
     cdef char *memory
     cdef floating *partial
@@ -402,8 +420,13 @@ def conv_weight_grad(spec, const floating[::1] input, const floating[::1] grad, 
     c.fc_conv_derive(&job.g, BLOCK_COLUMNS * 4 // item, lanes)
     nq = job.g.channels * job.g.taps
     if direct:
-        items = job.groups * job.m
-        thread_bytes = c.fc_direct_bytes(&job.g, item, lanes)
+        c.fc_conv_derive(&job.g, DIRECT_COLUMNS, lanes)
+        sums = job.m * nq  # of one group
+        job.group_parts = c.fc_max(group_parts(1, job.groups, n_threads),
+                                   sums * job.groups * c.fc_vector_bytes(isa) // DIRECT_SUM_BYTES)
+        job.group_parts = c.fc_min(job.group_parts, job.groups)
+        items = job.group_parts
+        thread_bytes = c.fc_direct_bytes(&job.g, isa, item, sums * ((job.groups + items - 1) // items))
     else:
         set_weight_parts(&job, rows, lanes, item, n_threads)
         items = (job.groups * job.shares * ((nq + job.part_q - 1) // job.part_q)

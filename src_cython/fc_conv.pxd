@@ -14,7 +14,7 @@ cdef extern from "fc_conv_dispatch.h" nogil:
 
     ctypedef struct fc_conv_job:
         fc_conv g
-        int64_t groups, m, parts, block_channels, dst_group, w_group, w_m, w_c
+        int64_t groups, m, parts, group_parts, block_channels, dst_group, w_group, w_m, w_c
         int w_contiguous
         const int64_t *tap
         const void *src
@@ -26,7 +26,7 @@ cdef extern from "fc_conv_dispatch.h" nogil:
 
     ctypedef struct fc_conv_weight_job:
         fc_conv g
-        int64_t groups, m, part_m, part_q, shares, grad_end
+        int64_t groups, m, part_m, part_q, shares, group_parts, grad_end
         const void *src
         const void *grad
         void *dst
@@ -47,7 +47,8 @@ cdef extern from "fc_conv_dispatch.h" nogil:
     void fc_conv_weights_item(int isa, int item, const fc_conv_job *job, int64_t i)
     void fc_conv_item(int isa, int item, const fc_conv_job *job, int64_t i, void *scratch)
     void fc_conv_weight_item(int isa, int item, const fc_conv_weight_job *job, int64_t i, void *scratch)
-    int64_t fc_direct_bytes(const fc_conv *g, int item, int lanes)
+    int64_t fc_direct_bytes(const fc_conv *g, int isa, int item, int64_t sums)
+    int fc_vector_bytes(int isa)
     void fc_direct_item(int isa, int item, const fc_conv_job *job, int64_t i, void *scratch)
     void fc_direct_weight_item(int isa, int item, const fc_conv_weight_job *job, int64_t i, void *scratch)
 

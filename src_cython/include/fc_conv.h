@@ -16,7 +16,7 @@ typedef struct {
     const int64_t *offset[3];
     int64_t src_image, src_channel;              /* strides of the source, in elements */
     int64_t dst_image, dst_channel, dst_step[3]; /* strides of the positions in the destination */
-    int64_t src_end;                             /* elements from the group's first channel to the array's end */
+    int64_t src_end;                             /* elements of the source */
     int64_t taps;                                /* product of ntaps */
     /* derived by fc_conv_derive */
     int64_t row_taps; /* taps over (a, b) */
@@ -154,7 +154,8 @@ static FC_UNUSED void fc_block_plan(const fc_conv *g, int64_t index, int64_t lan
 /* weights x columns -> destination, for all groups: forward pass, or one phase of the input gradient. */
 typedef struct {
     fc_conv g;
-    int64_t groups, m, parts;       /* rows per group; parts the rows are split into */
+    int64_t groups, m;              /* rows per group */
+    int64_t parts, group_parts;     /* parts that the rows of a group, and the groups, are split into */
     int64_t block_channels;         /* channels packed at a time */
     int64_t dst_group;              /* destination channels from one group to the next */
     int64_t w_group, w_m, w_c;      /* strides of the unpacked weights */
@@ -167,7 +168,9 @@ typedef struct {
 /* gradient x columns^T -> weight gradient. */
 typedef struct {
     fc_conv g;
-    int64_t groups, m, part_m, part_q, shares;
+    int64_t groups, m;
+    int64_t part_m, part_q, shares; /* implicit matrix product: size of a part, shares of the sum */
+    int64_t group_parts;            /* direct: parts that the groups are split into */
     int64_t grad_end;
     const void *src, *grad;
     void *dst; /* [shares][groups][m][channels * taps] */

@@ -31,11 +31,13 @@ static void fc_conv_weight_item(int isa, int item, const fc_conv_weight_job *job
     FC_CALL(isa, item, conv_weight_item, job, i, scratch);
 }
 
-/* Scratch bytes of a direct item (forward or weight gradient) behind the prepared rows. */
-static int64_t fc_direct_bytes(const fc_conv *g, int item, int lanes) {
+static int fc_vector_bytes(int isa) { return isa == FC_ISA_AVX512 ? 64 : isa == FC_ISA_AVX2 ? 32 : 16; }
+
+/* Scratch bytes of a direct item that keeps `sums` vector sums. */
+static int64_t fc_direct_bytes(const fc_conv *g, int isa, int item, int64_t sums) {
     const int64_t taps = g->channels * g->taps;
-    return fc_scratch_split(g, 0, item, lanes, g->channels, NULL).bytes + taps * (8 + 8 * item) +
-           (taps + g->block_x) * item;
+    return fc_scratch_split(g, 0, item, fc_gemm_lanes(isa, item), g->channels, NULL).bytes +
+           taps * ((int64_t)sizeof(void *) + item) + g->block_x * item + sums * fc_vector_bytes(isa);
 }
 
 static void fc_direct_item(int isa, int item, const fc_conv_job *job, int64_t i, void *scratch) {

@@ -54,8 +54,18 @@ static FC_UNUSED void FC_NAME(conv_pack_columns)(const fc_conv *g, const fc_bloc
     const int64_t npanels = (b->columns + GEMM_NR - 1) / GEMM_NR, nx = g->ntaps[2];
     for (int64_t c = c0; c < c1; c++) {
         FC_NAME(conv_rows)(g, b, src, c, zeros, buffer, row);
+        FC_T *first = panels + (c - c0) * g->taps * GEMM_NR;
+        if (b->rows == 1) { /* panel p is piece p of the one row */
+            for (int64_t ab = 0; ab < g->row_taps; ab++)
+                for (int64_t e = 0; e < nx; e++, first += GEMM_NR) {
+                    const FC_T *base = row[b->source_of[ab]] + b->tap_shift[e];
+                    for (int64_t p = 0; p < npanels; p++)
+                        FC_NAME(copy_lanes)(first + p * panel_stride, base + p * GEMM_NR);
+                }
+            continue;
+        }
         for (int64_t p = 0; p < npanels; p++) {
-            FC_T *dst = panels + p * panel_stride + (c - c0) * g->taps * GEMM_NR;
+            FC_T *dst = first + p * panel_stride;
             const int64_t *chunk = b->chunk + 3 * b->panel_chunk[p];
             const int64_t nchunks = b->panel_chunk[p + 1] - b->panel_chunk[p];
             const int64_t *source = b->source_of + chunk[0] * g->row_taps;
@@ -123,26 +133,27 @@ static FC_UNUSED void FC_NAME(gemm_edge)(int64_t k, const FC_T *a, const FC_T *b
         }
 }
 
-/* Product of packed weights (panels [k][GEMM_MR], k * GEMM_MR apart, rows 0..m) with packed columns into the destination.
- * Rows go in bands that stay in the second-level cache while all column panels pass. */
-static FC_UNUSED void FC_NAME(conv_product)(const fc_block *b, int64_t k, const FC_T *weights, int64_t m,
+/* Product of packed weights (panels [k][GEMM_MR], k * GEMM_MR apart, rows 0..m) with packed columns.  Column j goes to
+ * dst[row * dst_channel + column[j]]; column NULL means j, in a destination padded to whole tiles.  Rows go in bands that
+ * stay in the second-level cache while all column panels pass. */
+static FC_UNUSED void FC_NAME(conv_product)(int64_t columns, int64_t k, const FC_T *weights, int64_t m,
                                             const FC_T *panels, int64_t panel_stride, const FC_T *bias, int load,
-                                            FC_T *dst, int64_t dst_channel) {
-    const int64_t npanels = (b->columns + GEMM_NR - 1) / GEMM_NR;
+                                            FC_T *dst, int64_t dst_channel, const int64_t *column) {
     const int64_t band = fc_max(1, (int64_t)(160 << 10) / (int64_t)sizeof(FC_T) / fc_max(1, k * GEMM_MR)) * GEMM_MR;
     for (int64_t m0 = 0; m0 < m; m0 += band)
-        for (int64_t p = 0; p < npanels; p++) {
-            const int64_t *column = b->column_dst + p * GEMM_NR;
-            const int64_t columns = fc_min(GEMM_NR, b->columns - p * GEMM_NR);
-            const int adjacent = columns == GEMM_NR && column[GEMM_NR - 1] - column[0] == GEMM_NR - 1;
+        for (int64_t j = 0; j < columns; j += GEMM_NR) {
+            const FC_T *panel = panels + j / GEMM_NR * panel_stride;
+            const int64_t *at = column ? column + j : NULL;
+            const int64_t lanes = fc_min(GEMM_NR, columns - j);
+            const int adjacent = at == NULL || (lanes == GEMM_NR && at[GEMM_NR - 1] - at[0] == GEMM_NR - 1);
             for (int64_t i = m0; i < fc_min(m, m0 + band); i += GEMM_MR) {
                 FC_T *c = dst + i * dst_channel;
                 const FC_T *init = bias ? bias + i : NULL;
-                if (adjacent && i + GEMM_MR <= m)
-                    FC_NAME(gemm)(k, weights + i * k, panels + p * panel_stride, init, load, c + column[0], dst_channel);
+                if (adjacent && (at == NULL || i + GEMM_MR <= m))
+                    FC_NAME(gemm)(k, weights + i * k, panel, init, load, c + (at ? at[0] : j), dst_channel);
                 else
-                    FC_NAME(gemm_edge)(k, weights + i * k, panels + p * panel_stride, init, load, c, dst_channel, column,
-                                       fc_min(GEMM_MR, m - i), columns);
+                    FC_NAME(gemm_edge)(k, weights + i * k, panel, init, load, c, dst_channel, at,
+                                       fc_min(GEMM_MR, m - i), lanes);
             }
         }
 }
@@ -217,31 +228,43 @@ static FC_UNUSED void FC_NAME(conv_product_weight)(int64_t positions, const FC_T
 
 /* ------------------------------------------------------------------------------------------------ work items */
 
-/* One work item of a product job: a block of columns times a part of the rows of one group. */
+/* One work item of a product job: a block of columns times a part of the rows of a range of groups. */
 static FC_UNUSED void FC_NAME(conv_item)(const fc_conv_job *job, int64_t item, void *scratch) {
     const fc_conv *g = &job->g;
-    const int64_t blocks = fc_conv_blocks(g);
-    const int64_t group = item / (blocks * job->parts), part = item % job->parts;
-    const int64_t part_m = fc_round_up((job->m + job->parts - 1) / job->parts, GEMM_MR);
-    const int64_t m0 = part * part_m, m1 = fc_min(job->m, m0 + part_m), padded_m = fc_round_up(job->m, GEMM_MR);
+    const int64_t padded_m = fc_round_up(job->m, GEMM_MR), part_m = fc_round_up((job->m + job->parts - 1) / job->parts, GEMM_MR);
+    const int64_t m0 = item % job->parts * part_m, m1 = fc_min(job->m, m0 + part_m);
+    item /= job->parts;
+    const int64_t group0 = item % job->group_parts * job->groups / job->group_parts;
+    const int64_t group1 = (item % job->group_parts + 1) * job->groups / job->group_parts;
     if (m0 >= m1)
         return;
     fc_block b;
     fc_scratch s = fc_scratch_split(g, job->block_channels * g->taps, sizeof(FC_T), GEMM_NR, 1, scratch);
-    fc_block_plan(g, item / job->parts % blocks, GEMM_NR, GEMM_NR, s.words, &b);
+    fc_block_plan(g, item / job->group_parts, GEMM_NR, GEMM_NR, s.words, &b);
     memset(s.zeros, 0, (size_t)b.row_length * sizeof(FC_T));
-    const FC_T *src = (const FC_T *)job->src + group * g->channels * g->src_channel;
-    const FC_T *weights = (const FC_T *)job->weights + group * padded_m * g->channels * g->taps;
-    const FC_T *bias = job->bias ? (const FC_T *)job->bias + group * padded_m + m0 : NULL;
-    FC_T *dst = (FC_T *)job->dst + (group * job->dst_group + m0) * g->dst_channel;
-    fc_conv shifted = *g;
-    shifted.src_end -= group * g->channels * g->src_channel;
-    for (int64_t c0 = 0; c0 < g->channels; c0 += job->block_channels) {
-        const int64_t c1 = fc_min(g->channels, c0 + job->block_channels), k = (c1 - c0) * g->taps;
-        const int64_t stride = (k + 1) * GEMM_NR;
-        FC_NAME(conv_pack_columns)(&shifted, &b, src, c0, c1, s.zeros, s.rows, (const FC_T **)s.row, s.panels, stride);
-        FC_NAME(conv_product)(&b, k, weights + c0 * g->taps * padded_m + m0 * k, m1 - m0, s.panels, stride, bias,
-                              c0 > 0, dst, g->dst_channel);
+    /* where the positions are not neighbours in the destination, sums are kept in a stage of whole tiles */
+    const int64_t stage_stride = fc_round_up(b.columns, GEMM_NR);
+    FC_T *stage = g->dst_step[2] == 1 ? NULL : (FC_T *)((char *)scratch + s.bytes);
+    for (int64_t group = group0; group < group1; group++) {
+        const FC_T *weights = (const FC_T *)job->weights + group * padded_m * g->channels * g->taps;
+        const FC_T *bias = job->bias ? (const FC_T *)job->bias + group * padded_m + m0 : NULL;
+        FC_T *dst = (FC_T *)job->dst + (group * job->dst_group + m0) * g->dst_channel;
+        for (int64_t c0 = 0; c0 < g->channels; c0 += job->block_channels) {
+            const int64_t c1 = fc_min(g->channels, c0 + job->block_channels), k = (c1 - c0) * g->taps;
+            const int64_t stride = (k + 1) * GEMM_NR;
+            FC_NAME(conv_pack_columns)(g, &b, job->src, group * g->channels + c0, group * g->channels + c1, s.zeros,
+                                       s.rows, (const FC_T **)s.row, s.panels, stride);
+            FC_NAME(conv_product)(b.columns, k, weights + c0 * g->taps * padded_m + m0 * k, m1 - m0, s.panels, stride, bias,
+                                  c0 > 0, stage ? stage : dst, stage ? stage_stride : g->dst_channel,
+                                  stage ? NULL : b.column_dst);
+        }
+        for (int64_t i = 0; stage && i < m1 - m0; i++)
+            for (int64_t r = 0; r < b.rows; r++) {
+                FC_T *restrict out = dst + i * g->dst_channel + b.column_dst[r * b.nx];
+                const FC_T *restrict from = stage + i * stage_stride + r * b.nx;
+                for (int64_t x = 0; x < b.nx; x++)
+                    out[x * g->dst_step[2]] = from[x];
+            }
     }
 }
 
@@ -262,11 +285,8 @@ static FC_UNUSED void FC_NAME(conv_weight_item)(const fc_conv_weight_job *job, i
     FC_T *positions = s.panels;
     const int64_t most = g->block_rows * g->block_x + GEMM_TW;
     FC_T *gradient = positions + fc_round_up(job->part_q, GEMM_NR) * most;
-    const FC_T *src = (const FC_T *)job->src + group * g->channels * g->src_channel;
     const FC_T *grad = (const FC_T *)job->grad + group * job->m * g->dst_channel;
     FC_T *dw = (FC_T *)job->dst + ((share * job->groups + group) * job->m + m0) * nq + q0;
-    fc_conv shifted = *g;
-    shifted.src_end -= group * g->channels * g->src_channel;
 
     const int64_t first = share * blocks / job->shares, last = (share + 1) * blocks / job->shares;
     for (int64_t i = first; i < last; i++) {
@@ -276,7 +296,8 @@ static FC_UNUSED void FC_NAME(conv_weight_item)(const fc_conv_weight_job *job, i
             memset(s.zeros, 0, (size_t)b.row_length * sizeof(FC_T));
         const FC_T **row = (const FC_T **)s.row;
         for (int64_t c = channel0; c < channel1; c++)
-            FC_NAME(conv_rows)(&shifted, &b, src, c, s.zeros, (FC_T *)s.rows + (c - channel0) * b.sources * b.row_length,
+            FC_NAME(conv_rows)(g, &b, job->src, group * g->channels + c, s.zeros,
+                               (FC_T *)s.rows + (c - channel0) * b.sources * b.row_length,
                                row + (c - channel0) * b.sources);
         const int64_t height = b.columns + GEMM_TW;
         FC_NAME(conv_pack_positions)(g, &b, q0, q1, row, positions, height * GEMM_NR);
