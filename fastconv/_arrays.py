@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastconv._spec import Shape, as_shape
+from fastconv._spec import CrossEntropySpec, DropoutSpec, Shape, as_shape
 
 Array = NDArray[Any]
 
@@ -217,3 +217,37 @@ def as_out(out: Any, shape: Shape, dtype: np.dtype[Any], *inputs: Any) -> Array:
     if any(isinstance(x, np.ndarray) and np.shares_memory(out, x) for x in inputs):
         raise ValueError("out must not share memory with an input")
     return out
+
+
+def pooled_shape(shape: Shape, out_size: Shape, ndim: int) -> Shape:
+    """Shape of a pool's result: the input's leading axes and the last ``ndim`` sizes."""
+    return shape[:-ndim] + out_size[-ndim:]
+
+
+def drop_block_scaling(mask: Array, size: int) -> DropoutSpec:
+    """How DropBlock applies a mask: scaled by ``size / count of kept``, as if that share had been dropped."""
+    kept = int(np.unpackbits(mask, count=size, bitorder="little").sum())
+    return DropoutSpec.from_args(size, 1, 1.0 - kept / size if size else 0.0, 0, 0)
+
+
+def cross_entropy_problem(
+    x: Array, target: Any, weight: Any, ignore_index: Any, reduction: str, label_smoothing: Any
+) -> tuple[CrossEntropySpec, Array, Array | None]:
+    """Spec, target and class weights of a cross-entropy over logits or log-probabilities ``x``, for a backend."""
+    goal = as_target(target)
+    soft = goal.dtype.kind == "f"
+    spec = CrossEntropySpec.from_shapes(
+        x.shape,
+        goal.shape,
+        dtype_name(x),
+        soft=soft,
+        weighted=weight is not None,
+        ignore_index=ignore_index,
+        label_smoothing=label_smoothing,
+        reduction=reduction,
+    )
+    w = as_vector_like(weight, "weight", spec.classes, x, "input")
+    if soft:
+        goal = as_floats_like(goal, "target", x, "input")
+        return spec, goal.reshape(spec.batch, spec.classes, spec.inner), w
+    return spec, as_labels(goal, spec.classes, spec.ignore_index).reshape(spec.batch, spec.inner), w

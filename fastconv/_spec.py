@@ -95,6 +95,23 @@ def as_probability(p: Any, name: str = "p") -> float:
     return value
 
 
+def as_slope(negative_slope: Any) -> float:
+    """A slope that keeps the sign: a finite number >= 0."""
+    slope = float(negative_slope)
+    if not (0.0 <= slope < math.inf):
+        raise ValueError(f"negative_slope must be a finite number >= 0, got {negative_slope!r}")
+    return slope
+
+
+def as_max_error(max_error: Any) -> float | None:
+    """An error bound: None or a number > 0."""
+    if max_error is None:
+        return None
+    if isinstance(max_error, (bool, str)) or not float(max_error) > 0.0:
+        raise ValueError(f"max_error must be None or a number > 0, got {max_error!r}")
+    return float(max_error)
+
+
 def check_size(shape: Shape, name: str) -> None:
     """Refuse arrays whose element count cannot be addressed."""
     if math.prod(shape) > MAX_ELEMENTS:
@@ -237,6 +254,14 @@ class ConvSpec:
             _freeze(dilation),
             _freeze(groups),
         )
+
+    @staticmethod
+    def of_patches(
+        shape: Shape, dtype: str, kernel_size: Any, dilation: Any, padding: Any, stride: Any
+    ) -> ConvSpec:
+        """The convolution whose patches are unfolded from, or folded into, an image batch of ``shape``."""
+        kernel = as_int_tuple(kernel_size, 2, "kernel_size", 1)
+        return ConvSpec.from_shapes(shape, (1, shape[1], *kernel), dtype, stride, padding, dilation, 1)
 
     @staticmethod
     def transposed(

@@ -21,7 +21,6 @@ from fastconv._spec import (
     AdaptivePoolSpec,
     BatchNormSpec,
     ConvSpec,
-    CrossEntropySpec,
     DropBlockSpec,
     DropoutSpec,
     MatmulSpec,
@@ -31,8 +30,10 @@ from fastconv._spec import (
     Shape,
     SoftmaxSpec,
     as_int_tuple,
+    as_max_error,
     as_probability,
     as_shape,
+    as_slope,
 )
 
 __all__ = [
@@ -75,14 +76,6 @@ Array = NDArray[Any]
 # -------------------------------------------------------------------------------------------------- convolution
 
 
-def check_max_error(max_error: Any) -> float | None:
-    if max_error is None:
-        return None
-    if isinstance(max_error, (bool, str)) or not float(max_error) > 0.0:
-        raise ValueError(f"max_error must be None or a number > 0, got {max_error!r}")
-    return float(max_error)
-
-
 def _conv(
     ndim: int,
     input: ArrayLike,
@@ -109,7 +102,7 @@ def _conv(
         groups,
     )
     b = _arrays.as_vector_like(bias, "bias", spec.out_channels, x, "input")
-    implementation = select("conv_forward", spec, algorithm, check_max_error(max_error))
+    implementation = select("conv_forward", spec, algorithm, as_max_error(max_error))
     shape = spec.output_shape[-x.ndim :]
     if out is not None:
         _arrays.as_out(out, shape, x.dtype, input, weight, bias, x, w, b)
@@ -147,7 +140,7 @@ def _conv_transpose(
         dilation,
     )
     b = _arrays.as_vector_like(bias, "bias", spec.in_channels, x, "input")
-    implementation = select("conv_input_grad", spec, algorithm, check_max_error(max_error))
+    implementation = select("conv_input_grad", spec, algorithm, as_max_error(max_error))
     shape = spec.input_shape[-x.ndim :]
     if out is not None:
         _arrays.as_out(out, shape, x.dtype, input, weight, bias, x, w, b)
@@ -423,11 +416,6 @@ def conv_transpose2d(
 # ------------------------------------------------------------------------------------------------------ pooling
 
 
-def pooled_shape(shape: Shape, out_size: Shape, ndim: int) -> Shape:
-    """Shape of a pool's result: the input's leading axes and the last ``ndim`` sizes."""
-    return shape[:-ndim] + out_size[-ndim:]
-
-
 def _max_pool(
     ndim: int,
     input: ArrayLike,
@@ -453,7 +441,7 @@ def _max_pool(
     out, indices = run(
         "max_pool_forward", spec, x.reshape(spec.input_shape), index_dtype if return_indices else None
     )
-    shape = pooled_shape(x.shape, spec.out_size, ndim)
+    shape = _arrays.pooled_shape(x.shape, spec.out_size, ndim)
     return (out.reshape(shape), indices.reshape(shape)) if return_indices else out.reshape(shape)
 
 
@@ -573,7 +561,7 @@ def _avg_pool(
         divisor_override,
     )
     out: Array = run("avg_pool_forward", spec, x.reshape(spec.input_shape))
-    return out.reshape(pooled_shape(x.shape, spec.out_size, ndim))
+    return out.reshape(_arrays.pooled_shape(x.shape, spec.out_size, ndim))
 
 
 def avg_pool1d(
@@ -666,13 +654,13 @@ def _adaptive(ndim: int, input: ArrayLike, output_size: Any) -> tuple[Array, Ada
 def _adaptive_avg_pool(ndim: int, input: ArrayLike, output_size: Any) -> Array:
     x, spec = _adaptive(ndim, input, output_size)
     out: Array = run("adaptive_avg_pool_forward", spec, x.reshape(spec.input_shape))
-    return out.reshape(pooled_shape(x.shape, spec.out_size, ndim))
+    return out.reshape(_arrays.pooled_shape(x.shape, spec.out_size, ndim))
 
 
 def _adaptive_max_pool(ndim: int, input: ArrayLike, output_size: Any, return_indices: bool) -> Any:
     x, spec = _adaptive(ndim, input, output_size)
     out, indices = run("adaptive_max_pool_forward", spec, x.reshape(spec.input_shape))
-    shape = pooled_shape(x.shape, spec.out_size, ndim)
+    shape = _arrays.pooled_shape(x.shape, spec.out_size, ndim)
     return (out.reshape(shape), indices.reshape(shape)) if return_indices else out.reshape(shape)
 
 
@@ -840,7 +828,7 @@ def _max_unpool(
     )
     flat = (*shape[:2], spec.in_plane)
     out: Array = run("scatter_planes", spec, x.reshape(flat), where.reshape(flat))
-    return out.reshape(pooled_shape(x.shape, size, ndim))
+    return out.reshape(_arrays.pooled_shape(x.shape, size, ndim))
 
 
 def max_unpool1d(
@@ -1111,14 +1099,8 @@ def drop_block2d(
     if not training:
         return (x.copy(), None) if return_mask else x.copy()
     packed = run("drop_block_mask", spec) if mask is None else _arrays.as_mask(mask, x.size)
-    out = run("dropout_apply", drop_block_scaling(packed, x.size), x, packed)
+    out = run("dropout_apply", _arrays.drop_block_scaling(packed, x.size), x, packed)
     return (out, packed) if return_mask else out
-
-
-def drop_block_scaling(mask: Array, size: int) -> DropoutSpec:
-    """How DropBlock applies a mask: scaled by ``size / count of kept``, as if that share had been dropped."""
-    kept = int(np.unpackbits(mask, count=size, bitorder="little").sum())
-    return DropoutSpec.from_args(size, 1, 1.0 - kept / size if size else 0.0, 0, 0)
 
 
 # --------------------------------------------------------------------------------------------------- activations
@@ -1179,14 +1161,6 @@ def leaky_relu(input: ArrayLike, negative_slope: float = 0.01) -> Array:
     array([-0.5,  2. ])
     """
     return _activation("leaky_relu", input, as_slope(negative_slope))
-
-
-def as_slope(negative_slope: Any) -> float:
-    """A slope that keeps the sign: a finite number >= 0."""
-    slope = float(negative_slope)
-    if not (0.0 <= slope < math.inf):
-        raise ValueError(f"negative_slope must be a finite number >= 0, got {negative_slope!r}")
-    return slope
 
 
 def relu6(input: ArrayLike) -> Array:
@@ -1501,7 +1475,9 @@ def cross_entropy(
     0.6931
     """
     x = _arrays.as_floats(input, "input")
-    spec, labels, w = cross_entropy_problem(x, target, weight, ignore_index, reduction, label_smoothing)
+    spec, labels, w = _arrays.cross_entropy_problem(
+        x, target, weight, ignore_index, reduction, label_smoothing
+    )
     loss, log_probs = run(
         "cross_entropy_forward", spec, x.reshape(spec.batch, spec.classes, spec.inner), labels, w
     )
@@ -1510,38 +1486,7 @@ def cross_entropy(
     return (loss, log_probs.reshape(x.shape)) if return_log_probs else loss
 
 
-def cross_entropy_problem(
-    x: Array, target: Any, weight: Any, ignore_index: Any, reduction: str, label_smoothing: Any
-) -> tuple[CrossEntropySpec, Array, Array | None]:
-    """Spec, target and class weights of a cross-entropy over logits or log-probabilities ``x``, for a backend."""
-    goal = _arrays.as_target(target)
-    soft = goal.dtype.kind == "f"
-    spec = CrossEntropySpec.from_shapes(
-        x.shape,
-        goal.shape,
-        _arrays.dtype_name(x),
-        soft=soft,
-        weighted=weight is not None,
-        ignore_index=ignore_index,
-        label_smoothing=label_smoothing,
-        reduction=reduction,
-    )
-    w = _arrays.as_vector_like(weight, "weight", spec.classes, x, "input")
-    if soft:
-        goal = _arrays.as_floats_like(goal, "target", x, "input")
-        return spec, goal.reshape(spec.batch, spec.classes, spec.inner), w
-    return spec, _arrays.as_labels(goal, spec.classes, spec.ignore_index).reshape(spec.batch, spec.inner), w
-
-
 # --------------------------------------------------------------------------------------------- patches, padding
-
-
-def patches_spec(
-    shape: Shape, dtype: str, kernel_size: Any, dilation: Any, padding: Any, stride: Any
-) -> ConvSpec:
-    """The convolution whose patches are unfolded from (or folded into) an image batch of ``shape``."""
-    kernel = as_int_tuple(kernel_size, 2, "kernel_size", 1)
-    return ConvSpec.from_shapes(shape, (1, shape[1], *kernel), dtype, stride, padding, dilation, 1)
 
 
 def unfold(input: ArrayLike, kernel_size: Any, dilation: Any = 1, padding: Any = 0, stride: Any = 1) -> Array:
@@ -1572,7 +1517,7 @@ def unfold(input: ArrayLike, kernel_size: Any, dilation: Any = 1, padding: Any =
     """
     x = _arrays.as_floats(input, "input")
     shape = _arrays.batched_shape(x.shape, 2, "input")
-    spec = patches_spec(shape, _arrays.dtype_name(x), kernel_size, dilation, padding, stride)
+    spec = ConvSpec.of_patches(shape, _arrays.dtype_name(x), kernel_size, dilation, padding, stride)
     out: Array = run("unfold", spec, x.reshape(shape))
     return out if x.ndim == 4 else out.reshape(out.shape[1:])
 
@@ -1619,7 +1564,7 @@ def fold(
             f"the rows of fold's input must be a multiple of KH * KW = {math.prod(kernel)}, got {rows}"
         )
     shape = (batch, rows // math.prod(kernel), *size)
-    spec = patches_spec(shape, _arrays.dtype_name(x), kernel, dilation, padding, stride)
+    spec = ConvSpec.of_patches(shape, _arrays.dtype_name(x), kernel, dilation, padding, stride)
     _arrays.check_shape(columns, (batch, rows, math.prod(spec.out_size)), "fold's input")
     out: Array = run("fold", spec, columns)
     return out if x.ndim == 3 else out.reshape(shape[1:])

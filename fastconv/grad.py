@@ -27,15 +27,9 @@ from fastconv._spec import (
     PoolSpec,
     Shape,
     SoftmaxSpec,
+    as_max_error,
     as_shape,
-)
-from fastconv.functional import (
     as_slope,
-    check_max_error,
-    cross_entropy_problem,
-    drop_block_scaling,
-    patches_spec,
-    pooled_shape,
 )
 
 __all__ = [
@@ -108,7 +102,7 @@ def _conv_input(
     w = _arrays.as_floats_like(weight, "weight", grad, "grad_output")
     spec = ConvSpec.from_shapes(shape, w.shape, _arrays.dtype_name(grad), stride, padding, dilation, groups)
     _check_grad(grad, spec.output_shape[-len(size) :])
-    implementation = select("conv_input_grad", spec, algorithm, check_max_error(max_error))
+    implementation = select("conv_input_grad", spec, algorithm, as_max_error(max_error))
     result: Array = implementation.run(spec, grad.reshape(spec.output_shape), w, None, None)
     return result.reshape(size)
 
@@ -131,7 +125,7 @@ def _conv_weight(
     kernel_shape = as_shape(weight_size, "weight_size")
     spec = ConvSpec.from_shapes(shape, kernel_shape, _arrays.dtype_name(x), stride, padding, dilation, groups)
     _check_grad(grad, spec.output_shape[-x.ndim :])
-    implementation = select("conv_weight_grad", spec, algorithm, check_max_error(max_error))
+    implementation = select("conv_weight_grad", spec, algorithm, as_max_error(max_error))
     result: Array = implementation.run(spec, x.reshape(shape), grad.reshape(spec.output_shape))
     return result
 
@@ -675,7 +669,7 @@ def _max_pool(
     spec = PoolSpec.from_shape(
         shape, _arrays.dtype_name(grad), kernel_size, stride, padding, dilation, ceil_mode
     )
-    expected = pooled_shape(size, spec.out_size, ndim)
+    expected = _arrays.pooled_shape(size, spec.out_size, ndim)
     _check_grad(grad, expected)
     _arrays.check_shape(where, expected, "indices")
     where = where.reshape(spec.output_shape)
@@ -792,7 +786,7 @@ def _avg_pool(
         count_include_pad,
         divisor_override,
     )
-    _check_grad(grad, pooled_shape(size, spec.out_size, ndim))
+    _check_grad(grad, _arrays.pooled_shape(size, spec.out_size, ndim))
     out: Array = run("avg_pool_backward", spec, grad.reshape(spec.output_shape))
     return out.reshape(size)
 
@@ -1193,7 +1187,7 @@ def drop_block2d(grad_output: ArrayLike, mask: ArrayLike | None) -> Array:
     if mask is None:
         return grad.copy()
     packed = _arrays.as_mask(mask, grad.size)
-    out: Array = run("dropout_apply", drop_block_scaling(packed, grad.size), grad, packed)
+    out: Array = run("dropout_apply", _arrays.drop_block_scaling(packed, grad.size), grad, packed)
     return out
 
 
@@ -1596,7 +1590,9 @@ def cross_entropy(
     array([[ 0.25, -0.25]])
     """
     logp = _arrays.as_floats(log_probs, "log_probs")
-    spec, labels, w = cross_entropy_problem(logp, target, weight, ignore_index, reduction, label_smoothing)
+    spec, labels, w = _arrays.cross_entropy_problem(
+        logp, target, weight, ignore_index, reduction, label_smoothing
+    )
     if np.isscalar(grad_output):
         grad_output = np.asarray(grad_output, dtype=logp.dtype)
     grad = _arrays.as_floats_like(grad_output, "grad_output", logp, "log_probs")
@@ -1653,7 +1649,7 @@ def unfold(
     """
     size, shape = _arrays.as_input_size(input_size, 2)
     grad = _arrays.as_floats(grad_output, "grad_output")
-    spec = patches_spec(shape, _arrays.dtype_name(grad), kernel_size, dilation, padding, stride)
+    spec = ConvSpec.of_patches(shape, _arrays.dtype_name(grad), kernel_size, dilation, padding, stride)
     columns = (spec.batch, spec.in_channels * math.prod(spec.kernel), math.prod(spec.out_size))
     _check_grad(grad, columns if len(size) == 4 else columns[1:])
     out: Array = run("fold", spec, grad.reshape(columns))
@@ -1689,7 +1685,7 @@ def fold(
     """
     grad = _arrays.as_floats(grad_output, "grad_output")
     shape = _arrays.batched_shape(grad.shape, 2, "grad_output")
-    spec = patches_spec(shape, _arrays.dtype_name(grad), kernel_size, dilation, padding, stride)
+    spec = ConvSpec.of_patches(shape, _arrays.dtype_name(grad), kernel_size, dilation, padding, stride)
     out: Array = run("unfold", spec, grad.reshape(shape))
     return out if grad.ndim == 4 else out.reshape(out.shape[1:])
 

@@ -480,6 +480,7 @@ def test_drop_block_drops_whole_blocks(block):
         (lambda x: F.dropout(x, 1.5), ValueError, "probability"),
         (lambda x: F.dropout(x, seed=0, mask=np.zeros(2, np.uint8)), ValueError, "not both"),
         (lambda x: F.dropout(x, mask=np.zeros(3, np.uint8)), ValueError, r"shape \(2,\)"),
+        (lambda x: F.dropout(x, seed=0, offset=2**64 - 1), ValueError, "offset must be between"),
         (lambda x: F.softmax(x, 4), ValueError, "dim must be"),
         (lambda x: F.batch_norm(x[:, :, :1, :1], None, None, training=True), ValueError, "more than 1 value"),
         (lambda x: F.batch_norm(x, [0.0], [1.0], training=True), TypeError, "writeable"),
