@@ -7,6 +7,9 @@
  * extensions), FC_VL (lanes), FC_LEVEL (0, 1, 2) and FC_NAME(). */
 #include "fc_isa.h"
 
+/* FC_EMULATE_AVX512 compiles the AVX-512 level with its tile sizes and vector lengths but AVX2 instructions, so that a
+ * machine without AVX-512 tests that code; for test builds only. */
+
 #define FC_LEVEL 0
 #define FC_ISA_SUFFIX baseline
 #if defined(__GNUC__) || defined(__clang__)
@@ -42,11 +45,19 @@
 #define FC_ISA_SUFFIX avx512
 #define FC_VBYTES 64
 #if defined(__clang__)
+#ifdef FC_EMULATE_AVX512
+#pragma clang attribute push(__attribute__((target("avx2,fma,f16c,bmi,bmi2"))), apply_to = function)
+#else
 #pragma clang attribute push( \
     __attribute__((target("avx2,fma,f16c,bmi,bmi2,avx512f,avx512bw,avx512dq,avx512vl"))), apply_to = function)
+#endif
 #else
 #pragma GCC push_options
+#ifdef FC_EMULATE_AVX512
+#pragma GCC target("avx2,fma,f16c,bmi,bmi2")
+#else
 #pragma GCC target("avx2,fma,f16c,bmi,bmi2,avx512f,avx512bw,avx512dq,avx512vl,prefer-vector-width=512")
+#endif
 #endif
 #include "fc_for_each_dtype.h"
 #if defined(__clang__)

@@ -36,6 +36,9 @@ static FC_UNUSED int fc_isa_best(void) {
 #if FC_HAVE_X86
     __builtin_cpu_init();
     if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) {
+#ifdef FC_EMULATE_AVX512
+        return FC_ISA_AVX512;
+#endif
         if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
             __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl"))
             return FC_ISA_AVX512;
