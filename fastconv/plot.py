@@ -107,7 +107,7 @@ def occlusion(
     figure.suptitle(title or f"Occlusion, window {_times(result.window)}: watching the loss of class {label}")
 
     _show_image(picture, result.image)
-    picture.set_title(f"predicted {predicted}, loss {result.loss:.3g}")
+    picture.set_title(f"read as {predicted}, loss {result.loss:.2g}")
     top, left, height, width = result.most_important
     rectangle = require("matplotlib.patches", extra="plot").Rectangle
     box = {"fill": False, "edgecolor": _MARK, "linewidth": 2}
@@ -115,17 +115,17 @@ def occlusion(
     picture.set_xlabel("box: hiding it raises the loss most")
 
     cells = _show_map(figure, grid, result.grid, "loss occluded - loss original")
-    grid.set_title("loss difference per window position")
+    grid.set_title("per window position")
     grid.set_xlabel("left edge of the window")
     grid.set_ylabel("top edge of the window")
     for axis, edges in ((grid.xaxis, result.lefts), (grid.yaxis, result.tops)):
-        shown = np.unique(np.linspace(0, len(edges) - 1, min(len(edges), 7)).round().astype(int))
+        shown = range(0, len(edges), math.ceil(len(edges) / 7))
         axis.set_ticks(shown, [str(edges[k]) for k in shown])
 
     values = result.pixel_map
-    _show_map(figure, pixels, values, "mean loss difference", limits=cells)
+    _show_map(figure, pixels, values, "mean over the windows that cover it", limits=cells)
     pixels.contour(_luminance(result.image), levels=1, colors="black", linewidths=0.6, alpha=0.5)
-    pixels.set_title("mean over the windows that cover a pixel")
+    pixels.set_title("per pixel")
     return figure
 
 
@@ -223,7 +223,7 @@ def _tiles(tiles: np.ndarray, title: str, label: str, columns: int | None, numbe
         top, left = (k // columns) * (height + 1), (k % columns) * (width + 1)
         canvas[top : top + height, left : left + width] = tile
     figure = _new_figure(
-        max(4.5, columns * _TILE_INCHES + 1.6), max(2.2, rows * _TILE_INCHES * height / width + 1.0)
+        max(4.5, columns * _TILE_INCHES + 1.6), max(2.2, rows * _TILE_INCHES * height / width + 0.7)
     )
     axes = figure.subplots()
     _show_map(figure, axes, canvas, label)
