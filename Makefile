@@ -36,7 +36,7 @@ bench: build  ## compare with other libraries (extra `bench`)
 	$(PYTHON) -m bench
 
 demo: build  ## train the demo net and write its pictures to fastconv-demo/
-	$(PYTHON) -m fastconv.cli demo
+	$(PYTHON) -m fastconv demo
 
 clean:  ## remove everything that is built
 	rm -rf build dist *.egg-info fastconv/*.so fastconv/*.pyd .mypy_cache .pytest_cache .ruff_cache .hypothesis
