@@ -110,7 +110,7 @@ def max_pool_backward(
     object spec, const real[:, :, :, ::1] grad_output, const index[:, :, :, ::1] indices,
     real[:, :, :, ::1] grad_input, int isa, int n_threads,
 ):
-    """Each gradient added at its maximum; an index outside its window adds nothing."""
+    """Each gradient added at its maximum; an index that names no place in its window adds nothing."""
     cdef fc_pool g = geometry(spec)
     cdef int64_t planes = grad_output.shape[0] * grad_output.shape[1]
     cdef fc_pool_fn kernel

@@ -1,4 +1,4 @@
-"""Pooling, unpooling and layout ops (unfold, fold, pad) of the ``cpu`` backend: thin callers of the compiled drivers."""
+"""Compiled implementations of pooling, unpooling, unfold, fold and pad."""
 
 from __future__ import annotations
 

@@ -96,11 +96,8 @@ FC_INLINE void FC_NAME(fc_pool_values)(const fc_pool *g, const FC_T *restrict in
                 FC_NAME(fc_pool_rows)(row, src, w, 3, pitch, avg);
             else if (n == 2)
                 FC_NAME(fc_pool_rows)(row, src, w, 2, pitch, avg);
-            else if (n > 0)
+            else
                 FC_NAME(fc_pool_rows)(row, src, w, n, pitch, avg);
-            else /* dilation can carry every row of a window past the input */
-                for (int64_t x = 0; x < w; x++)
-                    row[x] = nothing;
         }
         for (int64_t oy = y0; oy < y1; oy++) {
             const FC_T *row = rows + (oy - y0) * reach, count = avg ? FC_NAME(fc_pool_row_count)(g, oy) : (FC_T)1;
@@ -219,16 +216,6 @@ FC_INLINE void FC_NAME(fc_max_pool_indexed)(const fc_pool *g, const FC_T *restri
             FC_T *dst = out + oy * ow;
             FC_INT *code_row = offsets ? codes + (oy - y0) * ow : NULL;
             int64_t *flat_row = flat ? flat + oy * ow : NULL;
-            if (n <= 0) {
-                for (int64_t x = 0; x < ow; x++) {
-                    dst[x] = -(FC_T)INFINITY;
-                    if (offsets)
-                        code_row[x] = 0;
-                    else
-                        flat_row[x] = 0;
-                }
-                continue;
-            }
             /* Without padding rows are read in place, unless whole vectors would leave the plane. */
             const FC_T *src;
             int64_t src_pitch;
@@ -258,17 +245,6 @@ FC_INLINE void FC_NAME(fc_max_pool_indexed)(const fc_pool *g, const FC_T *restri
             else
                 P_ROW(n, kw, sw, dw);
 #undef P_ROW
-            if (padded && dw > 1) { /* so can every column; such windows get index 0 */
-                for (int64_t x = 0; x < ow; x++) {
-                    int64_t left = x * sw - g->pw, kx = left < 0 ? fc_ceil_div(-left, dw) : 0;
-                    if (kx >= kw || left + kx * dw >= w) {
-                        if (offsets)
-                            code_row[x] = 0;
-                        else
-                            flat_row[x] = 0;
-                    }
-                }
-            }
         }
         if (offsets) {
             uint8_t *dst = offsets + (plane * g->oh + y0) * ow;

@@ -65,7 +65,8 @@ static inline void fc_pool_output_rows(const fc_pool *g, int64_t y0, int64_t y1,
     *last = fc_min(g->oh, (y1 - 1 + g->ph) / g->sh + 1);
 }
 
-/* Kernel rows first <= ky < last of output row oy that lie inside the input. */
+/* Kernel rows first <= ky < last of output row oy that lie inside the input: at least one, as every window covers an
+ * element. */
 static inline void fc_pool_kernel_rows(const fc_pool *g, int64_t oy, int64_t *first, int64_t *last) {
     int64_t top = oy * g->sh - g->ph;
     *first = top < 0 ? fc_ceil_div(-top, g->dh) : 0;
