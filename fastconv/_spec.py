@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property, lru_cache
 from typing import Any
 
@@ -197,6 +197,14 @@ class ConvSpec:
     pad_lo: Shape
     pad_hi: Shape
     dtype: str
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    @cached_property
+    def _hash(self) -> int:
+        """Kept: dispatch looks a spec up on every call."""
+        return hash(tuple(getattr(self, field.name) for field in fields(self)))
 
     @property
     def ndim(self) -> int:

@@ -6,6 +6,8 @@ parts of the result, and runs them in parallel.  How the work is cut never chang
 same bits for any thread count.
 """
 
+from functools import lru_cache
+
 from cython cimport floating
 from cython.parallel cimport prange
 from libc.stdint cimport int64_t, uintptr_t
@@ -99,34 +101,64 @@ cdef set_geometry(c.fc_conv *g, axes, int64_t images, int64_t channels):
     g.taps = g.ntaps[0] * g.ntaps[1] * g.ntaps[2]
 
 
+def triple(values, fill):
+    """Sizes of 1 to 3 dimensions as 3."""
+    return (fill,) * (3 - len(values)) + tuple(values)
+
+
+@lru_cache(1024)
 def forward_axes(spec):
-    """Axes of the forward pass; a convolution that reads each element in place becomes one long row."""
+    """Axes of the forward pass, slowest first; a convolution that reads each element in place becomes one long row."""
     pointwise = all(k == 1 and s == 1 and lo == 0 and hi == 0
                     for k, s, lo, hi in zip(spec.kernel, spec.stride, spec.pad_lo, spec.pad_hi))
     if pointwise:
         plane = 1
         for n in spec.in_size:
             plane *= n
-        return [Axis(1, 1, 1, [0], [0], 1), Axis(1, 1, 1, [0], [0], 1), Axis(plane, plane, 1, [0], [0], 1)]
+        one = Axis(1, 1, 1, [0], [0], 1)
+        return [one, one, Axis(plane, plane, 1, [0], [0], 1)]
     axes = []
     for n, out, k, s, d, lo in zip(spec.in_size, spec.out_size, spec.kernel, spec.stride, spec.dilation, spec.pad_lo):
         axes.append(Axis(out, n, s, [t * d - lo for t in range(k)], list(range(k)), 1))
     return [Axis(1, 1, 1, [0], [0], 1)] * (3 - len(axes)) + axes
 
 
-def gradient_phases(int64_t size, int64_t out, int64_t kernel, int64_t stride, int64_t dilation, int64_t pad_lo):
-    """The input gradient along one dimension as ``stride`` interleaved problems of step 1.
+@lru_cache(1024)
+def gradient_phases(spec):
+    """The input gradient as interleaved problems of step 1, one per phase of the stride.
 
-    Input position x gets output o through tap t where ``x + pad_lo = o * stride + t * dilation``.  Positions with the same
-    ``(x + pad_lo) % stride`` see the same taps, at fixed distances.  Returns (first x, Axis) of each phase.
+    Along a dimension, input position x gets output o through tap t where ``x + pad_lo = o * stride + t * dilation``:
+    positions with the same ``(x + pad_lo) % stride`` see the same taps, at fixed distances.  Phases that no tap reaches are
+    left out.
+
+    Returns
+    -------
+    size : tuple
+        Spatial size of the input, slowest of three dimensions first.
+    phases : list of (int, list of Axis)
+        Offset of each phase's first position in a channel, and its axes.
+    complete : bool
+        Whether the phases cover every position.
     """
-    phases = []
-    for first in range(min(stride, size)):
-        count = (size - first + stride - 1) // stride
-        taps = [t for t in range(kernel) if (first + pad_lo - t * dilation) % stride == 0]
-        offsets = [(first + pad_lo - t * dilation) // stride for t in taps]
-        phases.append((first, Axis(count, out, 1, offsets, taps, stride)))
-    return phases
+    size, out, kernel = triple(spec.in_size, 1), triple(spec.out_size, 1), triple(spec.kernel, 1)
+    strides, dilations, pads = triple(spec.stride, 1), triple(spec.dilation, 1), triple(spec.pad_lo, 0)
+    if all(k == 1 and s == 1 for k, s in zip(kernel, strides)) and size == out:  # one long row: see forward_axes
+        size = out = (1, 1, size[0] * size[1] * size[2])
+    per_dimension = []
+    complete = True
+    for n, o, k, s, d, lo in zip(size, out, kernel, strides, dilations, pads):
+        dimension = []
+        for first in range(min(s, n)):
+            taps = [t for t in range(k) if (first + lo - t * d) % s == 0]
+            if taps:
+                offsets = [(first + lo - t * d) // s for t in taps]
+                dimension.append((first, Axis((n - first + s - 1) // s, o, 1, offsets, taps, s)))
+            else:
+                complete = False
+        per_dimension.append(dimension)
+    phases = [((z0 * size[1] + y0) * size[2] + x0, [z, y, x])
+              for z0, z in per_dimension[0] for y0, y in per_dimension[1] for x0, x in per_dimension[2]]
+    return size, phases, complete
 
 
 cdef set_strides(c.fc_conv *g, axes, int64_t src_channels, int64_t dst_channels, dst_size):
@@ -276,11 +308,6 @@ cdef int threads_for(int64_t macs, int n_threads):
     return 1 if macs < SMALL_MACS else n_threads
 
 
-def triple(values, fill):
-    """Sizes of 1 to 3 dimensions as 3."""
-    return (fill,) * (3 - len(values)) + tuple(values)
-
-
 def conv_forward(spec, const floating[::1] input, const floating[::1] weight, const floating[::1] bias,
                  floating[::1] out, bint direct, int isa, int n_threads):
     """Cross-correlation into ``out`` (all arrays flat); ``bias`` may be None."""
@@ -314,59 +341,48 @@ def conv_forward(spec, const floating[::1] input, const floating[::1] weight, co
 
 def conv_input_grad(spec, const floating[::1] grad, const floating[::1] weight, const floating[::1] bias,
                     floating[::1] out, bint direct, int isa, int n_threads):
-    """Adjoint of :func:`conv_forward` in the input, plus ``bias`` per input channel, into ``out``.
-
-    A strided convolution splits into one problem per phase of the stride.  Phases that no tap reaches hold the bias alone.
-    """
+    """Adjoint of :func:`conv_forward` in the input, plus ``bias`` per input channel, into ``out``."""
     cdef c.fc_conv_job job
     cdef int64_t *table
-    cdef int64_t start, channel, plane, i, n
-    cdef floating value
-    cdef floating *base
-    cdef Axis axis
+    cdef int64_t start
+    cdef const void *bias_data = NULL
     if out.shape[0] == 0:
         return
-    sizes, kernel = triple(spec.in_size, 1), triple(spec.kernel, 1)
-    outs, strides, dilations = triple(spec.out_size, 1), triple(spec.stride, 1), triple(spec.dilation, 1)
-    pads = triple(spec.pad_lo, 0)
-    if all(k == 1 and s == 1 for k, s in zip(kernel, strides)) and sizes == outs:
-        plane = sizes[0] * sizes[1] * sizes[2]
-        sizes, outs = (1, 1, plane), (1, 1, plane)
-    per_axis = [gradient_phases(sizes[i], outs[i], kernel[i], strides[i], dilations[i], pads[i]) for i in range(3)]
+    if bias is not None:
+        bias_data = &bias[0]
+    kernel = triple(spec.kernel, 1)
     taps = kernel[0] * kernel[1] * kernel[2]
-    plane = sizes[0] * sizes[1] * sizes[2]
-    if spec.batch * spec.out_channels == 0 or any((<Axis> a).ntaps == 0 for phases in per_axis for _, a in phases):
-        n = out.shape[0] // plane
-        for i in range(n):
-            value = bias[i % spec.in_channels] if bias is not None else 0
-            base = &out[i * plane]
-            for channel in range(plane):
-                base[channel] = value
-    for z0, z in per_axis[0]:
-        for y0, y in per_axis[1]:
-            for x0, x in per_axis[2]:
-                if (<Axis> z).ntaps == 0 or (<Axis> y).ntaps == 0 or (<Axis> x).ntaps == 0:
-                    continue
-                memset(&job, 0, sizeof(job))
-                axes = [z, y, x]
-                set_geometry(&job.g, axes, spec.batch, spec.out_channels // spec.groups)
-                set_strides(&job.g, axes, spec.out_channels, spec.in_channels, sizes)
-                job.groups, job.m = spec.groups, spec.in_channels // spec.groups
-                job.dst_group = job.m
-                job.w_c, job.w_m = taps * job.m, taps
-                job.w_group = taps * job.m * job.g.channels
-                start = (<int64_t> z0 * <int64_t> sizes[1] + <int64_t> y0) * <int64_t> sizes[2] + <int64_t> x0
-                job.src, job.w, job.dst = &grad[0], &weight[0], &out[start]
-                job.b = &bias[0] if bias is not None else NULL
-                table = tap_table(axes, kernel)
-                job.tap = table
-                try:
-                    if direct:
-                        run_direct(&job, isa, sizeof(floating), threads_for(spec.macs, n_threads))
-                    else:
-                        run_product(&job, isa, sizeof(floating), threads_for(spec.macs, n_threads))
-                finally:
-                    free(table)
+    size, phases, complete = gradient_phases(spec)
+    if not complete:
+        fill_channels[floating](&out[0], out.shape[0], <floating *> bias_data, spec.in_channels,
+                      size[0] * size[1] * size[2])
+    n_threads = threads_for(spec.macs, n_threads)
+    for start, axes in phases:
+        memset(&job, 0, sizeof(job))
+        set_geometry(&job.g, axes, spec.batch, spec.out_channels // spec.groups)
+        set_strides(&job.g, axes, spec.out_channels, spec.in_channels, size)
+        job.groups, job.m = spec.groups, spec.in_channels // spec.groups
+        job.dst_group = job.m
+        job.w_c, job.w_m = taps * job.m, taps
+        job.w_group = taps * job.m * job.g.channels
+        job.src, job.w, job.dst = &grad[0], &weight[0], &out[start]
+        job.b = bias_data
+        table = tap_table(axes, kernel)
+        job.tap = table
+        try:
+            if direct:
+                run_direct(&job, isa, sizeof(floating), n_threads)
+            else:
+                run_product(&job, isa, sizeof(floating), n_threads)
+        finally:
+            free(table)
+
+
+cdef void fill_channels(floating *out, int64_t n, floating *bias, int64_t channels, int64_t plane) noexcept:
+    """What positions without any tap hold: the bias of their channel, or zero."""
+    cdef int64_t i
+    for i in range(n):
+        out[i] = bias[i // plane % channels] if bias != NULL else 0
 
 
 cdef set_weight_parts(c.fc_conv_weight_job *job, int rows, int lanes, int item, int n_threads):
