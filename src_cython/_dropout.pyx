@@ -12,13 +12,10 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from fc_dropout cimport (
     fc_drop_block_shape,
     fc_drop_blocks,
-    fc_dropout_apply_f32,
-    fc_dropout_apply_f64,
-    fc_dropout_apply_runs_f32,
-    fc_dropout_apply_runs_f64,
+    fc_dropout_apply,
+    fc_dropout_apply_runs,
     fc_dropout_bits,
-    fc_dropout_forward_f32,
-    fc_dropout_forward_f64,
+    fc_dropout_forward,
     fc_philox_block,
     fc_philox_key,
     fc_philox_schedule,
@@ -49,57 +46,40 @@ def dropout_mask(
     cdef fc_philox_key key = fc_philox_schedule(seed)
     cdef Py_ssize_t i, n_chunks = (size + CHUNK - 1) // CHUNK
     for i in prange(n_chunks, nogil=True, num_threads=n_threads if n_chunks > 2 else 1, schedule="static"):
-        fc_dropout_bits(isa)(
-            &key, offset + <uint64_t>(i * CHUNK), min(<size_t>CHUNK, size - i * CHUNK), threshold, &mask[i * CHUNK // 8]
+        fc_dropout_bits(
+            isa, &key, offset + <uint64_t>(i * CHUNK), min(<size_t>CHUNK, size - i * CHUNK), threshold,
+            &mask[i * CHUNK // 8],
         )
 
 
-cdef inline void apply_chunk(
-    const floating *x, const uint8_t *mask, floating *out, size_t start, size_t n, size_t inner, floating scale, int isa
-) noexcept nogil:
-    if inner == 1:
-        if floating is float:
-            fc_dropout_apply_f32(isa)(x + start, mask + start // 8, out + start, n, scale)
-        else:
-            fc_dropout_apply_f64(isa)(x + start, mask + start // 8, out + start, n, scale)
-    elif floating is float:
-        fc_dropout_apply_runs_f32(isa)(x + start, mask, out + start, start, n, inner, scale)
-    else:
-        fc_dropout_apply_runs_f64(isa)(x + start, mask, out + start, start, n, inner, scale)
-
-
 def dropout_apply(
-    const floating[::1] x, const uint8_t[::1] mask, floating[::1] out, size_t inner, floating scale, int isa, int n_threads
+    const floating[::1] x, const uint8_t[::1] mask, floating[::1] out, size_t inner, double scale, int isa, int n_threads
 ):
     """``out[i] = x[i] * (bit i // inner of mask ? scale : 0)``."""
-    cdef size_t size = x.shape[0]
+    cdef size_t size = x.shape[0], at, n
     cdef Py_ssize_t i, n_chunks = (size + CHUNK - 1) // CHUNK
     for i in prange(n_chunks, nogil=True, num_threads=n_threads if n_chunks > 2 else 1, schedule="static"):
-        apply_chunk(&x[0], &mask[0], &out[0], i * CHUNK, min(<size_t>CHUNK, size - i * CHUNK), inner, scale, isa)
-
-
-cdef inline void forward_chunk(
-    const fc_philox_key *key, uint64_t element, uint32_t threshold, const floating *x, floating *out, uint8_t *mask,
-    size_t n, floating scale, int isa
-) noexcept nogil:
-    if floating is float:
-        fc_dropout_forward_f32(isa)(key, element, threshold, x, out, mask, n, scale)
-    else:
-        fc_dropout_forward_f64(isa)(key, element, threshold, x, out, mask, n, scale)
+        at = i * CHUNK
+        n = min(<size_t>CHUNK, size - at)
+        if inner == 1:
+            fc_dropout_apply(isa, sizeof(floating), &x[at], &mask[at // 8], &out[at], n, scale)
+        else:
+            fc_dropout_apply_runs(isa, sizeof(floating), &x[at], &mask[0], &out[at], at, n, inner, scale)
 
 
 def dropout_forward(
     const floating[::1] x, floating[::1] out, uint8_t[::1] mask, uint32_t threshold, uint64_t seed, uint64_t offset,
-    floating scale, int isa, int n_threads
+    double scale, int isa, int n_threads
 ):
     """dropout_mask and dropout_apply, one bit an element, in one pass."""
     cdef fc_philox_key key = fc_philox_schedule(seed)
-    cdef size_t size = x.shape[0]
+    cdef size_t size = x.shape[0], at
     cdef Py_ssize_t i, n_chunks = (size + CHUNK - 1) // CHUNK
     for i in prange(n_chunks, nogil=True, num_threads=n_threads if n_chunks > 2 else 1, schedule="static"):
-        forward_chunk(
-            &key, offset + <uint64_t>(i * CHUNK), threshold, &x[i * CHUNK], &out[i * CHUNK], &mask[i * CHUNK // 8],
-            min(<size_t>CHUNK, size - i * CHUNK), scale, isa,
+        at = i * CHUNK
+        fc_dropout_forward(
+            isa, sizeof(floating), &key, offset + <uint64_t>at, threshold, &x[at], &out[at], &mask[at // 8],
+            min(<size_t>CHUNK, size - at), scale,
         )
 
 
@@ -119,5 +99,5 @@ def drop_block_mask(
     for i in prange(n_tasks, nogil=True, num_threads=n_threads, schedule="static"):
         count = min(<size_t>PLANES, n_planes - i * PLANES)
         centres = &scratch[fc_thread_id(), 0]
-        fc_dropout_bits(isa)(&key, offset + <uint64_t>i * PLANES * plane, count * plane, threshold, centres)
+        fc_dropout_bits(isa, &key, offset + <uint64_t>i * PLANES * plane, count * plane, threshold, centres)
         fc_drop_blocks(shape, count, centres, centres + plane, &mask[i * plane])

@@ -23,7 +23,7 @@ KINDS = {"relu": FC_RELU, "leaky_relu": FC_LEAKY_RELU, "relu6": FC_RELU6, "sigmo
 
 cdef inline const floating *data_of(const floating[::1] x) noexcept nogil:
     """First element, NULL for None."""
-    if x is None:
+    if x is None:  # not a conditional expression: Cython's temporary for one drops the const
         return NULL
     return &x[0]
 
@@ -113,7 +113,7 @@ def softmax_backward(
 
 
 def label_weight(const int64_t[::1] label, const floating[::1] weight, int64_t ignore):
-    """Sum of the class weights of all labels but ``ignore``: the divisor of a weighted mean."""
+    """Sum of the class weights of all labels but ``ignore``: the divisor of a mean."""
     cdef double total = 0
     cdef Py_ssize_t i
     with nogil:
@@ -121,6 +121,14 @@ def label_weight(const int64_t[::1] label, const floating[::1] weight, int64_t i
             if label[i] != ignore:
                 total += weight[label[i]]
     return total
+
+
+def total_over(const floating[::1] x, double divisor, int isa):
+    """Sum of ``x`` divided by ``divisor``, as C divides: 0 / 0 is NaN."""
+    cdef double total = 0
+    with nogil:
+        fc_sum_run(isa, sizeof(floating), data_of(x), x.shape[0], &total)
+    return total / divisor
 
 
 def cross_entropy_forward(

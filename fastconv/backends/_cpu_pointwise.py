@@ -24,9 +24,9 @@ from fastconv._spec import (
 Array = NDArray[Any]
 
 
-def _builds(driver: Any) -> dict[str, Callable[..., Any]]:
+def _builds(driver: Any) -> dict[np.dtype[Any], Callable[..., Any]]:
     """A driver's builds by dtype: choosing here is cheaper than letting Cython look at the arguments."""
-    return {"float32": driver["float"], "float64": driver["double"]}
+    return {np.dtype(np.float32): driver["float"], np.dtype(np.float64): driver["double"]}
 
 
 _DROPOUT_APPLY = _builds(_dropout.dropout_apply)
@@ -36,6 +36,7 @@ _ACTIVATION_BACKWARD = _builds(_pointwise.activation_backward)
 _SOFTMAX_FORWARD = _builds(_pointwise.softmax_forward)
 _SOFTMAX_BACKWARD = _builds(_pointwise.softmax_backward)
 _LABEL_WEIGHT = _builds(_pointwise.label_weight)
+_TOTAL_OVER = _builds(_pointwise.total_over)
 _CROSS_ENTROPY_FORWARD = _builds(_pointwise.cross_entropy_forward)
 _CROSS_ENTROPY_BACKWARD = _builds(_pointwise.cross_entropy_backward)
 _CHANNEL_SUM = _builds(_pointwise.channel_sum)
@@ -51,7 +52,7 @@ def dropout_mask(spec: DropoutSpec) -> Array:
 
 def dropout_apply(spec: DropoutSpec, input: Array, mask: Array) -> Array:
     out = np.empty_like(input)
-    apply = _DROPOUT_APPLY[input.dtype.name]
+    apply = _DROPOUT_APPLY[input.dtype]
     apply(input.reshape(-1), mask, out.reshape(-1), spec.inner, spec.scale, isa(), get_num_threads())
     return out
 
@@ -61,7 +62,7 @@ def dropout_forward(spec: DropoutSpec, input: Array) -> tuple[Array, Array]:
         mask = dropout_mask(spec)
         return dropout_apply(spec, input, mask), mask
     out, mask = np.empty_like(input), np.empty((spec.size + 7) // 8, np.uint8)
-    forward = _DROPOUT_FORWARD[input.dtype.name]
+    forward = _DROPOUT_FORWARD[input.dtype]
     x, y = input.reshape(-1), out.reshape(-1)
     forward(x, y, mask, spec.threshold, spec.seed, spec.offset, spec.scale, isa(), get_num_threads())
     return out, mask
@@ -80,7 +81,7 @@ def drop_block_mask(spec: DropBlockSpec) -> Array:
 
 def activation_forward(spec: ActivationSpec, x: Array) -> Array:
     y = np.empty_like(x)
-    _ACTIVATION_FORWARD[spec.dtype](
+    _ACTIVATION_FORWARD[x.dtype](
         x.reshape(-1), y.reshape(-1), _pointwise.KINDS[spec.kind], spec.slope, isa(), get_num_threads()
     )
     return y
@@ -88,7 +89,7 @@ def activation_forward(spec: ActivationSpec, x: Array) -> Array:
 
 def activation_backward(spec: ActivationSpec, grad_output: Array, output: Array) -> Array:
     dx = np.empty_like(grad_output)
-    _ACTIVATION_BACKWARD[spec.dtype](
+    _ACTIVATION_BACKWARD[output.dtype](
         grad_output.reshape(-1),
         output.reshape(-1),
         dx.reshape(-1),
@@ -103,23 +104,17 @@ def activation_backward(spec: ActivationSpec, grad_output: Array, output: Array)
 def softmax_forward(spec: SoftmaxSpec, x: Array) -> Array:
     y = np.empty_like(x)
     view = (spec.outer, spec.length, spec.inner)
-    _SOFTMAX_FORWARD[spec.dtype](x.reshape(-1), y.reshape(-1), *view, spec.log, isa(), get_num_threads())
+    _SOFTMAX_FORWARD[x.dtype](x.reshape(-1), y.reshape(-1), *view, spec.log, isa(), get_num_threads())
     return y
 
 
 def softmax_backward(spec: SoftmaxSpec, grad_output: Array, output: Array) -> Array:
     dx = np.empty_like(grad_output)
     view = (spec.outer, spec.length, spec.inner)
-    _SOFTMAX_BACKWARD[spec.dtype](
+    _SOFTMAX_BACKWARD[output.dtype](
         grad_output.reshape(-1), output.reshape(-1), dx.reshape(-1), *view, spec.log, isa(), get_num_threads()
     )
     return dx
-
-
-def _sum(x: Array) -> float:
-    total = np.empty(1)
-    _CHANNEL_SUM[x.dtype.name](x, total, 1, 1, x.size, isa(), get_num_threads())
-    return float(total[0])
 
 
 def _targets(spec: CrossEntropySpec, target: Array) -> tuple[Array | None, Array | None]:
@@ -127,11 +122,13 @@ def _targets(spec: CrossEntropySpec, target: Array) -> tuple[Array | None, Array
     return (None, target.reshape(-1)) if spec.soft else (target.reshape(-1), None)
 
 
-def _divisor(spec: CrossEntropySpec, target: Array, weight: Array) -> np.float64:
-    """What the mean reduction divides by; zero where every label is ignored, so that the mean is NaN."""
+def _divisor(spec: CrossEntropySpec, target: Array, weight: Array) -> float:
+    """What a reduced loss is divided by; zero for the mean where every label is ignored."""
+    if spec.reduction == "sum":
+        return 1.0
     if spec.soft:
-        return np.float64(spec.batch * spec.inner)
-    return np.float64(_LABEL_WEIGHT[spec.dtype](target.reshape(-1), weight, spec.ignore_index))
+        return float(spec.batch * spec.inner)
+    return _LABEL_WEIGHT[weight.dtype](target.reshape(-1), weight, spec.ignore_index)
 
 
 def cross_entropy_forward(
@@ -141,24 +138,22 @@ def cross_entropy_forward(
     settings = (isa(), get_num_threads())
     weights = np.ones(spec.classes, spec.dtype) if weight is None else weight
     log_probs, loss = np.empty_like(logits), np.empty((spec.batch, spec.inner), spec.dtype)
-    _SOFTMAX_FORWARD[spec.dtype](logits.reshape(-1), log_probs.reshape(-1), *view, True, *settings)
-    _CROSS_ENTROPY_FORWARD[spec.dtype](
+    flat_loss = loss.reshape(-1)
+    _SOFTMAX_FORWARD[logits.dtype](logits.reshape(-1), log_probs.reshape(-1), *view, True, *settings)
+    _CROSS_ENTROPY_FORWARD[logits.dtype](
         log_probs.reshape(-1),
         *_targets(spec, target),
         weights,
-        loss.reshape(-1),
+        flat_loss,
         *view,
         spec.ignore_index,
         spec.label_smoothing,
         *settings,
     )
-    if spec.reduction == "none":
-        return loss, log_probs
-    total = np.float64(_sum(loss.reshape(-1)))
-    if spec.reduction == "mean":
-        with np.errstate(divide="ignore", invalid="ignore"):
-            total = total / _divisor(spec, target, weights)
-    return np.asarray(total, spec.dtype), log_probs
+    if spec.reduction != "none":
+        total = _TOTAL_OVER[logits.dtype](flat_loss, _divisor(spec, target, weights), isa())
+        loss = np.asarray(total, spec.dtype)
+    return loss, log_probs
 
 
 def cross_entropy_backward(
@@ -167,10 +162,10 @@ def cross_entropy_backward(
     weights = np.ones(spec.classes, spec.dtype) if weight is None else weight
     scale = grad_loss.reshape(-1)
     if spec.reduction == "mean":
-        with np.errstate(divide="ignore", invalid="ignore"):
-            scale = (scale / _divisor(spec, target, weights)).astype(spec.dtype)
+        mean_scale = _TOTAL_OVER[scale.dtype](scale, _divisor(spec, target, weights), isa())
+        scale = np.full(1, mean_scale, spec.dtype)
     d = np.empty_like(log_probs)
-    _CROSS_ENTROPY_BACKWARD[spec.dtype](
+    _CROSS_ENTROPY_BACKWARD[log_probs.dtype](
         log_probs.reshape(-1),
         *_targets(spec, target),
         weights,
@@ -189,7 +184,7 @@ def cross_entropy_backward(
 
 def channel_sum(spec: ChannelSpec, x: Array) -> Array:
     total = np.empty(spec.channels)
-    _CHANNEL_SUM[spec.dtype](
+    _CHANNEL_SUM[x.dtype](
         x.reshape(-1), total, spec.batch, spec.channels, spec.inner, isa(), get_num_threads()
     )
     return total.astype(spec.dtype)
@@ -211,7 +206,7 @@ def batch_norm_forward(
         with np.errstate(divide="ignore", invalid="ignore"):
             inv_stds = 1.0 / np.sqrt(var.astype(np.float64) + spec.eps)
     if x.size:
-        _BATCH_NORM_FORWARD[spec.dtype](
+        _BATCH_NORM_FORWARD[x.dtype](
             x.reshape(-1),
             y.reshape(-1),
             means,
@@ -233,7 +228,7 @@ def batch_norm_backward(
     spec: BatchNormSpec, grad_output: Array, x: Array, mean: Array, inv_std: Array, weight: Array | None
 ) -> tuple[Array, Array, Array]:
     dx, dweight, dbias = np.empty_like(x), np.empty(spec.channels), np.empty(spec.channels)
-    _BATCH_NORM_BACKWARD[spec.dtype](
+    _BATCH_NORM_BACKWARD[x.dtype](
         grad_output.reshape(-1),
         x.reshape(-1),
         dx.reshape(-1),

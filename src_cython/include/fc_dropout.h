@@ -2,6 +2,7 @@
 #ifndef FC_DROPOUT_H
 #define FC_DROPOUT_H
 
+#include "fc_call.h"
 #include "fc_philox.h"
 
 #if FC_HAVE_X86
@@ -11,26 +12,15 @@
 #define FC_TEMPLATE "fc_dropout_kernel.h"
 #include "fc_for_each.h"
 
-typedef void (*fc_dropout_bits_fn)(const fc_philox_key *, uint64_t, size_t, uint32_t, uint8_t *);
-FC_INLINE fc_dropout_bits_fn fc_dropout_bits(int isa) { return FC_PICK(isa, dropout_bits_f32); }
-
-#define FC_DROPOUT_PICKS(T, dtype)                                                                                  \
-    typedef void (*fc_dropout_apply_##dtype##_fn)(const T *, const uint8_t *, T *, size_t, T);                      \
-    typedef void (*fc_dropout_apply_runs_##dtype##_fn)(const T *, const uint8_t *, T *, size_t, size_t, size_t, T); \
-    typedef void (*fc_dropout_forward_##dtype##_fn)(const fc_philox_key *, uint64_t, uint32_t, const T *, T *,      \
-                                                    uint8_t *, size_t, T);                                          \
-    FC_INLINE fc_dropout_apply_##dtype##_fn fc_dropout_apply_##dtype(int isa) {                                     \
-        return FC_PICK(isa, dropout_apply_##dtype);                                                                 \
-    }                                                                                                               \
-    FC_INLINE fc_dropout_apply_runs_##dtype##_fn fc_dropout_apply_runs_##dtype(int isa) {                           \
-        return FC_PICK(isa, dropout_apply_runs_##dtype);                                                            \
-    }                                                                                                               \
-    FC_INLINE fc_dropout_forward_##dtype##_fn fc_dropout_forward_##dtype(int isa) {                                 \
-        return FC_PICK(isa, dropout_forward_##dtype);                                                               \
-    }
-
-FC_DROPOUT_PICKS(float, f32)
-FC_DROPOUT_PICKS(double, f64)
+FC_INLINE void fc_dropout_bits(int isa, const fc_philox_key *key, uint64_t element, size_t n, uint32_t threshold,
+                               uint8_t *mask) {
+    FC_PICK(isa, dropout_bits_f32)(key, element, n, threshold, mask);
+}
+FC_ENTRY(dropout_apply, (x, mask, out, n, scale), const void *x, const uint8_t *mask, void *out, size_t n, double scale)
+FC_ENTRY(dropout_apply_runs, (x, mask, out, start, n, inner, scale), const void *x, const uint8_t *mask, void *out,
+         size_t start, size_t n, size_t inner, double scale)
+FC_ENTRY(dropout_forward, (key, element, threshold, x, out, mask, n, scale), const fc_philox_key *key, uint64_t element,
+         uint32_t threshold, const void *x, void *out, uint8_t *mask, size_t n, double scale)
 
 typedef struct {
     size_t rows, cols, block_rows, block_cols;
@@ -56,8 +46,14 @@ static FC_UNUSED void fc_drop_blocks(fc_drop_block_shape shape, size_t n_planes,
             for (size_t r = 0; r < shape.block_rows; r++) memset(corner + r * shape.cols, 0, shape.block_cols);
         }
     }
-    memset(mask, 0, (n + 7) / 8);
-    for (size_t i = 0; i < n; i++) mask[i / 8] |= (uint8_t)(kept[i] << i % 8);
+    for (size_t byte = 0; byte < n / 8; byte++) {
+        const uint8_t *k = kept + 8 * byte;
+        mask[byte] = (uint8_t)(k[0] | k[1] << 1 | k[2] << 2 | k[3] << 3 | k[4] << 4 | k[5] << 5 | k[6] << 6 | k[7] << 7);
+    }
+    if (n % 8) {
+        mask[n / 8] = 0;
+        for (size_t i = n / 8 * 8; i < n; i++) mask[n / 8] |= (uint8_t)(kept[i] << i % 8);
+    }
 }
 
 #endif

@@ -22,7 +22,7 @@
 #define FC_MUL(a, b) _mm256_mul_epu32(a, b)
 #define FC_HIGH(a) _mm256_srli_epi64(a, 32)
 #define FC_XOR(a, b) _mm256_xor_si256(a, b)
-#define FC_XOR3(a, b, c) FC_XOR(FC_XOR(a, b), c)
+#define FC_XOR3(a, b, c) FC_XOR(a, FC_XOR(b, c))
 #elif defined(__SSE2__)
 #define FC_W 2
 #define FC_U __m128i
@@ -30,7 +30,7 @@
 #define FC_MUL(a, b) _mm_mul_epu32(a, b)
 #define FC_HIGH(a) _mm_srli_epi64(a, 32)
 #define FC_XOR(a, b) _mm_xor_si128(a, b)
-#define FC_XOR3(a, b, c) FC_XOR(FC_XOR(a, b), c)
+#define FC_XOR3(a, b, c) FC_XOR(a, FC_XOR(b, c))
 #endif
 
 #ifdef FC_W
@@ -113,17 +113,30 @@ FC_INLINE void FC_NAME(keep_bytes)(const FC_U key[FC_PHILOX_ROUNDS][2], uint32_t
 
 #endif
 
-/* Keep bytes of n whole blocks from number `block` on. */
-FC_INLINE void FC_NAME(dropout_blocks)(const fc_philox_key *key, uint64_t block, size_t n, uint32_t threshold,
-                                       uint8_t *restrict bytes) {
+/* out = x * (bit ? scale : 0); bit 0 of mask[0] belongs to x[0]. */
+static void FC_NAME(dropout_apply)(const FC_T *restrict x, const uint8_t *restrict mask, FC_T *restrict out, size_t n,
+                                   FC_T scale) {
+    static const FC_INT bit[32] = {
+        1 << 0,  1 << 1,  1 << 2,  1 << 3,  1 << 4,  1 << 5,  1 << 6,  1 << 7,  1 << 8,  1 << 9,  1 << 10,
+        1 << 11, 1 << 12, 1 << 13, 1 << 14, 1 << 15, 1 << 16, 1 << 17, 1 << 18, 1 << 19, 1 << 20, 1 << 21,
+        1 << 22, 1 << 23, 1 << 24, 1 << 25, 1 << 26, 1 << 27, 1 << 28, 1 << 29, 1 << 30, (FC_INT)(1u << 31)};
     size_t i = 0;
-    if (threshold > 0xFFFF) {
-        memset(bytes, 0, n);
-        return;
+    for (; i + 32 <= n; i += 32) {
+        const uint8_t *m = mask + i / 8;
+        const FC_INT word = (FC_INT)((uint32_t)m[0] | (uint32_t)m[1] << 8 | (uint32_t)m[2] << 16 | (uint32_t)m[3] << 24);
+        for (int j = 0; j < 32; j++) out[i + j] = x[i + j] * (word & bit[j] ? scale : (FC_T)0);
     }
+    for (; i < n; i++) out[i] = x[i] * (mask[i / 8] >> i % 8 & 1 ? scale : (FC_T)0);
+}
+
+/* Keep bytes of n whole blocks from number `block` on, as far as whole groups of vectors go; with x also their product,
+ * while the bits are at hand.  Returns the number of blocks done. */
+FC_INLINE size_t FC_NAME(vector_blocks)(const fc_philox_key *key, uint64_t block, size_t n, uint32_t threshold,
+                                        uint8_t *restrict bytes, const FC_T *restrict x, FC_T *restrict out, FC_T scale) {
+    size_t i = 0;
 #ifdef FC_W
     block &= FC_PHILOX_BLOCKS;
-    if ((uint32_t)block <= (uint32_t)(block + n)) { /* else the low word wraps on the way */
+    if (threshold <= 0xFFFF && (uint32_t)block <= (uint32_t)(block + n)) { /* the low word does not wrap on the way */
         const uint64_t second = (uint64_t)FC_PHILOX_M0 * ((uint32_t)(block >> 32) ^ key->round[0][0]);
         FC_U k[FC_PHILOX_ROUNDS][2];
         k[0][0] = FC_SET1((uint32_t)second);
@@ -134,10 +147,19 @@ FC_INLINE void FC_NAME(dropout_blocks)(const fc_philox_key *key, uint64_t block,
             k[r][0] = FC_SET1(key->round[r][0]);
             k[r][1] = FC_SET1(key->round[r][1]);
         }
-        for (; i + FC_CHAINS * FC_W <= n; i += FC_CHAINS * FC_W)
+        for (; i + FC_CHAINS * FC_W <= n; i += FC_CHAINS * FC_W) {
             FC_NAME(keep_bytes)(k, (uint32_t)(block + i), threshold, bytes + i);
+            if (x) FC_NAME(dropout_apply)(x + 8 * i, bytes + i, out + 8 * i, 8 * FC_CHAINS * FC_W, scale);
+        }
     }
 #endif
+    return i;
+}
+
+/* Keep bytes of n whole blocks. */
+FC_INLINE void FC_NAME(dropout_blocks)(const fc_philox_key *key, uint64_t block, size_t n, uint32_t threshold,
+                                       uint8_t *restrict bytes) {
+    size_t i = FC_NAME(vector_blocks)(key, block, n, threshold, bytes, NULL, NULL, 0);
     for (; i < n; i++) bytes[i] = fc_philox_keep_byte(key, block + i, threshold);
 }
 
@@ -163,22 +185,6 @@ static void FC_NAME(dropout_bits)(const fc_philox_key *key, uint64_t element, si
     if (n % 8) mask[n_bytes - 1] &= (uint8_t)((1u << n % 8) - 1);
 }
 
-/* out = x * (bit ? scale : 0); bit 0 of mask[0] belongs to x[0]. */
-static void FC_NAME(dropout_apply)(const FC_T *restrict x, const uint8_t *restrict mask, FC_T *restrict out, size_t n,
-                                   FC_T scale) {
-    static const FC_INT bit[32] = {
-        1 << 0,  1 << 1,  1 << 2,  1 << 3,  1 << 4,  1 << 5,  1 << 6,  1 << 7,  1 << 8,  1 << 9,  1 << 10,
-        1 << 11, 1 << 12, 1 << 13, 1 << 14, 1 << 15, 1 << 16, 1 << 17, 1 << 18, 1 << 19, 1 << 20, 1 << 21,
-        1 << 22, 1 << 23, 1 << 24, 1 << 25, 1 << 26, 1 << 27, 1 << 28, 1 << 29, 1 << 30, (FC_INT)(1u << 31)};
-    size_t i = 0;
-    for (; i + 32 <= n; i += 32) {
-        const uint8_t *m = mask + i / 8;
-        const FC_INT word = (FC_INT)((uint32_t)m[0] | (uint32_t)m[1] << 8 | (uint32_t)m[2] << 16 | (uint32_t)m[3] << 24);
-        for (int j = 0; j < 32; j++) out[i + j] = x[i + j] * (word & bit[j] ? scale : (FC_T)0);
-    }
-    for (; i < n; i++) out[i] = x[i] * (mask[i / 8] >> i % 8 & 1 ? scale : (FC_T)0);
-}
-
 /* The same with one bit for every `inner` elements; x[0] is element `start` of the array. */
 static void FC_NAME(dropout_apply_runs)(const FC_T *restrict x, const uint8_t *restrict mask, FC_T *restrict out,
                                         size_t start, size_t n, size_t inner, FC_T scale) {
@@ -190,12 +196,15 @@ static void FC_NAME(dropout_apply_runs)(const FC_T *restrict x, const uint8_t *r
     }
 }
 
-/* Mask and product of one run of elements in one pass: the mask bits are used while they are in registers or L1. */
+/* Mask and product of one run of elements in one pass. */
 static void FC_NAME(dropout_forward)(const fc_philox_key *key, uint64_t element, uint32_t threshold,
                                      const FC_T *restrict x, FC_T *restrict out, uint8_t *restrict mask, size_t n,
                                      FC_T scale) {
     enum { BATCH = 256 };
-    for (size_t i = 0; i < n; i += BATCH) {
+    size_t i = 0;
+    if (element % 8 == 0)
+        i = 8 * FC_NAME(vector_blocks)(key, element / 8, n / 8, threshold, mask, x, out, scale);
+    for (; i < n; i += BATCH) {
         const size_t count = n - i < BATCH ? n - i : BATCH;
         FC_NAME(dropout_bits)(key, element + i, count, threshold, mask + i / 8);
         FC_NAME(dropout_apply)(x + i, mask + i / 8, out + i, count, scale);

@@ -8,7 +8,9 @@
 
 enum { FC_RELU, FC_LEAKY_RELU, FC_RELU6, FC_SIGMOID, FC_TANH };
 
-#define FC_RUN 1024    /* longest run that is summed in the array's own dtype */
+#define FC_RUN 1024    /* longest run that is summed in the array's own dtype, by the lanes of a vector */
+#define FC_DEPTH 64    /* the same where one lane sums a column */
+#define FC_SHORT 32    /* rows shorter than this are transposed first */
 #define FC_COLUMNS 128 /* most columns that a kernel takes at once */
 
 #define FC_TEMPLATE "fc_pointwise_kernel.h"

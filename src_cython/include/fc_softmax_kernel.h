@@ -2,9 +2,31 @@
  *
  * "rows": the classes of one position are contiguous, loops run along them.  "columns": classes lie `stride` apart and
  * up to FC_COLUMNS neighbouring positions are done together.  Sums of floats gather in double at least every FC_RUN
- * terms.  The maximum may skip a NaN: the sum meets it. */
+ * terms (which go to the lanes of a vector), in columns every FC_DEPTH.  The maximum may skip a NaN: the sum meets it. */
+
+static void FC_NAME(softmax_columns)(const FC_T *restrict x, FC_T *restrict y, size_t length, size_t stride, size_t n,
+                                     int log_output);
+
+/* Rows shorter than FC_SHORT waste most of a vector: transposed, many of them fill it. */
+static void FC_NAME(softmax_short_rows)(const FC_T *restrict x, FC_T *restrict y, size_t rows, size_t length,
+                                        int log_output) {
+    enum { ROWS = 64 };
+    FC_T in[FC_SHORT * ROWS], out[FC_SHORT * ROWS];
+    for (size_t first = 0; first < rows; first += ROWS, x += ROWS * length, y += ROWS * length) {
+        const size_t n = rows - first < ROWS ? rows - first : ROWS;
+        for (size_t r = 0; r < n; r++)
+            for (size_t c = 0; c < length; c++) in[c * ROWS + r] = x[r * length + c];
+        FC_NAME(softmax_columns)(in, out, length, ROWS, n, log_output);
+        for (size_t r = 0; r < n; r++)
+            for (size_t c = 0; c < length; c++) y[r * length + c] = out[c * ROWS + r];
+    }
+}
 
 static void FC_NAME(softmax_rows)(const FC_T *restrict x, FC_T *restrict y, size_t rows, size_t length, int log_output) {
+    if (length < FC_SHORT) {
+        FC_NAME(softmax_short_rows)(x, y, rows, length, log_output);
+        return;
+    }
     for (; rows > 0; rows--, x += length, y += length) {
         FC_T top = -(FC_T)INFINITY;
         double total = 0;
@@ -42,11 +64,16 @@ static void FC_NAME(softmax_columns)(const FC_T *restrict x, FC_T *restrict y, s
     }
     for (size_t i = 0; i < length; i++)
         for (size_t j = 0; j < n; j++) top[j] = x[i * stride + j] > top[j] ? x[i * stride + j] : top[j];
-    for (size_t i = 0; i < length; i++) {
-        if (log_output)
-            for (size_t j = 0; j < n; j++) total[j] += FC_NAME(exp)(x[i * stride + j] - top[j]);
-        else
-            for (size_t j = 0; j < n; j++) total[j] += y[i * stride + j] = FC_NAME(exp)(x[i * stride + j] - top[j]);
+    for (size_t i = 0; i < length;) {
+        const size_t end = length - i < FC_DEPTH ? length : i + FC_DEPTH;
+        FC_T sum[FC_COLUMNS] = {0};
+        for (; i < end; i++) {
+            if (log_output)
+                for (size_t j = 0; j < n; j++) sum[j] += FC_NAME(exp)(x[i * stride + j] - top[j]);
+            else
+                for (size_t j = 0; j < n; j++) sum[j] += y[i * stride + j] = FC_NAME(exp)(x[i * stride + j] - top[j]);
+        }
+        for (size_t j = 0; j < n; j++) total[j] += sum[j];
     }
     for (size_t j = 0; j < n; j++) last[j] = (FC_T)(log_output ? log(total[j]) : 1 / total[j]);
     for (size_t i = 0; i < length; i++) {
@@ -86,11 +113,16 @@ static void FC_NAME(softmax_grad_columns)(const FC_T *restrict g, const FC_T *re
     double total[FC_COLUMNS];
     FC_T dot[FC_COLUMNS];
     for (size_t j = 0; j < n; j++) total[j] = 0;
-    for (size_t i = 0; i < length; i++) {
-        if (log_output)
-            for (size_t j = 0; j < n; j++) total[j] += g[i * stride + j];
-        else
-            for (size_t j = 0; j < n; j++) total[j] += g[i * stride + j] * y[i * stride + j];
+    for (size_t i = 0; i < length;) {
+        const size_t end = length - i < FC_DEPTH ? length : i + FC_DEPTH;
+        FC_T sum[FC_COLUMNS] = {0};
+        for (; i < end; i++) {
+            if (log_output)
+                for (size_t j = 0; j < n; j++) sum[j] += g[i * stride + j];
+            else
+                for (size_t j = 0; j < n; j++) sum[j] += g[i * stride + j] * y[i * stride + j];
+        }
+        for (size_t j = 0; j < n; j++) total[j] += sum[j];
     }
     for (size_t j = 0; j < n; j++) dot[j] = (FC_T)total[j];
     for (size_t i = 0; i < length; i++) {
