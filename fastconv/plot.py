@@ -101,7 +101,7 @@ def occlusion(
     -------
     Figure
     """
-    figure = _new_figure(11, 4.0)
+    figure = _new_figure(12, 4.0)
     picture, grid, pixels = figure.subplots(1, 3)
     label, predicted = (class_names[k] if class_names else str(k) for k in (result.label, result.predicted))
     figure.suptitle(title or f"Occlusion, window {_times(result.window)}: watching the loss of class {label}")
@@ -124,7 +124,11 @@ def occlusion(
 
     values = result.pixel_map
     _show_map(figure, pixels, values, "mean over the windows that cover it", limits=cells)
-    pixels.contour(_luminance(result.image), levels=1, colors="black", linewidths=0.6, alpha=0.5)
+    grey = _grey(result.image)
+    if grey.max() > grey.min():  # outlines help to see where in the image a spot lies
+        pixels.contour(
+            grey, levels=[(grey.min() + grey.max()) / 2], colors="black", linewidths=0.6, alpha=0.6
+        )
     pixels.set_title("per pixel")
     return figure
 
@@ -216,7 +220,7 @@ def _with_ndim(array: Any, ndim: int, name: str, layout: str) -> np.ndarray:
 def _tiles(tiles: np.ndarray, title: str, label: str, columns: int | None, numbered: bool = True) -> Figure:
     """One picture of n tiles (n, h, w) in a grid, with a gap of one cell between them and one colour bar."""
     n, height, width = tiles.shape
-    columns = columns or min(n, max(4, math.ceil(math.sqrt(2 * n))))
+    columns = columns or min(n, 8)
     rows = math.ceil(n / columns)
     canvas = np.full((rows * (height + 1) - 1, columns * (width + 1) - 1), np.nan)
     for k, tile in enumerate(tiles):
@@ -255,12 +259,12 @@ def _show_image(axes: Axes, image: Any) -> None:
     if len(image) == 3:
         axes.imshow(np.moveaxis((image - low) / ((high - low) or 1), 0, -1))
     else:
-        axes.imshow(image.mean(axis=0), cmap="gray")
+        axes.imshow(_grey(image), cmap="gray")
     axes.set_xticks([])
     axes.set_yticks([])
 
 
-def _luminance(image: np.ndarray) -> np.ndarray:
+def _grey(image: np.ndarray) -> np.ndarray:
     return np.asarray(image, dtype=np.float64).mean(axis=0)
 
 

@@ -1,0 +1,146 @@
+"""Pictures: right data in the right scale, no global state."""
+
+import io
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from fastconv import explain, nn, plot
+
+pytest.importorskip("matplotlib")
+
+
+def image(*shape, seed=0):
+    return np.random.default_rng(seed).uniform(0, 1, shape)
+
+
+def png(figure):
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png")
+    return buffer.getvalue()
+
+
+def maps_of(figure):
+    """All pictures in a figure: colour bars have none."""
+    return [axes.images[0] for axes in figure.axes if axes.images]
+
+
+@pytest.fixture(scope="module")
+def result():
+    model = nn.Sequential([nn.Flatten(), nn.Linear(3)], input_shape=(1, 10, 12), seed=0)
+    model.compile()
+    return explain.occlusion(model, image(1, 10, 12), true_label=1, window=(4, 6), stride=(3, 2))
+
+
+def test_signed_maps_are_centred_at_zero_and_others_start_at_it():
+    (signed,) = maps_of(plot.filters(image(4, 1, 3, 3) - 0.8))
+    low, high = signed.get_clim()
+    assert low == -high
+    assert high == pytest.approx(0.8, abs=0.1)
+    assert signed.get_cmap().name == plot.SIGNED
+    (counts,) = maps_of(plot.feature_maps(1 + image(4, 3, 3)))
+    assert counts.get_clim()[0] == 0
+    assert counts.get_cmap().name == plot.ONE_SIGNED
+
+
+def test_tiles_hold_every_map_in_reading_order():
+    maps = np.arange(1.0, 10)[:, None, None] * np.ones((1, 2, 3))
+    (shown,) = maps_of(plot.feature_maps(maps))
+    canvas = np.ma.filled(shown.get_array(), np.nan)
+    assert canvas.shape == (5, 8 * 4 - 1)
+    np.testing.assert_array_equal(canvas[0:2, 4:7], maps[1])
+    np.testing.assert_array_equal(canvas[3:5, 0:3], maps[8])
+    assert np.isnan(canvas[2]).all()
+
+
+def test_filters_of_many_channels_make_a_matrix_with_numbered_axes():
+    weight = image(5, 3, 2, 2)
+    figure = plot.filters(weight)
+    canvas = np.ma.filled(maps_of(figure)[0].get_array(), np.nan)
+    np.testing.assert_array_equal(canvas[6:8, 3:5], weight[2, 1])
+    axes = figure.axes[0]
+    assert [label.get_text() for label in axes.get_yticklabels()] == list("01234")
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ("input channel", "filter")
+
+
+def test_large_layers_are_cut_and_the_title_says_so():
+    assert "first 64 of 70, channels 16 of 20" in plot.filters(image(70, 20, 1, 1)).axes[0].get_title()
+    assert "first 64 of 70" in plot.feature_maps(image(70, 2, 2)).axes[0].get_title()
+
+
+def test_occlusion_shows_image_grid_and_pixel_map_on_one_scale(result):
+    figure = plot.occlusion(result, class_names=["cat", "dog", "owl"])
+    shown, grid, pixels = maps_of(figure)
+    np.testing.assert_allclose(shown.get_array(), result.image[0])
+    np.testing.assert_allclose(grid.get_array(), result.grid)
+    np.testing.assert_allclose(pixels.get_array(), result.pixel_map)
+    assert grid.get_clim() == pixels.get_clim()
+    assert "dog" in figure.get_suptitle()
+    box = figure.axes[0].patches[0]
+    top, left, height, width = result.most_important
+    assert (box.get_xy(), box.get_width(), box.get_height()) == ((left - 0.5, top - 0.5), width, height)
+    ticks = [int(label.get_text()) for label in figure.axes[1].get_yticklabels()]
+    assert ticks == result.tops.tolist()
+
+
+@pytest.mark.parametrize("channels", [1, 3, 5])
+def test_saliency_shows_image_and_map(channels):
+    values = image(6, 7, seed=1)
+    figure = plot.saliency(image(channels, 6, 7), values)
+    shown, heat = maps_of(figure)
+    assert shown.get_array().shape == ((6, 7, 3) if channels == 3 else (6, 7))
+    np.testing.assert_allclose(heat.get_array(), values)
+
+
+def test_training_curves_have_a_panel_per_quantity_and_mark_the_best_epoch():
+    history = {
+        "loss": [3, 2, 1.0],
+        "accuracy": [0.1, 0.5, 0.4],
+        "val_loss": [2, 0.5, 0.7],
+        "val_accuracy": [0.2, 0.3, 0.9],
+    }
+    figure = plot.training_curves(history)
+    loss, accuracy = figure.axes
+    assert [axes.get_title() for axes in figure.axes] == ["loss", "accuracy"]
+    np.testing.assert_array_equal(loss.lines[0].get_xydata(), [[1, 3], [2, 2], [3, 1]])
+    assert loss.lines[2].get_xydata().tolist() == [[2, 0.5]]
+    assert accuracy.lines[2].get_xydata().tolist() == [[3, 0.9]]
+    with pytest.raises(ValueError, match="no epochs"):
+        plot.training_curves({})
+
+
+def test_flat_data_can_be_drawn(result):
+    for figure in (
+        plot.filters(np.zeros((2, 1, 3, 3))),
+        plot.saliency(np.zeros((1, 4, 4)), np.zeros((4, 4))),
+    ):
+        assert png(figure).startswith(b"\x89PNG")
+
+
+def test_every_picture_can_be_saved_without_pyplot(result):
+    code = """
+import sys, io, numpy as np
+from fastconv import plot
+figure = plot.saliency(np.zeros((3, 4, 4)), -np.ones((4, 4)))
+figure.savefig(io.BytesIO())
+assert "matplotlib.pyplot" not in sys.modules, "global state"
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+    assert png(plot.occlusion(result)).startswith(b"\x89PNG")
+    assert png(plot.filters(image(3, 2, 3, 3))).startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(
+    ("draw", "message"),
+    [
+        (lambda: plot.filters(np.zeros((3, 3))), r"weight must be .* \(K, C, kh, kw\), got shape \(3, 3\)"),
+        (lambda: plot.feature_maps(np.zeros((0, 3, 3))), "maps must be a non-empty"),
+        (lambda: plot.saliency(np.zeros((4, 4)), np.zeros((4, 4))), "image must be"),
+        (lambda: plot.saliency(np.zeros((1, 4, 4)), np.zeros((1, 4, 4))), "values must be"),
+    ],
+)
+def test_wrong_shapes_are_refused(draw, message):
+    with pytest.raises(ValueError, match=message):
+        draw()
