@@ -6,7 +6,8 @@ them are chosen at run time.
 
 Environment variables
     FASTCONV_NO_OPENMP=1   build single-threaded extensions although the compiler has OpenMP
-    FASTCONV_SANITIZE=1    build with AddressSanitizer and UndefinedBehaviorSanitizer (see ``make sanitize``)
+    FASTCONV_SANITIZE=1    build with AddressSanitizer and UndefinedBehaviorSanitizer, and the AVX-512 kernels
+                           out of AVX2 instructions, so that they too run everywhere (see ``make sanitize``)
 """
 
 import os
@@ -23,8 +24,6 @@ from setuptools.errors import CompileError, ExecError, LinkError, PlatformError
 
 NAMES = ("_cpu", "_conv", "_pool", "_layout", "_dropout", "_pointwise")
 HEADERS = sorted(glob("src_cython/include/*.h") + glob("src_cython/*.pxd"))
-# Temporary, until every extension has landed.
-NAMES = tuple(name for name in NAMES if os.path.exists(f"src_cython/{name}.pyx"))
 
 EXTENSIONS = [
     Extension(
@@ -103,7 +102,7 @@ class BuildExt(build_ext):
             return ["/O2", *openmp_compile], openmp_link
         if enabled("FASTCONV_SANITIZE"):
             sanitize = ["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined"]
-            compile_args = ["-O1", "-g", "-fno-omit-frame-pointer", *sanitize]
+            compile_args = ["-O1", "-g", "-fno-omit-frame-pointer", "-DFC_EMULATE_AVX512", *sanitize]
             return [*compile_args, *openmp_compile], [*sanitize, *openmp_link]
         # Python's own flags often hold -g; debug information and symbols make an extension many times larger.
         compile_args = ["-O3", "-g0", "-fno-math-errno", "-fno-trapping-math"]
