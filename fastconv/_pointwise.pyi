@@ -2,28 +2,21 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+Array = NDArray[Any]
+
 KINDS: dict[str, int]
 
-def activation_forward(
-    x: NDArray[Any], y: NDArray[Any], kind: int, slope: float, isa: int, n_threads: int
-) -> None: ...
+def activation_forward(x: Array, y: Array, kind: int, slope: float, isa: int, n_threads: int) -> None: ...
 def activation_backward(
-    g: NDArray[Any], y: NDArray[Any], dx: NDArray[Any], kind: int, slope: float, isa: int, n_threads: int
+    g: Array, y: Array, dx: Array, kind: int, slope: float, isa: int, n_threads: int
 ) -> None: ...
 def softmax_forward(
-    x: NDArray[Any],
-    y: NDArray[Any],
-    outer: int,
-    length: int,
-    inner: int,
-    log_output: bool,
-    isa: int,
-    n_threads: int,
+    x: Array, y: Array, outer: int, length: int, inner: int, log_output: bool, isa: int, n_threads: int
 ) -> None: ...
 def softmax_backward(
-    g: NDArray[Any],
-    y: NDArray[Any],
-    dx: NDArray[Any],
+    g: Array,
+    y: Array,
+    dx: Array,
     outer: int,
     length: int,
     inner: int,
@@ -31,14 +24,14 @@ def softmax_backward(
     isa: int,
     n_threads: int,
 ) -> None: ...
-def label_weight(label: NDArray[Any], weight: NDArray[Any], ignore: int) -> float: ...
-def total_over(x: NDArray[Any], divisor: float, isa: int) -> float: ...
+def label_weight(label: Array | None, weight: Array | None, ignore: int) -> float: ...
+def total_over(x: Array, divisor: float, isa: int) -> float: ...
 def cross_entropy_forward(
-    logp: NDArray[Any],
-    label: NDArray[Any] | None,
-    probs: NDArray[Any] | None,
-    weight: NDArray[Any],
-    loss: NDArray[Any],
+    logp: Array,
+    label: Array | None,
+    probs: Array | None,
+    weight: Array | None,
+    loss: Array,
     batch: int,
     classes: int,
     inner: int,
@@ -48,12 +41,12 @@ def cross_entropy_forward(
     n_threads: int,
 ) -> None: ...
 def cross_entropy_backward(
-    logp: NDArray[Any],
-    label: NDArray[Any] | None,
-    probs: NDArray[Any] | None,
-    weight: NDArray[Any],
-    scale: NDArray[Any],
-    d: NDArray[Any],
+    logp: Array,
+    label: Array | None,
+    probs: Array | None,
+    weight: Array | None,
+    scale: Array,
+    d: Array,
     batch: int,
     classes: int,
     inner: int,
@@ -63,32 +56,34 @@ def cross_entropy_backward(
     n_threads: int,
 ) -> None: ...
 def channel_sum(
-    x: NDArray[Any], total: NDArray[Any], batch: int, channels: int, inner: int, isa: int, n_threads: int
+    x: Array, total: Array, batch: int, channels: int, inner: int, isa: int, n_threads: int
 ) -> None: ...
 def batch_norm_forward(
-    x: NDArray[Any],
-    y: NDArray[Any],
-    mean: NDArray[Any],
-    inv_std: NDArray[Any],
-    weight: NDArray[Any] | None,
-    bias: NDArray[Any] | None,
+    x: Array,
+    y: Array,
+    given_mean: Array | None,
+    given_var: Array | None,
+    weight: Array | None,
+    bias: Array | None,
+    mean: Array,
+    inv_std: Array,
+    scratch: Array,
     batch: int,
     channels: int,
     inner: int,
-    training: bool,
     eps: float,
     isa: int,
     n_threads: int,
 ) -> None: ...
 def batch_norm_backward(
-    g: NDArray[Any],
-    x: NDArray[Any],
-    dx: NDArray[Any],
-    mean: NDArray[Any],
-    inv_std: NDArray[Any],
-    weight: NDArray[Any] | None,
-    dweight: NDArray[Any],
-    dbias: NDArray[Any],
+    g: Array,
+    x: Array,
+    dx: Array,
+    mean: Array,
+    inv_std: Array,
+    weight: Array | None,
+    dweight: Array | None,
+    dbias: Array | None,
     batch: int,
     channels: int,
     inner: int,

@@ -7,7 +7,7 @@ bits for any number of threads.
 
 from cython cimport floating
 from cython.parallel cimport prange
-from libc.math cimport sqrt
+from libc.math cimport NAN, sqrt
 from libc.stdint cimport int64_t
 
 from fc_pointwise cimport *
@@ -244,6 +244,10 @@ cdef void channel_moments(
     cdef double moment[2]
     cdef double start, total = <double>batch * inner
     cdef size_t n, c, j, terms
+    if batch * inner == 0:
+        for c in range(first, first + count):
+            mean[c] = var[c] = NAN
+        return
     if inner >= SHORT:
         terms = min(inner, <size_t>SHIFT_TERMS)
         start = 0
@@ -303,25 +307,35 @@ cdef void normalize_task(
 
 
 def batch_norm_forward(
-    const floating[::1] x, floating[::1] y, double[::1] mean, double[::1] inv_std,
-    const floating[::1] weight, const floating[::1] bias, size_t batch, size_t channels, size_t inner, bint training,
-    double eps, int isa, int n_threads,
+    const floating[::1] x, floating[::1] y, const floating[::1] given_mean, const floating[::1] given_var,
+    const floating[::1] weight, const floating[::1] bias, floating[::1] mean, floating[::1] inv_std,
+    double[:, ::1] scratch, size_t batch, size_t channels, size_t inner, double eps, int isa, int n_threads,
 ):
-    """``y = (x - mean) inv_std weight + bias``; in training ``mean`` and ``inv_std`` are computed, else given."""
+    """``y = (x - mean) inv_std weight + bias``, ``inv_std = 1 / sqrt(var + eps)``; both are also outputs.
+
+    Mean and biased variance are the batch's own unless given.  ``scratch`` holds two rows of ``channels``.
+    """
+    cdef const floating *mean_at = data_of(given_mean)
+    cdef const floating *var_at = data_of(given_var)
     cdef const floating *weight_at = data_of(weight)
     cdef const floating *bias_at = data_of(bias)
+    cdef double *means = &scratch[0, 0]
+    cdef double *inv_stds = &scratch[1, 0]
     cdef size_t step = channels_per_task(inner), first, count, c
     cdef Py_ssize_t i, n_tasks = (channels + step - 1) // step
     for i in prange(n_tasks, nogil=True, num_threads=threads_for(x.shape[0], n_threads), schedule="static"):
         first = i * step
         count = min(step, channels - first)
-        if training:
-            channel_moments(&x[0], &mean[0], &inv_std[0], batch, channels, inner, first, count, isa)
-            for c in range(first, first + count):
-                inv_std[c] = 1 / sqrt(inv_std[c] + eps)
-        normalize_task(
-            &x[0], &y[0], &mean[0], &inv_std[0], weight_at, bias_at, batch, channels, inner, first, count, isa
-        )
+        if mean_at == NULL:
+            channel_moments(&x[0], means, inv_stds, batch, channels, inner, first, count, isa)
+        for c in range(first, first + count):
+            if mean_at != NULL:
+                means[c] = mean_at[c]
+                inv_stds[c] = var_at[c]
+            inv_stds[c] = 1 / sqrt(inv_stds[c] + eps)
+            mean[c] = <floating>means[c]
+            inv_std[c] = <floating>inv_stds[c]
+        normalize_task(&x[0], &y[0], means, inv_stds, weight_at, bias_at, batch, channels, inner, first, count, isa)
 
 
 cdef void normalize_grad_task(

@@ -69,12 +69,23 @@ def dropout_forward(spec: DropoutSpec, input: Array) -> tuple[Array, Array]:
 
 
 def drop_block_mask(spec: DropBlockSpec) -> Array:
-    rows, cols = spec.size
+    (rows, cols), (block_rows, block_cols) = spec.size, spec.block
     planes, threads = spec.batch * spec.channels, get_num_threads()
     mask = np.empty((planes * rows * cols + 7) // 8, np.uint8)
     scratch = np.empty((threads, 9 * rows * cols), np.uint8)
     _dropout.drop_block_mask(
-        mask, planes, rows, cols, *spec.block, spec.threshold, spec.seed, spec.offset, scratch, isa(), threads
+        mask,
+        planes,
+        rows,
+        cols,
+        block_rows,
+        block_cols,
+        spec.threshold,
+        spec.seed,
+        spec.offset,
+        scratch,
+        isa(),
+        threads,
     )
     return mask
 
@@ -198,30 +209,29 @@ def batch_norm_forward(
     weight: Array | None,
     bias: Array | None,
 ) -> tuple[Array, Array, Array]:
-    y = np.empty_like(x)
-    if mean is None or var is None:
-        means, inv_stds = np.full(spec.channels, np.nan), np.full(spec.channels, np.nan)
-    else:
-        means = mean.astype(np.float64)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            inv_stds = 1.0 / np.sqrt(var.astype(np.float64) + spec.eps)
-    if x.size:
-        _BATCH_NORM_FORWARD[x.dtype](
-            x.reshape(-1),
-            y.reshape(-1),
-            means,
-            inv_stds,
-            weight,
-            bias,
-            spec.batch,
-            spec.channels,
-            spec.inner,
-            spec.training,
-            spec.eps,
-            isa(),
-            get_num_threads(),
-        )
-    return y, means.astype(spec.dtype), inv_stds.astype(spec.dtype)
+    y, out_mean, inv_std = (
+        np.empty_like(x),
+        np.empty(spec.channels, x.dtype),
+        np.empty(spec.channels, x.dtype),
+    )
+    _BATCH_NORM_FORWARD[x.dtype](
+        x.reshape(-1),
+        y.reshape(-1),
+        mean,
+        var,
+        weight,
+        bias,
+        out_mean,
+        inv_std,
+        np.empty((2, spec.channels)),
+        spec.batch,
+        spec.channels,
+        spec.inner,
+        spec.eps,
+        isa(),
+        get_num_threads(),
+    )
+    return y, out_mean, inv_std
 
 
 def batch_norm_backward(

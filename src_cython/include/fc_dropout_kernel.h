@@ -7,7 +7,7 @@
  * The mask does not depend on the dtype; the drivers use the f32 build of dropout_bits. */
 
 #undef FC_W
-#if FC_HAVE_X86 && FC_LEVEL == 2
+#if FC_HAVE_X86 && FC_LEVEL == 2 && !defined(FC_EMULATE_AVX512)
 #define FC_W 8
 #define FC_U __m512i
 #define FC_SET1(w) _mm512_set1_epi64((long long)(w))
@@ -15,7 +15,7 @@
 #define FC_HIGH(a) _mm512_srli_epi64(a, 32)
 #define FC_XOR(a, b) _mm512_xor_si512(a, b)
 #define FC_XOR3(a, b, c) _mm512_ternarylogic_epi64(a, b, c, 0x96)
-#elif FC_HAVE_X86 && FC_LEVEL == 1
+#elif FC_HAVE_X86 && FC_LEVEL >= 1
 #define FC_W 4
 #define FC_U __m256i
 #define FC_SET1(w) _mm256_set1_epi64x((long long)(w))
@@ -35,7 +35,7 @@
 
 #ifdef FC_W
 
-/* Counters block + i, in the lane order that keep_word expects. */
+/* Counters block + i, in the lane order that store_keep_bits expects. */
 FC_INLINE FC_U FC_NAME(counters)(uint32_t block) {
     const long long b = block;
 #if FC_W == 8
