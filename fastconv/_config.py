@@ -64,9 +64,11 @@ def get_num_threads() -> int:
 
 
 def _after_fork_in_child() -> None:
-    global _forked, _rng_lock
+    global _forked, _rng, _rng_lock
     _forked = True
     _rng_lock = threading.Lock()
+    if not _rng_seeded:  # or all children would drop the same elements
+        _rng = np.random.default_rng()
 
 
 if hasattr(os, "register_at_fork"):
@@ -105,13 +107,18 @@ def force_isa(name: str) -> Iterator[None]:
 
 _rng_lock = threading.Lock()
 _rng = np.random.default_rng()
+_rng_seeded = False
 
 
 def manual_seed(seed: int) -> None:
-    """Seed the generator that dropout draws its seed from when none is given."""
-    global _rng
+    """Seed the generator that dropout draws its seed from when none is given.
+
+    Processes forked afterwards all go on from the same state; without a seed given here each draws its own.
+    """
+    global _rng, _rng_seeded
     with _rng_lock:
-        _rng = np.random.default_rng(as_int(seed, "seed"))
+        _rng = np.random.default_rng(as_int(seed, "seed", 0))
+        _rng_seeded = True
 
 
 def draw_seed() -> int:
