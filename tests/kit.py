@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import itertools
 import math
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 from unittest import mock
 
@@ -74,3 +78,21 @@ def assert_within(got: Array, expected: Array, bound: Array | float, message: st
         f"{message}: element {np.unravel_index(worst, error.shape)} is {got.flat[worst]!r}, "
         f"expected {expected.flat[worst]!r} within {np.broadcast_to(bound, error.shape).flat[worst]:.3g}"
     )
+
+
+def run_python(*arguments: str, timeout: float = 120, **environment: str) -> str:
+    """Output of a fresh interpreter that finds the fastconv under test and these helpers.
+
+    What crashes there does not take pytest along, and what hangs there ends with the timeout.
+    """
+    paths = os.pathsep.join([str(Path(fastconv.__file__).parents[1]), str(Path(__file__).parent)])
+    variables = {name: value for name, value in os.environ.items() if not name.startswith(("OMP_", "GOMP_"))}
+    done = subprocess.run(
+        [sys.executable, "-P", "-X", "faulthandler", *arguments],
+        env=variables | {"PYTHONPATH": paths} | environment,
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+    )
+    assert done.returncode == 0, f"{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
+    return done.stdout

@@ -3,8 +3,6 @@ be empty, results are new, and sizes that nothing can hold are refused instead o
 
 from __future__ import annotations
 
-import os
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -17,7 +15,7 @@ import fastconv
 import fastconv.functional as F
 import fastconv.grad as G
 from cases import CASES, Case
-from kit import Array, bits, ramp
+from kit import Array, bits, ramp, run_python
 
 LAYOUTS: dict[str, Callable[[Array], Any]] = {}
 
@@ -296,28 +294,16 @@ def test_zero_dimensional_and_empty_arrays() -> None:
 # ------------------------------------------------------------------------------------------ huge sizes, guard pages
 
 
-def run_script(name: str) -> str:
-    """Output of a script of this folder in a fresh interpreter: what crashes there does not take pytest along."""
-    here = Path(__file__).parent
-    paths = os.pathsep.join([str(Path(fastconv.__file__).parents[1]), str(here)])
-    done = subprocess.run(
-        [sys.executable, "-P", "-X", "faulthandler", str(here / name)],
-        env=os.environ | {"PYTHONPATH": paths},
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    assert done.returncode == 0, f"{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
-    return done.stdout
+SCRIPTS = Path(__file__).parent
 
 
 @pytest.mark.no_sanitize
 @pytest.mark.skipif(sys.platform != "linux", reason="limits the address space")
 def test_sizes_that_nothing_can_hold_are_refused() -> None:
-    assert run_script("huge_sizes.py").split() == ["ok"]
+    assert run_python(str(SCRIPTS / "huge_sizes.py")).split() == ["ok"]
 
 
 @pytest.mark.no_sanitize
 @pytest.mark.skipif(sys.platform != "linux", reason="protects pages of memory")
 def test_kernels_touch_nothing_beyond_their_arrays() -> None:
-    assert run_script("guard_pages.py").split() == ["ok"]
+    assert run_python(str(SCRIPTS / "guard_pages.py")).split() == ["ok"]
