@@ -133,7 +133,8 @@ def show_config() -> dict[str, Any]:
     Returns
     -------
     dict
-        version, backend, instruction set in use and those supported, threads, OpenMP, compiler, NumPy, Python, platform.
+        version, backend, instruction set in use and those supported, threads, OpenMP, compiler, NumPy, Python and
+        platform.
     """
     from fastconv import __version__
     from fastconv._dispatch import active_backend

@@ -127,8 +127,10 @@ def choose(backend: str, op: str, spec: Any, algorithm: str = AUTO, max_error: f
     candidates = _candidates(backend, op)
     names = [c.name for c in candidates]
     if algorithm != AUTO and algorithm not in names:
-        raise ValueError(f"algorithm must be 'auto' or one of {names} for {op} on backend {backend!r}, got {algorithm!r}")
-    refusals = []
+        raise ValueError(
+            f"algorithm must be 'auto' or one of {names} for {op} on backend {backend!r}, got {algorithm!r}"
+        )
+    refusals: list[tuple[str, str]] = []
     for candidate in candidates:
         reason = candidate.refusal(spec)
         if reason is None and max_error is not None and candidate.error_growth(spec) > max_error:

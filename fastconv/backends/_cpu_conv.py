@@ -1,7 +1,7 @@
 """Convolution and matrix product on the CPU.
 
-``direct`` sums shifted rows and serves depthwise convolution and groups of few channels; ``implicit_gemm`` packs columns
-of the im2col matrix block by block (never the whole) for a register-tiled matrix product and serves everything.
+``direct`` sums shifted rows and serves depthwise convolution and groups of few channels; ``implicit_gemm`` packs
+columns of the im2col matrix block by block (never the whole) for a register-tiled matrix product and serves everything.
 """
 
 from __future__ import annotations
@@ -21,20 +21,16 @@ Array = NDArray
 MAX_TAPS = 1 << 17  # of one filter channel: 16 lanes of float64 of them fill a thread's scratch memory
 
 
-def _flat(x: Array | None) -> Array | None:
-    return None if x is None else x.reshape(-1)
-
-
 def _forward(direct: bool) -> Callable[..., Array]:
     def run(spec: ConvSpec, input: Array, weight: Array, bias: Array | None, out: Array | None) -> Array:
         if out is None:
             out = np.empty(spec.output_shape, spec.dtype)
         _conv.conv_forward(
             spec,
-            _flat(input),
-            _flat(weight),
-            _flat(bias),
-            _flat(out),
+            input.reshape(-1),
+            weight.reshape(-1),
+            bias,
+            out.reshape(-1),
             direct,
             _config.isa(),
             _config.get_num_threads(),
@@ -45,15 +41,17 @@ def _forward(direct: bool) -> Callable[..., Array]:
 
 
 def _input_grad(direct: bool) -> Callable[..., Array]:
-    def run(spec: ConvSpec, grad_output: Array, weight: Array, bias: Array | None, out: Array | None) -> Array:
+    def run(
+        spec: ConvSpec, grad_output: Array, weight: Array, bias: Array | None, out: Array | None
+    ) -> Array:
         if out is None:
             out = np.empty(spec.input_shape, spec.dtype)
         _conv.conv_input_grad(
             spec,
-            _flat(grad_output),
-            _flat(weight),
-            _flat(bias),
-            _flat(out),
+            grad_output.reshape(-1),
+            weight.reshape(-1),
+            bias,
+            out.reshape(-1),
             direct,
             _config.isa(),
             _config.get_num_threads(),
@@ -68,9 +66,9 @@ def _weight_grad(direct: bool) -> Callable[..., Array]:
         out = np.empty(spec.weight_shape, spec.dtype)
         _conv.conv_weight_grad(
             spec,
-            _flat(input),
-            _flat(grad_output),
-            _flat(out),
+            input.reshape(-1),
+            grad_output.reshape(-1),
+            out.reshape(-1),
             direct,
             _config.isa(),
             _config.get_num_threads(),
@@ -93,7 +91,7 @@ def _too_many_taps(spec: ConvSpec) -> str | None:
 
 
 def _few_channels(summed: int, produced: int) -> str | None:
-    if produced <= 2 and summed <= 64 or produced <= 4 and summed <= 8:
+    if (produced <= 2 and summed <= 64) or (produced <= 4 and summed <= 8):
         return None
     return (
         "it pays for groups that produce at most 2 channels from at most 64, or 4 from 8; this one produces "

@@ -167,12 +167,14 @@ def _pad_view(spec: PadSpec, array: Array, shape: tuple[int, ...]) -> Array:
 
 def pad(spec: PadSpec, x: Array) -> Array:
     """Trailing axes grown or cropped."""
-    sources, start, length = _pad_tables(spec)
+    (source_z, source_y, source_x), start, length = _pad_tables(spec)
     out = np.empty((spec.outer, *spec.out_shape), spec.dtype)
     _layout.pad(
         _pad_view(spec, x, spec.in_shape),
         _pad_view(spec, out, spec.out_shape),
-        *sources,
+        source_z,
+        source_y,
+        source_x,
         start,
         length,
         spec.value,
@@ -183,12 +185,14 @@ def pad(spec: PadSpec, x: Array) -> Array:
 
 def pad_backward(spec: PadSpec, grad_output: Array) -> Array:
     """Each gradient added where its position came from."""
-    sources, start, length = _pad_tables(spec)
+    (source_z, source_y, source_x), start, length = _pad_tables(spec)
     grad_input = np.empty((spec.outer, *spec.in_shape), spec.dtype)
     _layout.pad_backward(
         _pad_view(spec, grad_output, spec.out_shape),
         _pad_view(spec, grad_input, spec.in_shape),
-        *sources,
+        source_z,
+        source_y,
+        source_x,
         start,
         length,
         get_num_threads(),

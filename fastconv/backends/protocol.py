@@ -27,7 +27,7 @@ class Operations(Protocol):
     def conv_input_grad(
         self, spec: s.ConvSpec, grad_output: Array, weight: Array, bias: Array | None, out: Array | None
     ) -> Array:
-        """Adjoint in the input; shape ``spec.input_shape``.  ``bias`` (in_channels,) serves the transposed convolution."""
+        """Adjoint in the input, ``spec.input_shape``; ``bias`` (in_channels,) serves the transposed convolution."""
 
     def conv_weight_grad(self, spec: s.ConvSpec, input: Array, grad_output: Array) -> Array:
         """Adjoint in the weight; shape ``spec.weight_shape``."""
@@ -103,7 +103,13 @@ class Operations(Protocol):
         """(y, mean, inv_std); in training the batch's mean and biased variance, else the given ones."""
 
     def batch_norm_backward(
-        self, spec: s.BatchNormSpec, grad_output: Array, x: Array, mean: Array, inv_std: Array, weight: Array | None
+        self,
+        spec: s.BatchNormSpec,
+        grad_output: Array,
+        x: Array,
+        mean: Array,
+        inv_std: Array,
+        weight: Array | None,
     ) -> tuple[Array, Array, Array]:
         """(dx, dweight, dbias)."""
 
@@ -113,7 +119,12 @@ class Operations(Protocol):
         """(loss, log-probabilities); the loss is 0-d, or (batch, inner) for reduction "none"."""
 
     def cross_entropy_backward(
-        self, spec: s.CrossEntropySpec, grad_loss: Array, log_probs: Array, target: Array, weight: Array | None
+        self,
+        spec: s.CrossEntropySpec,
+        grad_loss: Array,
+        log_probs: Array,
+        target: Array,
+        weight: Array | None,
     ) -> Array:
         """Shape (batch, classes, inner)."""
 

@@ -1,0 +1,48 @@
+from typing import Any
+
+from numpy.typing import NDArray
+
+from fastconv._spec import ConvSpec
+
+def triple(values: Any, fill: Any) -> tuple[Any, ...]: ...
+def forward_axes(spec: ConvSpec) -> list[Any]: ...
+def gradient_phases(spec: ConvSpec) -> tuple[Any, Any, Any]: ...
+def conv_forward(
+    spec: ConvSpec,
+    input: NDArray[Any],
+    weight: NDArray[Any],
+    bias: NDArray[Any] | None,
+    out: NDArray[Any],
+    direct: bool,
+    isa: int,
+    n_threads: int,
+) -> None: ...
+def conv_input_grad(
+    spec: ConvSpec,
+    grad: NDArray[Any],
+    weight: NDArray[Any],
+    bias: NDArray[Any] | None,
+    out: NDArray[Any],
+    direct: bool,
+    isa: int,
+    n_threads: int,
+) -> None: ...
+def conv_weight_grad(
+    spec: ConvSpec,
+    input: NDArray[Any],
+    grad: NDArray[Any],
+    out: NDArray[Any],
+    direct: bool,
+    isa: int,
+    n_threads: int,
+) -> None: ...
+def matmul(
+    a: NDArray[Any],
+    b: NDArray[Any],
+    bias: NDArray[Any] | None,
+    out: NDArray[Any],
+    trans_a: bool,
+    trans_b: bool,
+    isa: int,
+    n_threads: int,
+) -> None: ...
