@@ -118,14 +118,13 @@ class Occlusion:
             raise ValueError(
                 f"inputs must be non-empty, of shape (N, ...) with a common N, got shapes {shapes}"
             )
-
+        plans = [_window_slices(x.shape[1:], w, s) for x, w, s in zip(arrays, windows, steps, strict=True)]
         original = self._scores(arrays, target)
         if original.ndim == 0 and perturbations_per_eval != 1:
             raise ValueError(
                 "perturbations_per_eval must be 1 when the forward function returns one number per batch, "
                 f"got {perturbations_per_eval}"
             )
-        plans = [_window_slices(x.shape[1:], w, s) for x, w, s in zip(arrays, windows, steps, strict=True)]
         bar = _progress_bar(sum(len(plan) for plan in plans), show_progress)
         results = []
         for i, plan in enumerate(plans):
