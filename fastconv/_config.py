@@ -12,7 +12,13 @@ from typing import Any
 
 import numpy as np
 
-from fastconv import _cpu
+try:
+    from fastconv import _cpu
+except ImportError as error:
+    raise ImportError(
+        "fastconv's compiled extensions are not beside its Python files: in a source tree run `make build`, or leave "
+        "its folder to import the installed package"
+    ) from error
 from fastconv._spec import as_int
 
 ISA_NAMES = ("baseline", "avx2", "avx512")

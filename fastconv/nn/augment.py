@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 from fastconv.nn import _random
 from fastconv.ops import derive_seed
 
+__all__ = ["Affine", "Compose", "Flip", "Noise", "Shift", "Transform"]
+
 Array = NDArray[Any]
 
 

@@ -10,6 +10,8 @@ if TYPE_CHECKING:
 
     from fastconv.nn.model import Model
 
+__all__ = ["Callback", "EarlyStopping", "History", "Progress"]
+
 Logs = dict[str, float]
 
 

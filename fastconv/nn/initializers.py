@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 from fastconv._spec import Shape
 from fastconv.nn import _random
 
+__all__ = ["Constant", "Initializer", "VarianceScaling", "get"]
+
 Array = NDArray[Any]
 
 

@@ -14,6 +14,8 @@ from fastconv._dispatch import run
 from fastconv._spec import CrossEntropySpec, Shape
 from fastconv.nn._format import batched
 
+__all__ = ["CrossEntropy", "Loss", "MeanSquaredError", "get"]
+
 Array = NDArray[Any]
 
 _NOTHING_IGNORED = -100  # targets are checked to be classes, so no sample ever has this one

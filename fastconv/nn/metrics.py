@@ -6,6 +6,8 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+__all__ = ["Accuracy", "Metric", "get"]
+
 Array = NDArray[Any]
 
 

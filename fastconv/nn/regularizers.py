@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+__all__ = ["L1", "L1L2", "L2", "Regularizer"]
+
 Array = NDArray[Any]
 
 
