@@ -5,10 +5,8 @@ import importlib
 import importlib.metadata
 import importlib.util
 import inspect
-import os
 import pkgutil
 import re
-import subprocess
 import sys
 import tomllib
 from importlib.machinery import EXTENSION_SUFFIXES
@@ -18,6 +16,7 @@ import pytest
 
 import fastconv
 from fastconv._optional import require
+from kit import run_python
 
 PACKAGE = Path(fastconv.__file__).parent
 REPOSITORY = Path(__file__).parents[1]
@@ -26,15 +25,6 @@ EXTENSIONS = sorted(path.stem for path in (REPOSITORY / "src_cython").glob("*.py
 MODULES = sorted(
     m.name for m in pkgutil.walk_packages([str(PACKAGE)], "fastconv.") if "__main__" not in m.name
 )
-
-
-def run_python(code: str, **environment: str) -> str:
-    """Output of a fresh interpreter that imports the fastconv under test."""
-    variables = os.environ | {"PYTHONPATH": str(PACKAGE.parent)} | environment
-    command = [sys.executable, "-P", "-c", code]
-    done = subprocess.run(command, env=variables, capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
 
 
 def requirements(extra: str) -> set[str]:
@@ -140,7 +130,7 @@ for name in {MODULES}:
     importlib.import_module(name)
 print(*sorted({optional} & set(sys.modules)))
 """
-    assert run_python(code).split() == []
+    assert run_python("-c", code).split() == []
 
 
 def test_every_required_package_is_in_its_extra():
