@@ -119,7 +119,8 @@ def forward_axes(spec):
         return [one, one, Axis(plane, plane, 1, [0], [0], 1)]
     axes = []
     for n, out, k, s, d, lo in zip(spec.in_size, spec.out_size, spec.kernel, spec.stride, spec.dilation, spec.pad_lo):
-        axes.append(Axis(out, n, s, [t * d - lo for t in range(k)], list(range(k)), 1))
+        step = s if out > 1 else 1  # a stride that is never taken must not size scratch memory
+        axes.append(Axis(out, n, step, [t * d - lo for t in range(k)], list(range(k)), 1))
     return [Axis(1, 1, 1, [0], [0], 1)] * (3 - len(axes)) + axes
 
 
