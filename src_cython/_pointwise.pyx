@@ -16,6 +16,7 @@ cdef enum:
     CHUNK = 16384  # elements of an element-wise task; about as many in a task of rows
     SMALL = 32768  # elements below which threads cost more than they save
     SHORT = 16  # runs shorter than this are taken as columns
+    STRETCH = 4096  # elements that a task of short runs reads in one go
     SHIFT_TERMS = 1024  # elements averaged for the shift of a variance
 
 KINDS = {"relu": FC_RELU, "leaky_relu": FC_LEAKY_RELU, "relu6": FC_RELU6, "sigmoid": FC_SIGMOID, "tanh": FC_TANH}
@@ -212,11 +213,12 @@ cdef void sum_task(
 ) noexcept nogil:
     cdef double column[FC_COLUMNS]
     cdef size_t c, n
-    for c in range(count):
-        total[first + c] = 0
+    for c in range(first, first + count):
+        total[c] = 0
     if inner >= SHORT:
         for n in range(batch):
-            fc_sum_run(isa, sizeof(floating), x + (n * channels + first) * inner, inner, &total[first])
+            for c in range(first, first + count):
+                fc_sum_run(isa, sizeof(floating), x + (n * channels + c) * inner, inner, &total[c])
     else:
         fc_sum_columns(isa, sizeof(floating), x + first * inner, batch, channels * inner, count * inner, column)
         for n in range(count * inner):
@@ -227,7 +229,8 @@ def channel_sum(
     const floating[::1] x, double[::1] total, size_t batch, size_t channels, size_t inner, int isa, int n_threads
 ):
     """Sum of (batch, channels, inner) over batch and inner."""
-    cdef size_t step = channels_per_task(inner)
+    # a sum reads its channels once: enough of them to follow each other in memory for a while
+    cdef size_t step = channels_per_task(inner) if inner < SHORT else max(STRETCH // inner, <size_t>1)
     cdef Py_ssize_t i, n_tasks = (channels + step - 1) // step
     for i in prange(n_tasks, nogil=True, num_threads=threads_for(x.shape[0], n_threads), schedule="static"):
         sum_task(&x[0], &total[0], batch, channels, inner, i * step, min(step, channels - i * step), isa)

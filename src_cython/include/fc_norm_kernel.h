@@ -5,77 +5,87 @@
  * variance, which bounds what cancels.  "run": contiguous elements of one channel; "columns": `n` neighbouring columns of
  * `rows` rows `stride` apart, each column belonging to one channel. */
 
-#define FC_STREAMS 4 /* parts of a run summed side by side: one chain of additions would wait for itself */
-#define FC_TILE 16   /* columns whose sums stay in registers */
+/* Vectors of doubles by name: left to itself the compiler makes one sum wait for the other, or keeps them in memory.
+ * FC_PARTS of them stay in registers, as many columns or as many interleaved parts of a run. */
+#define FC_PARTS 4
+#ifdef FC_VBYTES
+#define FC_LANES (FC_VBYTES / 8)
+typedef double FC_NAME(lanes) __attribute__((vector_size(FC_VBYTES), aligned(8), may_alias));
+typedef FC_T FC_NAME(narrow) __attribute__((vector_size(FC_LANES * FC_TBYTES), aligned(FC_TBYTES), may_alias));
+#define FC_WIDEN(p) __builtin_convertvector(*(const FC_NAME(narrow) *)(p), FC_NAME(lanes))
+#else
+#define FC_LANES 1
+typedef double FC_NAME(lanes);
+#define FC_WIDEN(p) ((double)*(p))
+#endif
+#define FC_TILE (FC_PARTS * FC_LANES)
+
+FC_INLINE double FC_NAME(fold)(const FC_NAME(lanes) *part) {
+    double lane[FC_TILE];
+    memcpy(lane, part, sizeof lane);
+    for (int width = FC_TILE / 2; width > 0; width /= 2)
+        for (int k = 0; k < width; k++) lane[k] += lane[k + width];
+    return lane[0];
+}
 
 /* Adds the sum of x to *sum. */
 static void FC_NAME(sum_run)(const FC_T *restrict x, size_t n, double *sum) {
-    const size_t part = n / FC_STREAMS;
-    double a = 0, b = 0, c = 0, d = 0;
-#pragma omp simd reduction(+ : a, b, c, d)
-    for (size_t i = 0; i < part; i++) {
-        a += x[i];
-        b += x[part + i];
-        c += x[2 * part + i];
-        d += x[3 * part + i];
-    }
-    for (size_t i = FC_STREAMS * part; i < n; i++) a += x[i];
-    *sum += (a + b) + (c + d);
+    FC_NAME(lanes) part[FC_PARTS] = {0};
+    double rest = 0;
+    size_t i = 0;
+    for (; i + FC_TILE <= n; i += FC_TILE)
+        for (int k = 0; k < FC_PARTS; k++) part[k] += FC_WIDEN(x + i + k * FC_LANES);
+    for (; i < n; i++) rest += x[i];
+    *sum += FC_NAME(fold)(part) + rest;
 }
 
 /* Adds the sums of x - shift and of its square to moment[0] and moment[1]. */
 static void FC_NAME(moments_run)(const FC_T *restrict x, size_t n, double shift, double *restrict moment) {
-    const size_t part = n / FC_STREAMS;
-    double a = 0, b = 0, c = 0, d = 0, aa = 0, bb = 0, cc = 0, dd = 0;
-#pragma omp simd reduction(+ : a, b, c, d, aa, bb, cc, dd)
-    for (size_t i = 0; i < part; i++) {
-        const double ai = x[i] - shift, bi = x[part + i] - shift;
-        const double ci = x[2 * part + i] - shift, di = x[3 * part + i] - shift;
-        a += ai;
-        b += bi;
-        c += ci;
-        d += di;
-        aa += ai * ai;
-        bb += bi * bi;
-        cc += ci * ci;
-        dd += di * di;
+    FC_NAME(lanes) part[FC_PARTS] = {0}, square[FC_PARTS] = {0};
+    double rest = 0, rest_square = 0;
+    size_t i = 0;
+    for (; i + FC_TILE <= n; i += FC_TILE)
+        for (int k = 0; k < FC_PARTS; k++) {
+            const FC_NAME(lanes) d = FC_WIDEN(x + i + k * FC_LANES) - shift;
+            part[k] += d;
+            square[k] += d * d;
+        }
+    for (; i < n; i++) {
+        const double d = x[i] - shift;
+        rest += d;
+        rest_square += d * d;
     }
-    for (size_t i = FC_STREAMS * part; i < n; i++) {
-        const double ai = x[i] - shift;
-        a += ai;
-        aa += ai * ai;
-    }
-    moment[0] += (a + b) + (c + d);
-    moment[1] += (aa + bb) + (cc + dd);
+    moment[0] += FC_NAME(fold)(part) + rest;
+    moment[1] += FC_NAME(fold)(square) + rest_square;
 }
 
 /* Adds the sums of g and of g (x - mean) to moment[0] and moment[1]. */
 static void FC_NAME(grad_moments_run)(const FC_T *restrict g, const FC_T *restrict x, size_t n, double mean,
                                       double *restrict moment) {
-    const size_t part = n / 2;
-    double a = 0, b = 0, ax = 0, bx = 0;
-#pragma omp simd reduction(+ : a, b, ax, bx)
-    for (size_t i = 0; i < part; i++) {
-        a += g[i];
-        b += g[part + i];
-        ax += g[i] * (x[i] - mean);
-        bx += g[part + i] * (x[part + i] - mean);
+    FC_NAME(lanes) part[FC_PARTS] = {0}, product[FC_PARTS] = {0};
+    double rest = 0, rest_product = 0;
+    size_t i = 0;
+    for (; i + FC_TILE <= n; i += FC_TILE)
+        for (int k = 0; k < FC_PARTS; k++) {
+            const FC_NAME(lanes) grad = FC_WIDEN(g + i + k * FC_LANES);
+            part[k] += grad;
+            product[k] += grad * (FC_WIDEN(x + i + k * FC_LANES) - mean);
+        }
+    for (; i < n; i++) {
+        rest += g[i];
+        rest_product += g[i] * (x[i] - mean);
     }
-    for (size_t i = 2 * part; i < n; i++) {
-        a += g[i];
-        ax += g[i] * (x[i] - mean);
-    }
-    moment[0] += a + b;
-    moment[1] += ax + bx;
+    moment[0] += FC_NAME(fold)(part) + rest;
+    moment[1] += FC_NAME(fold)(product) + rest_product;
 }
 
 static void FC_NAME(sum_columns)(const FC_T *restrict x, size_t rows, size_t stride, size_t n, double *restrict sum) {
     size_t j = 0;
     for (; j + FC_TILE <= n; j += FC_TILE) {
-        double part[FC_TILE] = {0};
+        FC_NAME(lanes) part[FC_PARTS] = {0};
         for (size_t i = 0; i < rows; i++)
-            for (size_t k = 0; k < FC_TILE; k++) part[k] += x[i * stride + j + k];
-        for (size_t k = 0; k < FC_TILE; k++) sum[j + k] = part[k];
+            for (int k = 0; k < FC_PARTS; k++) part[k] += FC_WIDEN(x + i * stride + j + k * FC_LANES);
+        memcpy(sum + j, part, sizeof part);
     }
     for (; j < n; j++) {
         sum[j] = 0;
@@ -87,17 +97,16 @@ static void FC_NAME(moments_columns)(const FC_T *restrict x, size_t rows, size_t
                                      const double *restrict shift, double *restrict sum, double *restrict square) {
     size_t j = 0;
     for (; j + FC_TILE <= n; j += FC_TILE) {
-        double part[FC_TILE] = {0}, part_square[FC_TILE] = {0};
+        FC_NAME(lanes) part[FC_PARTS] = {0}, part_square[FC_PARTS] = {0}, start[FC_PARTS];
+        memcpy(start, shift + j, sizeof start);
         for (size_t i = 0; i < rows; i++)
-            for (size_t k = 0; k < FC_TILE; k++) {
-                const double d = x[i * stride + j + k] - shift[j + k];
+            for (int k = 0; k < FC_PARTS; k++) {
+                const FC_NAME(lanes) d = FC_WIDEN(x + i * stride + j + k * FC_LANES) - start[k];
                 part[k] += d;
                 part_square[k] += d * d;
             }
-        for (size_t k = 0; k < FC_TILE; k++) {
-            sum[j + k] = part[k];
-            square[j + k] = part_square[k];
-        }
+        memcpy(sum + j, part, sizeof part);
+        memcpy(square + j, part_square, sizeof part_square);
     }
     for (; j < n; j++) {
         sum[j] = square[j] = 0;
@@ -114,17 +123,17 @@ static void FC_NAME(grad_moments_columns)(const FC_T *restrict g, const FC_T *re
                                           double *restrict product) {
     size_t j = 0;
     for (; j + FC_TILE <= n; j += FC_TILE) {
-        double part[FC_TILE] = {0}, part_product[FC_TILE] = {0};
+        FC_NAME(lanes) part[FC_PARTS] = {0}, part_product[FC_PARTS] = {0}, center[FC_PARTS];
+        memcpy(center, mean + j, sizeof center);
         for (size_t i = 0; i < rows; i++)
-            for (size_t k = 0; k < FC_TILE; k++) {
-                const size_t at = i * stride + j + k;
-                part[k] += g[at];
-                part_product[k] += g[at] * (x[at] - mean[j + k]);
+            for (int k = 0; k < FC_PARTS; k++) {
+                const size_t at = i * stride + j + k * FC_LANES;
+                const FC_NAME(lanes) grad = FC_WIDEN(g + at);
+                part[k] += grad;
+                part_product[k] += grad * (FC_WIDEN(x + at) - center[k]);
             }
-        for (size_t k = 0; k < FC_TILE; k++) {
-            sum[j + k] = part[k];
-            product[j + k] = part_product[k];
-        }
+        memcpy(sum + j, part, sizeof part);
+        memcpy(product + j, part_product, sizeof part_product);
     }
     for (; j < n; j++) {
         sum[j] = product[j] = 0;
@@ -164,5 +173,7 @@ static void FC_NAME(normalize_grad_columns)(const FC_T *restrict g, const FC_T *
         }
 }
 
-#undef FC_STREAMS
+#undef FC_PARTS
+#undef FC_LANES
+#undef FC_WIDEN
 #undef FC_TILE
