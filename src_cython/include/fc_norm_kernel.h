@@ -12,7 +12,16 @@
 #define FC_LANES (FC_VBYTES / 8)
 typedef double FC_NAME(lanes) __attribute__((vector_size(FC_VBYTES), aligned(8), may_alias));
 typedef FC_T FC_NAME(narrow) __attribute__((vector_size(FC_LANES * FC_TBYTES), aligned(FC_TBYTES), may_alias));
+/* one instruction, that GCC 12 does not find in the general form */
+#if defined(__SSE2__) && FC_TBYTES == 4 && FC_LEVEL == 0
+#define FC_WIDEN(p) ((FC_NAME(lanes))_mm_cvtps_pd(_mm_castpd_ps(_mm_load_sd((const double *)(p)))))
+#elif FC_HAVE_X86 && FC_TBYTES == 4 && FC_LEVEL == 1
+#define FC_WIDEN(p) ((FC_NAME(lanes))_mm256_cvtps_pd(_mm_loadu_ps(p)))
+#elif FC_HAVE_X86 && FC_TBYTES == 4 && FC_LEVEL == 2 && !defined(FC_EMULATE_AVX512)
+#define FC_WIDEN(p) ((FC_NAME(lanes))_mm512_cvtps_pd(_mm256_loadu_ps(p)))
+#else
 #define FC_WIDEN(p) __builtin_convertvector(*(const FC_NAME(narrow) *)(p), FC_NAME(lanes))
+#endif
 #else
 #define FC_LANES 1
 typedef double FC_NAME(lanes);

@@ -6,6 +6,10 @@
 
 #include <math.h>
 
+#if FC_HAVE_X86
+#include <immintrin.h>
+#endif
+
 enum { FC_RELU, FC_LEAKY_RELU, FC_RELU6, FC_SIGMOID, FC_TANH };
 
 #define FC_RUN 1024    /* longest run that is summed in the array's own dtype, by the lanes of a vector */
