@@ -80,19 +80,26 @@ def assert_within(got: Array, expected: Array, bound: Array | float, message: st
     )
 
 
-def run_python(*arguments: str, timeout: float = 120, **environment: str) -> str:
-    """Output of a fresh interpreter that finds the fastconv under test and these helpers.
+def start_python(
+    *arguments: str, timeout: float = 120, **environment: str
+) -> subprocess.CompletedProcess[str]:
+    """A fresh interpreter, run to its end, that finds the fastconv under test and these helpers.
 
     What crashes there does not take pytest along, and what hangs there ends with the timeout.
     """
     paths = os.pathsep.join([str(Path(fastconv.__file__).parents[1]), str(Path(__file__).parent)])
     variables = {name: value for name, value in os.environ.items() if not name.startswith(("OMP_", "GOMP_"))}
-    done = subprocess.run(
+    return subprocess.run(
         [sys.executable, "-P", "-X", "faulthandler", *arguments],
         env=variables | {"PYTHONPATH": paths} | environment,
         capture_output=True,
         text=True,
         timeout=timeout,
     )
+
+
+def run_python(*arguments: str, timeout: float = 120, **environment: str) -> str:
+    """Output of :func:`start_python`, which must exit with 0."""
+    done = start_python(*arguments, timeout=timeout, **environment)
     assert done.returncode == 0, f"{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
     return done.stdout

@@ -1,7 +1,6 @@
 """The command: the demo end to end at one epoch, its exit codes, and what its speed table refuses."""
 
 import re
-import subprocess
 import sys
 
 import numpy as np
@@ -9,6 +8,7 @@ import pytest
 
 import fastconv
 from fastconv import cli, nn
+from kit import run_python, start_python
 
 
 def needs_demo_packages():
@@ -25,7 +25,7 @@ def demo(tmp_path_factory):
         "import sys; from fastconv import cli; cli._SECONDS_PER_ROW = 0; "
         f"sys.exit(cli.main(['demo', '--out', {str(out)!r}, '--epochs', '1', '--seed', '3']))"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
+    done = start_python("-c", code, timeout=300)
     return done.returncode, done.stdout, done.stderr, out
 
 
@@ -93,10 +93,7 @@ def test_a_wrong_call_is_exit_code_2_with_the_usage(arguments, capsys):
 
 
 def test_python_m_fastconv_is_the_command():
-    done = subprocess.run(
-        [sys.executable, "-m", "fastconv", "--version"], capture_output=True, text=True, timeout=60
-    )
-    assert done.stdout == f"fastconv {fastconv.__version__}\n"
+    assert run_python("-m", "fastconv", "--version") == f"fastconv {fastconv.__version__}\n"
 
 
 def test_speed_table_refuses_to_time_a_wrong_result(monkeypatch):

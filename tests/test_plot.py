@@ -1,13 +1,12 @@
 """Pictures: right data in the right scale, no global state."""
 
 import io
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 
 from fastconv import explain, nn, plot
+from kit import run_python
 
 pytest.importorskip("matplotlib")
 
@@ -127,7 +126,7 @@ figure = plot.saliency(np.zeros((3, 4, 4)), -np.ones((4, 4)))
 figure.savefig(io.BytesIO())
 assert "matplotlib.pyplot" not in sys.modules, "global state"
 """
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+    run_python("-c", code)
     assert png(plot.occlusion(result)).startswith(b"\x89PNG")
     assert png(plot.filters(image(3, 2, 3, 3))).startswith(b"\x89PNG")
 
