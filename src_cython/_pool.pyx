@@ -107,22 +107,18 @@ def max_pool_forward_indexed(
 
 
 def max_pool_backward(
-    object spec, const real[:, :, :, ::1] grad_output, const index[:, :, :, ::1] indices,
+    object spec, const real[:, :, :, ::1] grad_output, const uint8_t[:, :, :, ::1] offsets,
     real[:, :, :, ::1] grad_input, int isa, int n_threads,
 ):
-    """Each gradient added at its maximum; an index that names no place in its window adds nothing."""
+    """Each gradient added at the offset in its window; an offset that no tap has adds nothing."""
     cdef fc_pool g = geometry(spec)
     cdef int64_t planes = grad_output.shape[0] * grad_output.shape[1]
-    cdef fc_pool_fn kernel
-    if index is uint8_t:
-        kernel = pick_max_pool_backward_uint8(isa, sizeof(real) == 8)
-    else:
-        kernel = pick_max_pool_backward_int64(isa, sizeof(real) == 8)
     if planes:
         cut(&g, g.h, fc_pool_backward_band(&g, sizeof(real)), planes, n_threads)
         run(
-            kernel, &g, &grad_output[0, 0, 0, 0], &indices[0, 0, 0, 0], &grad_input[0, 0, 0, 0], NULL,
-            planes * g.bands, fc_max_pool_backward_scratch(&g, sizeof(real)), planes * g.h * g.w, n_threads,
+            pick_max_pool_backward(isa, sizeof(real) == 8), &g, &grad_output[0, 0, 0, 0], &offsets[0, 0, 0, 0],
+            &grad_input[0, 0, 0, 0], NULL, planes * g.bands, fc_max_pool_backward_scratch(&g, sizeof(real)),
+            planes * g.h * g.w, n_threads,
         )
 
 
@@ -216,14 +212,20 @@ def scatter_planes(
     """Values put at flat indices of zeroed planes: added up in order, or the last one stays."""
     cdef int64_t planes = output.shape[0], size = output.shape[1], count = values.shape[1], p, i
     cdef int64_t chunks = chunk_count(planes, planes * (size + count), n_threads)
+    cdef real *target
+    cdef const real *value
+    cdef const int64_t *at
     for p in prange(planes, nogil=True, num_threads=<int> chunks, schedule="static"):
-        memset(&output[p, 0], 0, size * sizeof(real))
+        target = &output[p, 0]
+        value = &values[p, 0]
+        at = &indices[p, 0]
+        memset(target, 0, size * sizeof(real))
         if accumulate:
             for i in range(count):
-                output[p, indices[p, i]] = output[p, indices[p, i]] + values[p, i]
+                target[at[i]] += value[i]
         else:
             for i in range(count):
-                output[p, indices[p, i]] = values[p, i]
+                target[at[i]] = value[i]
 
 
 def gather_planes(const real[:, ::1] x, const int64_t[:, ::1] indices, real[:, ::1] output, int n_threads):

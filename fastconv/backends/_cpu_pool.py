@@ -41,7 +41,18 @@ def max_pool_forward(spec: PoolSpec, input: Array, index_dtype: str | None) -> t
 def max_pool_backward(spec: PoolSpec, grad_output: Array, indices: Array) -> Array:
     """Each gradient added at its maximum."""
     grad_input = np.empty(spec.input_shape, spec.dtype)
-    _pool.max_pool_backward(spec, grad_output, indices, grad_input, isa(), get_num_threads())
+    if indices.dtype == np.uint8:
+        _pool.max_pool_backward(spec, grad_output, indices, grad_input, isa(), get_num_threads())
+    else:
+        planes = spec.batch * spec.channels
+        inner, outer = (planes, math.prod(spec.out_size)), (planes, math.prod(spec.in_size))
+        _pool.scatter_planes(
+            grad_output.reshape(inner),
+            indices.reshape(inner),
+            grad_input.reshape(outer),
+            True,
+            get_num_threads(),
+        )
     return grad_input
 
 

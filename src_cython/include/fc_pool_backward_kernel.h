@@ -1,7 +1,7 @@
-/* Backward passes as gathers: every input row is written once, in order, from the output rows whose windows cover it.
- * So the result does not depend on threads, and each sum has the order of the outputs.
+/* Backward passes.  A gather writes every input row once, in order, from the output rows whose windows cover it; like a
+ * scatter within one plane it adds in the order of the outputs, so the result depends on neither threads nor method.
  *
- * Columns are worked on in phases of the stride: input columns q * sw + phase receive from output columns q + shift for
+ * In a gather columns are worked on in phases of the stride: input columns q * sw + phase receive from output columns q + shift for
  * the taps that fc_pool_taps lists, which makes every read contiguous. */
 
 typedef struct {
@@ -45,36 +45,36 @@ FC_INLINE void FC_NAME(fc_pool_put_pair)(FC_T *out, P_VEC even, P_VEC odd, int64
 
 /* An output row whose windows cover the input row at hand. */
 typedef struct {
-    int64_t at;   /* its column 0 in the scratch copies */
-    int64_t code; /* code of the kernel row that touches, column 0 */
+    const FC_T *grads;   /* from column 0 on; readable, if meaningless, beyond both ends */
+    const FC_INT *codes; /* likewise, FC_POOL_NO_CODE beyond both ends */
+    int64_t code;        /* offset in the window of column 0 of the kernel row that touches */
 } FC_NAME(fc_pool_cover);
 
-FC_INLINE P_VEC FC_NAME(fc_max_pool_hit)(const FC_T *grads, const FC_INT *codes, int64_t at, P_IVEC code) {
-    P_IVEC hit = P_ILOAD(codes + at) == code;
-    return P_SELECT(hit, P_LOAD(grads + at), P_SPLAT(0));
+FC_INLINE P_VEC FC_NAME(fc_max_pool_hit)(const FC_T *grads, const FC_INT *codes, P_IVEC code) {
+    P_IVEC hit = P_ILOAD(codes) == code;
+    return P_SELECT(hit, P_LOAD(grads), P_SPLAT(0));
 }
 
 /* One input row of w columns; `room` elements may be written from its start.  First the kernels of up to 3 x 3, dilation
  * 1, whose sizes the compiler knows; then any, looking its taps up. */
-FC_INLINE void FC_NAME(fc_max_pool_known_row)(const FC_T *grads, const FC_INT *codes, const FC_NAME(fc_pool_cover) *cover,
-                                              int64_t code_x, FC_T *dst, int64_t w, int64_t room, const int n,
-                                              const int kw, const int sw, const int pw) {
+FC_INLINE void FC_NAME(fc_max_pool_known_row)(const FC_NAME(fc_pool_cover) *cover, FC_T *dst, int64_t w,
+                                              int64_t room, const int n, const int kw, const int sw, const int pw) {
+    FC_NAME(fc_pool_cover) row[3];
     P_IVEC code[3][3];
-    const FC_T *grad_row[3];
-    const FC_INT *code_row[3];
     for (int i = 0; i < n; i++) {
-        grad_row[i] = grads + cover[i].at;
-        code_row[i] = codes + cover[i].at;
+        row[i] = cover[i];
         for (int kx = 0; kx < kw; kx++)
-            code[i][kx] = P_ISPLAT(cover[i].code + kx * code_x);
+            code[i][kx] = P_ISPLAT(cover[i].code + kx);
     }
     for (int64_t q = 0; q * sw < w; q += FC_VL) {
         P_VEC acc[2] = {P_SPLAT(0), P_SPLAT(0)};
         for (int phase = 0; phase < sw; phase++)
             for (int i = 0; i < n; i++)
                 for (int kx = kw - 1; kx >= 0; kx--)
-                    if ((phase + pw - kx) % sw == 0)
-                        acc[phase] += FC_NAME(fc_max_pool_hit)(grad_row[i], code_row[i], q + (phase + pw - kx) / sw, code[i][kx]);
+                    if ((phase + pw - kx) % sw == 0) {
+                        const int64_t at = q + (phase + pw - kx) / sw;
+                        acc[phase] += FC_NAME(fc_max_pool_hit)(row[i].grads + at, row[i].codes + at, code[i][kx]);
+                    }
         if (sw == 1)
             P_STORE(dst + q, acc[0], q + FC_VL <= room, w - q);
         else
@@ -82,21 +82,22 @@ FC_INLINE void FC_NAME(fc_max_pool_known_row)(const FC_T *grads, const FC_INT *c
     }
 }
 
-FC_INLINE P_VEC FC_NAME(fc_max_pool_phase)(const FC_T *grads, const FC_INT *codes, const FC_NAME(fc_pool_cover) *cover,
-                                           int64_t n, const FC_NAME(fc_pool_phases) *plan, int64_t code_x, int64_t q,
-                                           int64_t phase) {
+FC_INLINE P_VEC FC_NAME(fc_max_pool_phase)(const FC_NAME(fc_pool_cover) *cover, int64_t n,
+                                           const FC_NAME(fc_pool_phases) *plan, int64_t q, int64_t phase) {
     P_VEC acc = P_SPLAT(0);
     for (int64_t i = 0; i < n; i++)
-        for (int64_t t = plan->phase_taps[phase]; t < plan->phase_taps[phase + 1]; t++)
-            acc += FC_NAME(fc_max_pool_hit)(grads, codes, cover[i].at + plan->taps[t].shift + q,
-                                            P_ISPLAT(cover[i].code + plan->taps[t].kx * code_x));
+        for (int64_t t = plan->phase_taps[phase]; t < plan->phase_taps[phase + 1]; t++) {
+            const fc_pool_tap tap = plan->taps[t];
+            acc += FC_NAME(fc_max_pool_hit)(cover[i].grads + tap.shift + q, cover[i].codes + tap.shift + q,
+                                            P_ISPLAT(cover[i].code + tap.kx));
+        }
     return acc;
 }
 
-FC_INLINE void FC_NAME(fc_max_pool_any_row)(const FC_T *grads, const FC_INT *codes, const FC_NAME(fc_pool_cover) *cover,
-                                            int64_t n, const FC_NAME(fc_pool_phases) *plan, int64_t code_x, FC_T *dst,
-                                            int64_t w, int64_t room, const int64_t sw) {
-#define P_PHASE(phase, q) FC_NAME(fc_max_pool_phase)(grads, codes, cover, n, plan, code_x, q, phase)
+FC_INLINE void FC_NAME(fc_max_pool_any_row)(const FC_NAME(fc_pool_cover) *cover, int64_t n,
+                                            const FC_NAME(fc_pool_phases) *plan, FC_T *dst, int64_t w,
+                                            int64_t room, const int64_t sw) {
+#define P_PHASE(phase, q) FC_NAME(fc_max_pool_phase)(cover, n, plan, q, phase)
     if (sw == 1) {
         for (int64_t q = 0; q < w; q += FC_VL)
             P_STORE(dst + q, P_PHASE(0, q), q + FC_VL <= room, w - q);
@@ -111,19 +112,10 @@ FC_INLINE void FC_NAME(fc_max_pool_any_row)(const FC_T *grads, const FC_INT *cod
 #undef P_PHASE
 }
 
-/* Scratch copies of one output row, in whole vectors as far as `readable` allows: what overruns the gradients meets no
- * code, what overruns the codes is wiped again.  Rows are copied in order, so spilling into the next one does no harm. */
-FC_INLINE void FC_NAME(fc_pool_copy_grads)(FC_T *restrict dst, const FC_T *restrict src, int64_t n, int64_t readable) {
-    for (int64_t i = 0; i < n; i += FC_VL) {
-        if (i + FC_VL <= readable)
-            *(P_VEC_MEM *)(dst + i) = P_LOAD(src + i);
-        else
-            for (int64_t l = i; l < n; l++)
-                dst[l] = src[l];
-    }
-}
-
-FC_INLINE void FC_NAME(fc_pool_copy_offsets)(FC_INT *restrict dst, const uint8_t *restrict src, int64_t n, int64_t readable) {
+/* The offsets of one output row as codes, in whole vectors as far as `readable` allows.  What overruns the row is wiped
+ * again; rows are done in order, so spilling into the next one does no harm. */
+FC_INLINE void FC_NAME(fc_pool_widen)(FC_INT *restrict dst, const uint8_t *restrict src, int64_t n,
+                                              int64_t readable) {
     for (int64_t i = 0; i < n; i += 8) {
         if (i + 8 <= readable)
             for (int l = 0; l < 8; l++)
@@ -136,16 +128,17 @@ FC_INLINE void FC_NAME(fc_pool_copy_offsets)(FC_INT *restrict dst, const uint8_t
         dst[n + l] = FC_POOL_NO_CODE;
 }
 
-FC_INLINE void FC_NAME(fc_max_pool_gather)(const fc_pool *g, const FC_T *restrict grad_output,
-                                           const uint8_t *restrict offsets, const int64_t *restrict flats,
-                                           FC_T *restrict grad_input, int64_t unit0, int64_t unit1, void *scratch) {
-    const int64_t w = g->w, oh = g->oh, ow = g->ow, kw = g->kw, sw = g->sw, dw = g->dw, pw = g->pw;
-    const int64_t code_x = offsets ? 1 : dw, code_y = offsets ? kw : g->dh * w;
+FC_INLINE void FC_NAME(fc_max_pool_gather)(const fc_pool *geometry, const FC_T *restrict grad_output,
+                                           const uint8_t *restrict offsets, FC_T *restrict grad_input, int64_t unit0,
+                                           int64_t unit1, void *scratch) {
+    const fc_pool local = *geometry, *g = &local; /* which no store can change, unlike what a pointer leads to */
+    const int64_t w = g->w, oh = g->oh, ow = g->ow, kh = g->kh, kw = g->kw, sh = g->sh, sw = g->sw, dh = g->dh, dw = g->dw;
+    const int64_t ph = g->ph, pw = g->pw;
     const int64_t pitch = fc_pool_output_reach(g), margin = fc_pool_left_margin(g);
-    const int64_t row_count = fc_min(oh, (g->band - 1 + (g->kh - 1) * g->dh) / g->sh + 2);
-    FC_NAME(fc_pool_phases) plan = FC_NAME(fc_pool_plan)(g, scratch);
+    const int64_t row_count = fc_pool_backward_rows(g);
+    const FC_NAME(fc_pool_phases) plan = FC_NAME(fc_pool_plan)(g, scratch);
     FC_NAME(fc_pool_cover) *cover = (FC_NAME(fc_pool_cover) *)(plan.phase_taps + sw + 1);
-    FC_INT *codes = (FC_INT *)(cover + g->kh);
+    FC_INT *codes = (FC_INT *)((char *)cover + FC_POOL_COVER_BYTES * kh);
     FC_T *grads = (FC_T *)(codes + row_count * pitch + FC_POOL_LANES);
     for (int64_t i = 0; i < row_count * pitch; i++) {
         codes[i] = FC_POOL_NO_CODE;
@@ -153,41 +146,36 @@ FC_INLINE void FC_NAME(fc_max_pool_gather)(const fc_pool *g, const FC_T *restric
     }
 
     for (int64_t unit = unit0; unit < unit1; unit++) {
-        const int64_t plane = unit / g->bands;
-        const int64_t y0 = unit % g->bands * g->band, y1 = fc_min(y0 + g->band, g->h);
-        int64_t first, last;
+        int64_t y0, y1, first, last;
+        const int64_t plane = fc_pool_unit(g, unit, g->h, &y0, &y1);
         fc_pool_output_rows(g, y0, y1, &first, &last);
         for (int64_t oy = first; oy < last; oy++) {
             const int64_t from = (plane * oh + oy) * ow;
-            FC_INT *restrict code = codes + (oy - first) * pitch + margin;
-            FC_T *grad = grads + (oy - first) * pitch + margin;
-            if (offsets) {
-                FC_NAME(fc_pool_copy_offsets)(code, offsets + from, ow, (oh - oy) * ow);
-            } else {
-                const int64_t base = (oy * g->sh - g->ph) * w - g->pw;
-                for (int64_t x = 0; x < ow; x++)
-                    code[x] = (FC_INT)(flats[from + x] - (base + x * sw));
-            }
-            FC_NAME(fc_pool_copy_grads)(grad, grad_output + from, ow, (oh - oy) * ow);
+            FC_INT *code = codes + (oy - first) * pitch + margin;
+            FC_NAME(fc_pool_widen)(code, offsets + from, ow, (oh - oy) * ow);
+            /* Gradients need a copy with margins only where reading past the row would leave the plane. */
+            if (oy * ow < margin || oy * ow - margin + pitch > oh * ow)
+                P_COPY_ROW(grads + (oy - first) * pitch + margin, grad_output + from, ow);
         }
         int64_t from = first, to = first; /* the output rows whose windows span input row y */
         for (int64_t y = y0; y < y1; y++) {
             FC_T *dst = grad_input + (plane * g->h + y) * w;
             const int64_t room = (y1 - y) * w;
             int64_t n = 0;
-            while (from < last && from * g->sh < y + g->ph - (g->kh - 1) * g->dh)
+            while (from < last && from * sh < y + ph - (kh - 1) * dh)
                 from++;
-            while (to < last && to * g->sh <= y + g->ph)
+            while (to < last && to * sh <= y + ph)
                 to++;
             for (int64_t oy = from; oy < to; oy++) {
-                const int64_t t = y + g->ph - oy * g->sh, ky = g->dh == 1 ? t : t / g->dh;
-                if (ky * g->dh == t) {
-                    cover[n].at = (oy - first) * pitch + margin;
-                    cover[n++].code = ky * code_y;
+                const int64_t t = y + ph - oy * sh, ky = dh == 1 ? t : t / dh;
+                if (ky * dh == t) {
+                    const int outside = oy * ow < margin || oy * ow - margin + pitch > oh * ow;
+                    cover[n].grads = outside ? grads + (oy - first) * pitch + margin : grad_output + (plane * oh + oy) * ow;
+                    cover[n].codes = codes + (oy - first) * pitch + margin;
+                    cover[n++].code = ky * kw;
                 }
             }
-#define P_KNOWN_ROW(n_, kw_, sw_, pw_) \
-    FC_NAME(fc_max_pool_known_row)(grads, codes, cover, code_x, dst, w, room, n_, kw_, sw_, pw_)
+#define P_KNOWN_ROW(n_, kw_, sw_, pw_) FC_NAME(fc_max_pool_known_row)(cover, dst, w, room, n_, kw_, sw_, pw_)
             if (dw == 1 && kw == 2 && sw == 2 && pw == 0 && n == 1)
                 P_KNOWN_ROW(1, 2, 2, 0);
             else if (dw == 1 && kw == 3 && sw == 2 && pw == 1 && n == 1)
@@ -196,23 +184,53 @@ FC_INLINE void FC_NAME(fc_max_pool_gather)(const fc_pool *g, const FC_T *restric
                 P_KNOWN_ROW(2, 3, 2, 1);
             else if (dw == 1 && kw == 3 && sw == 1 && pw == 1 && n == 3)
                 P_KNOWN_ROW(3, 3, 1, 1);
+            else if (dw == 1 && kw == 3 && sw == 1 && pw == 1 && n == 2)
+                P_KNOWN_ROW(2, 3, 1, 1);
             else
-                FC_NAME(fc_max_pool_any_row)(grads, codes, cover, n, &plan, code_x, dst, w, room, sw);
+                FC_NAME(fc_max_pool_any_row)(cover, n, &plan, dst, w, room, sw);
 #undef P_KNOWN_ROW
         }
     }
 }
 
-static FC_UNUSED void FC_NAME(max_pool_backward_uint8)(FC_POOL_PARAMETERS) {
-    (void)out_index;
-    FC_NAME(fc_max_pool_gather)((const fc_pool *)geometry, (const FC_T *)in, (const uint8_t *)in_index, NULL, (FC_T *)out,
-                                unit0, unit1, scratch);
+/* Narrow rows would spend most of a gather on its bookkeeping: one gradient after another, then. */
+FC_INLINE void FC_NAME(fc_max_pool_scatter)(const fc_pool *g, const FC_T *restrict grad_output,
+                                            const uint8_t *restrict offsets, FC_T *restrict grad_input, int64_t unit0,
+                                            int64_t unit1, int64_t *restrict steps) {
+    const int64_t w = g->w, oh = g->oh, ow = g->ow, taps = g->kh * g->kw, rows = fc_pool_backward_rows(g);
+    int64_t *restrict places = steps + 256; /* where the windows of a band start, relative to the first */
+    for (int64_t i = 0; i < 256; i++)       /* an offset that no tap has leads out of the band */
+        steps[i] = i < taps ? i / g->kw * g->dh * w + i % g->kw * g->dw : FC_POOL_NOWHERE;
+    for (int64_t y = 0; y < rows; y++)
+        for (int64_t x = 0; x < ow; x++)
+            places[y * ow + x] = y * g->sh * w + x * g->sw;
+    for (int64_t unit = unit0; unit < unit1; unit++) {
+        int64_t y0, y1, first, last;
+        const int64_t plane = fc_pool_unit(g, unit, g->h, &y0, &y1);
+        FC_T *restrict dst = grad_input + (plane * g->h + y0) * w;
+        const uint64_t size = (uint64_t)((y1 - y0) * w);
+        memset(dst, 0, size * sizeof(FC_T));
+        fc_pool_output_rows(g, y0, y1, &first, &last);
+        const uint8_t *restrict offset = offsets + (plane * oh + first) * ow;
+        const FC_T *restrict grad = grad_output + (plane * oh + first) * ow;
+        const int64_t origin = (first * g->sh - g->ph - y0) * w - g->pw, count = (last - first) * ow;
+        for (int64_t i = 0; i < count; i++) {
+            const uint64_t at = (uint64_t)(origin + places[i] + steps[offset[i]]);
+            if (at < size)
+                dst[at] += grad[i];
+        }
+    }
 }
 
-static FC_UNUSED void FC_NAME(max_pool_backward_int64)(FC_POOL_PARAMETERS) {
+/* From uint8 offsets; int64 indices need no kernel of their own (scatter_planes). */
+static FC_UNUSED void FC_NAME(max_pool_backward)(FC_POOL_PARAMETERS) {
     (void)out_index;
-    FC_NAME(fc_max_pool_gather)((const fc_pool *)geometry, (const FC_T *)in, NULL, (const int64_t *)in_index, (FC_T *)out,
-                                unit0, unit1, scratch);
+    const fc_pool *g = (const fc_pool *)geometry;
+    if (fc_pool_gathers(g))
+        FC_NAME(fc_max_pool_gather)(g, (const FC_T *)in, (const uint8_t *)in_index, (FC_T *)out, unit0, unit1, scratch);
+    else
+        FC_NAME(fc_max_pool_scatter)(g, (const FC_T *)in, (const uint8_t *)in_index, (FC_T *)out, unit0, unit1,
+                                     (int64_t *)scratch);
 }
 
 FC_INLINE P_VEC FC_NAME(fc_avg_pool_phase)(const FC_T *row, const fc_pool_tap *taps, int64_t n_taps, int64_t q) {
@@ -237,8 +255,8 @@ static FC_UNUSED void FC_NAME(avg_pool_backward)(FC_POOL_PARAMETERS) {
         padded[i] = 0;
 
     for (int64_t unit = unit0; unit < unit1; unit++) {
-        const int64_t plane = unit / g->bands;
-        const int64_t y0 = unit % g->bands * g->band, y1 = fc_min(y0 + g->band, g->h);
+        int64_t y0, y1;
+        const int64_t plane = fc_pool_unit(g, unit, g->h, &y0, &y1);
         int64_t first_before = -1, last_before = -1;
         for (int64_t y = y0; y < y1; y++) {
             FC_T *dst = grad_input + (plane * g->h + y) * w;

@@ -82,9 +82,10 @@ FC_INLINE void FC_NAME(fc_pool_values)(const fc_pool *g, const FC_T *restrict in
     if (avg)
         FC_NAME(fc_pool_column_counts)(g, counts);
     for (int64_t unit = unit0; unit < unit1; unit++) {
-        const FC_T *in = input + unit / g->bands * h * w;
-        FC_T *out = output + unit / g->bands * g->oh * ow;
-        const int64_t y0 = unit % g->bands * g->band, y1 = fc_min(y0 + g->band, g->oh);
+        int64_t y0, y1;
+        const int64_t plane = fc_pool_unit(g, unit, g->oh, &y0, &y1);
+        const FC_T *in = input + plane * h * w;
+        FC_T *out = output + plane * g->oh * ow;
         /* All rows of the band before its columns: columns read across what rows have stored, which must have settled. */
         for (int64_t oy = y0; oy < y1; oy++) {
             FC_T *row = rows + (oy - y0) * reach + g->pw;
@@ -197,8 +198,8 @@ FC_INLINE void FC_NAME(fc_max_pool_indexed)(const fc_pool *g, const FC_T *restri
         rows[i] = -(FC_T)INFINITY;
 
     for (int64_t unit = unit0; unit < unit1; unit++) {
-        const int64_t plane = unit / g->bands;
-        const int64_t y0 = unit % g->bands * g->band, y1 = fc_min(y0 + g->band, g->oh);
+        int64_t y0, y1;
+        const int64_t plane = fc_pool_unit(g, unit, g->oh, &y0, &y1);
         const FC_T *in = input + plane * h * w;
         FC_T *out = output + plane * g->oh * ow;
         int64_t *flat = flats ? flats + plane * g->oh * ow : NULL;
@@ -229,21 +230,26 @@ FC_INLINE void FC_NAME(fc_max_pool_indexed)(const fc_pool *g, const FC_T *restri
                 src_pitch = g->dh * pitch;
             }
             const int64_t code = ky0 * code_y, base = top * w - g->pw;
-#define P_ROW(n_, kw_, sw_, dw_)                                                                                    \
-    FC_NAME(fc_max_pool_row)(src, src_pitch, dst, code_row, flat_row, base, ow, room, code, code_y, code_x, first, padded, \
+#define P_ROW(code_, n_, kw_, sw_, dw_)                                                                             \
+    FC_NAME(fc_max_pool_row)(src, src_pitch, dst, code_row, flat_row, base, ow, room, code_, code_y, code_x, first, padded, \
                              n_, kw_, sw_, dw_)
-            if (n == 2 && kw == 2 && sw == 2 && dw == 1)
-                P_ROW(2, 2, 2, 1);
-            else if (n == 3 && kw == 3 && sw == 2 && dw == 1)
-                P_ROW(3, 3, 2, 1);
-            else if (n == 3 && kw == 3 && sw == 1 && dw == 1)
-                P_ROW(3, 3, 1, 1);
+            /* The common kernels with all sizes known; a row less at the upper and lower border. */
+            if (kw == 2 && sw == 2 && dw == 1 && n == 2 && code == 0)
+                P_ROW(0, 2, 2, 2, 1);
+            else if (kw == 3 && sw == 2 && dw == 1 && n == 3 && code == 0)
+                P_ROW(0, 3, 3, 2, 1);
+            else if (kw == 3 && sw == 2 && dw == 1 && n == 2)
+                P_ROW(code, 2, 3, 2, 1);
+            else if (kw == 3 && sw == 1 && dw == 1 && n == 3 && code == 0)
+                P_ROW(0, 3, 3, 1, 1);
+            else if (kw == 3 && sw == 1 && dw == 1 && n == 2)
+                P_ROW(code, 2, 3, 1, 1);
             else if (sw == 1)
-                P_ROW(n, kw, 1, dw);
+                P_ROW(code, n, kw, 1, dw);
             else if (sw == 2)
-                P_ROW(n, kw, 2, dw);
+                P_ROW(code, n, kw, 2, dw);
             else
-                P_ROW(n, kw, sw, dw);
+                P_ROW(code, n, kw, sw, dw);
 #undef P_ROW
         }
         if (offsets) {

@@ -35,7 +35,9 @@ typedef struct {
 
 #define FC_POOL_LANES 16     /* at least the lanes of any vector */
 #define FC_POOL_NO_CODE (-1) /* matches no tap, so margins around codes receive nothing */
+#define FC_POOL_NOWHERE (INT64_MIN / 2)
 #define FC_POOL_BAND_BYTES 24576
+#define FC_POOL_COVER_BYTES 32 /* at least the size of fc_pool_cover (fc_pool_backward_kernel.h) */
 
 static inline int64_t fc_min(int64_t a, int64_t b) { return a < b ? a : b; }
 static inline int64_t fc_max(int64_t a, int64_t b) { return a > b ? a : b; }
@@ -68,9 +70,22 @@ static inline void fc_pool_output_rows(const fc_pool *g, int64_t y0, int64_t y1,
 /* Kernel rows first <= ky < last of output row oy that lie inside the input: at least one, as every window covers an
  * element. */
 static inline void fc_pool_kernel_rows(const fc_pool *g, int64_t oy, int64_t *first, int64_t *last) {
-    int64_t top = oy * g->sh - g->ph;
-    *first = top < 0 ? fc_ceil_div(-top, g->dh) : 0;
-    *last = top >= g->h ? 0 : fc_min(g->kh, (g->h - 1 - top) / g->dh + 1);
+    const int64_t top = oy * g->sh - g->ph;
+    if (g->dh == 1) { /* spares short rows two divisions */
+        *first = fc_max(0, -top);
+        *last = fc_min(g->kh, g->h - top);
+    } else {
+        *first = top < 0 ? fc_ceil_div(-top, g->dh) : 0;
+        *last = fc_min(g->kh, (g->h - 1 - top) / g->dh + 1);
+    }
+}
+
+/* Plane and rows y0 <= y < y1, out of `rows`, of a unit. */
+static inline int64_t fc_pool_unit(const fc_pool *g, int64_t unit, int64_t rows, int64_t *y0, int64_t *y1) {
+    const int64_t plane = g->bands == 1 ? unit : unit / g->bands;
+    *y0 = (unit - plane * g->bands) * g->band;
+    *y1 = fc_min(*y0 + g->band, rows);
+    return plane;
 }
 
 /* The taps that reach input columns congruent to `phase` modulo the stride, in order of output column; returns how many.
@@ -98,6 +113,14 @@ static inline int64_t fc_pool_backward_band(const fc_pool *g, int64_t item) {
     return fc_min(g->h, fc_max(2 * g->sh, (rows - 1) * g->sh - (g->kh - 1) * g->dh));
 }
 
+/* Most output rows whose windows touch one band of input rows. */
+static inline int64_t fc_pool_backward_rows(const fc_pool *g) {
+    return fc_min(g->oh, (g->band - 1 + (g->kh - 1) * g->dh) / g->sh + 2);
+}
+
+/* Whether the backward pass of max-pooling is a gather (see fc_pool_backward_kernel.h): measured. */
+static inline int fc_pool_gathers(const fc_pool *g) { return g->ow >= 24; }
+
 /* Bytes of scratch of one thread. */
 static inline int64_t fc_max_pool_forward_scratch(const fc_pool *g, int64_t item) {
     int64_t rows = (g->band - 1) * g->sh + (g->kh - 1) * g->dh + 1;
@@ -107,10 +130,12 @@ static inline int64_t fc_pool_values_scratch(const fc_pool *g, int64_t item) {
     return item * (fc_whole_lanes(g->ow) + g->band * fc_pool_row_reach(g));
 }
 static inline int64_t fc_pool_taps_scratch(const fc_pool *g) {
-    return (int64_t)sizeof(fc_pool_tap) * g->kw + 8 * (g->sw + 1) + 16 * g->kh;
+    return (int64_t)sizeof(fc_pool_tap) * g->kw + 8 * (g->sw + 1) + FC_POOL_COVER_BYTES * g->kh;
 }
 static inline int64_t fc_max_pool_backward_scratch(const fc_pool *g, int64_t item) {
-    int64_t rows = fc_min(g->oh, (g->band - 1 + (g->kh - 1) * g->dh) / g->sh + 2);
+    const int64_t rows = fc_pool_backward_rows(g);
+    if (!fc_pool_gathers(g))
+        return 8 * (256 + rows * g->ow);
     return fc_pool_taps_scratch(g) + 2 * item * (rows * fc_pool_output_reach(g) + FC_POOL_LANES);
 }
 static inline int64_t fc_avg_pool_backward_scratch(const fc_pool *g, int64_t item) {
