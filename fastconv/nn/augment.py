@@ -97,7 +97,7 @@ class Shift(Transform):
 
 
 class Affine(Transform):
-    """Rotate and scale about the centre by random amounts, with bilinear interpolation.
+    """Rotate, scale and slant about the centre by random amounts, with bilinear interpolation.
 
     Parameters
     ----------
@@ -107,30 +107,40 @@ class Affine(Transform):
         Smallest and largest magnification.
     fill : float
         Value outside the image.
+    shear : float
+        Largest slant of vertical lines, in degrees, either way.
     """
 
     def __init__(
-        self, degrees: float = 10.0, scale: tuple[float, float] = (0.9, 1.1), fill: float = 0.0
+        self,
+        degrees: float = 10.0,
+        scale: tuple[float, float] = (0.9, 1.1),
+        fill: float = 0.0,
+        shear: float = 0.0,
     ) -> None:
         if not degrees >= 0:
             raise ValueError(f"degrees must be >= 0, got {degrees!r}")
         if len(scale) != 2 or not 0 < scale[0] <= scale[1]:
             raise ValueError(f"scale must be (smallest, largest) with 0 < smallest <= largest, got {scale!r}")
+        if not 0 <= shear < 90:
+            raise ValueError(f"shear must be >= 0 and below 90 degrees, got {shear!r}")
         self.degrees = degrees
         self.scale = scale
         self.fill = fill
+        self.shear = shear
 
     def apply(self, images: Array, seed: int, indices: Array) -> Array:
         height, width = images.shape[2:]
-        draw = _random.uniform(seed, indices[:, None] * 2 + np.arange(2))  # (N, 2)
+        draw = _random.uniform(seed, indices[:, None] * 3 + np.arange(3))  # (N, 3)
         angle = np.deg2rad(self.degrees) * (2.0 * draw[:, 0] - 1.0)
         shrink = 1.0 / (self.scale[0] + (self.scale[1] - self.scale[0]) * draw[:, 1])
         cos, sin = ((f(angle) * shrink).astype(images.dtype)[:, None, None] for f in (np.cos, np.sin))
+        slant = np.tan(np.deg2rad(self.shear) * (2.0 * draw[:, 2] - 1.0)).astype(images.dtype)[:, None, None]
         # pixel centres relative to the image's, and where in the source each output pixel comes from
         y = (np.arange(height, dtype=images.dtype) - (height - 1) / 2)[:, None]
         x = (np.arange(width, dtype=images.dtype) - (width - 1) / 2)[None, :]
         source_y = cos * y + sin * x + (height - 1) / 2  # (N, H, W)
-        source_x = cos * x - sin * y + (width - 1) / 2
+        source_x = cos * x - (sin + slant) * y + (width - 1) / 2
         return _bilinear(images, source_y, source_x, self.fill)
 
 

@@ -18,7 +18,7 @@ TRANSFORMS = [
     augment.Flip(),
     augment.Flip(axis="vertical"),
     augment.Shift(2),
-    augment.Affine(20, (0.8, 1.2)),
+    augment.Affine(20, (0.8, 1.2), shear=10),
     augment.Noise(0.1),
     augment.Compose([augment.Shift(1), augment.Affine(), augment.Flip(), augment.Noise()]),
 ]
@@ -95,6 +95,16 @@ def test_affine_agrees_with_scipy(images, monkeypatch):
         np.testing.assert_allclose(got, want, atol=1e-12)
 
 
+def test_shear_moves_each_row_by_its_height(images, monkeypatch):
+    monkeypatch.setattr(augment._random, "uniform", lambda seed, index: np.ones(index.shape))
+    slanted = call(augment.Affine(0, (1, 1), shear=45), images)
+    for row in range(9):
+        right = row - 4  # the centre stays
+        want = np.zeros((12, 2, 7))
+        want[..., max(right, 0) : 7 + min(right, 0)] = images[:, :, row, max(-right, 0) : 7 - max(right, 0)]
+        np.testing.assert_allclose(slanted[:, :, row], want, atol=1e-5)
+
+
 def test_noise_has_its_deviation():
     noise = call(augment.Noise(0.2), np.zeros((50, 1, 20, 20)))
     assert noise.std() == pytest.approx(0.2, rel=0.03)
@@ -109,6 +119,7 @@ def test_noise_has_its_deviation():
         (lambda: augment.Shift(-1), "pixels"),
         (lambda: augment.Affine(-1), "degrees"),
         (lambda: augment.Affine(scale=(1.2, 0.8)), "scale"),
+        (lambda: augment.Affine(shear=90), "shear"),
         (lambda: augment.Noise(-1), "std"),
     ],
 )
