@@ -159,6 +159,37 @@ def test_sums_of_several_depth_blocks_with_a_window(
 
 
 @pytest.mark.parametrize("op", OPS)
+@pytest.mark.parametrize("groups", [1, 2])
+def test_weights_that_are_packed_in_several_passes(op: str, groups: int, rng: np.random.Generator) -> None:
+    """Packed weights have 8 MiB: one group may need several passes, several groups may not fit into one."""
+    channels = 250 * groups
+    check(
+        op,
+        ConvSpec.from_shapes((1, channels, 4, 4), (1000 * groups, 250, 3, 3), "float32", 1, 1, 1, groups),
+        rng,
+    )
+
+
+@pytest.mark.parametrize("op", OPS)
+def test_sums_over_many_positions(op: str, dtype: str, rng: np.random.Generator) -> None:
+    """A small weight gradient is summed in shares of the positions."""
+    check(op, ConvSpec.from_shapes((6, 3, 40, 41), (5, 3, 3, 3), dtype, 1, 1), rng)
+    check(op, ConvSpec.from_shapes((2, 4, 1, 20_000), (4, 2, 1, 3), dtype, 1, 0, 1, 2), rng)
+
+
+@pytest.mark.parametrize("op", OPS)
+def test_kernels_whose_columns_do_not_fit_a_block(op: str, dtype: str, rng: np.random.Generator) -> None:
+    check(op, ConvSpec.from_shapes((1, 1, 93, 97), (2, 1, 91, 93), dtype), rng)
+
+
+@pytest.mark.parametrize("op", OPS)
+def test_kernels_beyond_the_scratch_memory_are_refused(op: str) -> None:
+    spec = ConvSpec.from_shapes((1, 2, 2**17 + 1), (2, 1, 2**17 + 1), "float32", groups=2)
+    compiled = [each for each in _dispatch.implementations(op, "cpu") if each.name != "reference"]
+    assert all("taps" in str(each.refusal(spec)) for each in compiled)
+
+
+@pytest.mark.parametrize("op", OPS)
 def test_a_kernel_larger_than_the_image(op: str, dtype: str, rng: np.random.Generator) -> None:
     check(op, ConvSpec.from_shapes((2, 2, 3, 2), (3, 2, 9, 8), dtype, 1, (4, 4)), rng)
     check(op, ConvSpec.from_shapes((2, 2, 3, 40), (3, 2, 2, 2), dtype, (2, 29), (3, 8), (7, 55)), rng)
@@ -214,6 +245,7 @@ def test_more_threads_than_work_and_odd_numbers_of_them_give_the_same_bits(
         ConvSpec.from_shapes((3, 16, 19, 23), (20, 16, 3, 3), dtype, 1, 1),
         ConvSpec.from_shapes((3, 24, 19, 23), (24, 1, 3, 3), dtype, 2, 1, 1, 24),
         ConvSpec.from_shapes((2, 64, 4, 3), (96, 64, 3, 3), dtype, 1, 1),
+        ConvSpec.from_shapes((6, 3, 40, 41), (5, 3, 3, 3), dtype, 1, 1),
     ):
         arrays = operands(op, spec, lambda shape, spec=spec: rng.standard_normal(shape).astype(spec.dtype))
         for kernel in kernels(op, spec):
