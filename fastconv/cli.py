@@ -129,7 +129,7 @@ def digit_net(seed: int) -> nn.Sequential:
         nn.ReLU(),
         nn.MaxPool2d(2),
         nn.Dropout(0.1),
-        nn.Conv2d(32, 5, padding=2),
+        nn.Conv2d(48, 5, padding=2),
         nn.ReLU(),
         nn.MaxPool2d(2),
         nn.Dropout(0.4),
@@ -140,17 +140,17 @@ def digit_net(seed: int) -> nn.Sequential:
 
 
 def fit_digits(model: nn.Model, train: Pair, validation: Pair, epochs: int) -> nn.callbacks.History:
-    """Mini-batches of slightly moved, turned and scaled digits; weight decay; the best validation epoch is kept."""
+    """Mini-batches of slightly moved and deformed digits; weight decay; the best validation epoch is kept."""
     optimizer = nn.Adam(_LEARNING_RATE)
     model.compile(optimizer, loss="cross_entropy", metrics=["accuracy"], regularizer=nn.L2(_L2))
-    move = nn.augment.Compose([nn.augment.Affine(degrees=11, scale=(0.88, 1.12)), nn.augment.Shift(2)])
+    deform = nn.augment.Affine(degrees=11, scale=(0.88, 1.12), shear=9)
     stop = nn.callbacks.EarlyStopping(monitor="val_loss", patience=_PATIENCE, restore_best_weights=True)
     return model.fit(
         *train,
         batch_size=_BATCH,
         epochs=epochs,
         validation_data=validation,
-        augment=move,
+        augment=nn.augment.Compose([deform, nn.augment.Shift(2)]),
         callbacks=[_CosineRate(optimizer), stop],
     )
 
@@ -261,16 +261,16 @@ def _races() -> list[_Race]:
     rng = np.random.default_rng(0)
     shapes = {
         "x": (_BATCH, 16, 14, 14),
-        "weight": (32, 16, 5, 5),
-        "bias": (32,),
-        "grad": (_BATCH, 32, 14, 14),
+        "weight": (48, 16, 5, 5),
+        "bias": (48,),
+        "grad": (_BATCH, 48, 14, 14),
         "wide": (_BATCH, 16, 28, 28),
     }
     arrays = {name: rng.normal(size=shape).astype(np.float32) for name, shape in shapes.items()}
     x, weight, bias, grad, wide = arrays.values()
     pooled, where = F.max_pool2d(wide, 2, return_indices=True)
     twins = _torch_twins(**arrays, pooled=pooled, where=where)
-    conv, plane = f"{_times(x.shape)} -> 32, 5 x 5", _times(wide.shape)
+    conv, plane = f"{_times(x.shape)} -> 48, 5 x 5", _times(wide.shape)
 
     def unpool() -> np.ndarray:
         return G.max_pool2d(pooled, where, wide.shape, 2)

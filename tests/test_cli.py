@@ -48,7 +48,7 @@ def test_demo_writes_every_picture_and_the_net(demo):
 
 def test_demo_prints_the_tables(demo):
     _, stdout, stderr, _ = demo
-    assert re.search(r"conv2d_2 +32 x 14 x 14 +14 x 14 +2 x 2 +6 x 6", stdout), "receptive field"
+    assert re.search(r"conv2d_2 +48 x 14 x 14 +14 x 14 +2 x 2 +6 x 6", stdout), "receptive field"
     for op in (
         "conv2d",
         "conv2d, input gradient",
