@@ -70,7 +70,7 @@ def _parser() -> argparse.ArgumentParser:
         "--out", type=Path, default=Path("fastconv-demo"), help="folder for the pictures and the net"
     )
     sub.add_argument(
-        "--seed", type=int, default=0, help="of the split, the weights, dropout and augmentation"
+        "--seed", type=int, default=1, help="of the split, the weights, dropout and augmentation"
     )
     sub.add_argument("--epochs", type=_positive, default=20, help="at most; training stops early")
     return parser
