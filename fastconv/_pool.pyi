@@ -13,7 +13,7 @@ def max_pool_forward_indexed(
 def max_pool_backward(
     spec: PoolSpec,
     grad_output: NDArray[Any],
-    indices: NDArray[Any],
+    offsets: NDArray[Any],
     grad_input: NDArray[Any],
     isa: int,
     n_threads: int,

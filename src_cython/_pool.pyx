@@ -188,7 +188,8 @@ def adaptive_avg_pool_backward(
     if planes:
         run(
             pick_adaptive_avg_backward(isa, sizeof(real) == 8), &windows.g, &grad_output[0, 0, 0, 0], NULL,
-            &grad_input[0, 0, 0, 0], NULL, planes, windows.g.w * sizeof(real), planes * windows.g.h * windows.g.w, n_threads,
+            &grad_input[0, 0, 0, 0], NULL, planes, windows.g.w * sizeof(real),
+            planes * windows.g.h * windows.g.w, n_threads,
         )
 
 

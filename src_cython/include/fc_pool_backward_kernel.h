@@ -1,8 +1,8 @@
 /* Backward passes.  A gather writes every input row once, in order, from the output rows whose windows cover it; like a
  * scatter within one plane it adds in the order of the outputs, so the result depends on neither threads nor method.
  *
- * In a gather columns are worked on in phases of the stride: input columns q * sw + phase receive from output columns q + shift for
- * the taps that fc_pool_taps lists, which makes every read contiguous. */
+ * In a gather columns are worked on in phases of the stride: input columns q * sw + phase receive from output columns
+ * q + shift for the taps that fc_pool_taps lists, which makes every read contiguous. */
 
 typedef struct {
     fc_pool_tap *taps;   /* of all phases, one after another */
@@ -132,8 +132,8 @@ FC_INLINE void FC_NAME(fc_max_pool_gather)(const fc_pool *geometry, const FC_T *
                                            const uint8_t *restrict offsets, FC_T *restrict grad_input, int64_t unit0,
                                            int64_t unit1, void *scratch) {
     const fc_pool local = *geometry, *g = &local; /* which no store can change, unlike what a pointer leads to */
-    const int64_t w = g->w, oh = g->oh, ow = g->ow, kh = g->kh, kw = g->kw, sh = g->sh, sw = g->sw, dh = g->dh, dw = g->dw;
-    const int64_t ph = g->ph, pw = g->pw;
+    const int64_t w = g->w, oh = g->oh, ow = g->ow, kh = g->kh, kw = g->kw, sh = g->sh, sw = g->sw;
+    const int64_t dh = g->dh, dw = g->dw, ph = g->ph, pw = g->pw;
     const int64_t pitch = fc_pool_output_reach(g), margin = fc_pool_left_margin(g);
     const int64_t row_count = fc_pool_backward_rows(g);
     const FC_NAME(fc_pool_phases) plan = FC_NAME(fc_pool_plan)(g, scratch);
@@ -170,7 +170,8 @@ FC_INLINE void FC_NAME(fc_max_pool_gather)(const fc_pool *geometry, const FC_T *
                 const int64_t t = y + ph - oy * sh, ky = dh == 1 ? t : t / dh;
                 if (ky * dh == t) {
                     const int outside = oy * ow < margin || oy * ow - margin + pitch > oh * ow;
-                    cover[n].grads = outside ? grads + (oy - first) * pitch + margin : grad_output + (plane * oh + oy) * ow;
+                    cover[n].grads =
+                        outside ? grads + (oy - first) * pitch + margin : grad_output + (plane * oh + oy) * ow;
                     cover[n].codes = codes + (oy - first) * pitch + margin;
                     cover[n++].code = ky * kw;
                 }
