@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from functools import cached_property, lru_cache
 from typing import Any
 
@@ -204,7 +204,7 @@ class ConvSpec:
     @cached_property
     def _hash(self) -> int:
         """Kept: dispatch looks a spec up on every call."""
-        return hash(tuple(getattr(self, field.name) for field in fields(self)))
+        return hash(tuple(getattr(self, f.name) for f in fields(self)))
 
     @property
     def ndim(self) -> int:
@@ -643,13 +643,17 @@ MASK_LEVELS = 65536  # a mask bit compares 16 random bits: probabilities are hon
 
 @dataclass(frozen=True, kw_only=True)
 class DropoutSpec:
-    """Bernoulli mask of ``size`` bits, each covering ``inner`` consecutive elements."""
+    """Bernoulli mask of ``size`` bits, each covering ``inner`` consecutive elements.
+
+    Where the stream of bits starts does not enter comparison: dispatch keeps its choices by spec, and every call may
+    have a seed of its own.
+    """
 
     size: int
     inner: int
     p: float
-    seed: int
-    offset: int
+    seed: int = field(compare=False)
+    offset: int = field(compare=False)
 
     @property
     def scale(self) -> float:
@@ -675,15 +679,15 @@ class DropoutSpec:
 
 @dataclass(frozen=True, kw_only=True)
 class DropBlockSpec:
-    """DropBlock mask over (N, C, H, W); Ghiasi, Lin, Le 2018."""
+    """DropBlock mask over (N, C, H, W); Ghiasi, Lin, Le 2018.  Compared without the start of its stream of bits."""
 
     batch: int
     channels: int
     size: Shape
     block: Shape
     p: float
-    seed: int
-    offset: int
+    seed: int = field(compare=False)
+    offset: int = field(compare=False)
 
     @property
     def gamma(self) -> float:
