@@ -200,7 +200,7 @@ cdef run_product(c.fc_conv_job *job, int isa, int item, int n_threads):
     cdef int rows = c.fc_gemm_rows(isa, item), lanes = c.fc_gemm_lanes(isa, item)
     cdef int64_t depth = c.fc_max(1, BLOCK_BYTES // item)
     cdef int64_t blocks_k = (job.g.channels * job.g.taps + depth - 1) // depth
-    cdef int64_t columns = BLOCK_COLUMNS, all_k, all_m, padded, group_bytes, pass_groups, pass_m, m0, g0
+    cdef int64_t columns = BLOCK_COLUMNS, all_k, padded, group_bytes, pass_groups, pass_m, m0, g0
     cdef int64_t items, total, least_parts
     cdef int64_t packed_bytes, bias_bytes, thread_bytes
     cdef c.fc_conv_job part
