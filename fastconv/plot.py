@@ -103,7 +103,7 @@ def occlusion(
     -------
     Figure
     """
-    figure = _new_figure(12, 4.0)
+    figure = _new_figure(12, 4.6)
     picture, grid, pixels = figure.subplots(1, 3)
     label, predicted = (class_names[k] if class_names else str(k) for k in (result.label, result.predicted))
     figure.suptitle(title or f"Occlusion, window {_times(result.window)}: watching the loss of class {label}")
@@ -150,7 +150,7 @@ def saliency(image: np.ndarray, values: np.ndarray, title: str = "Saliency") -> 
     Figure
     """
     values = _with_ndim(values, 2, "values", "(H, W)")
-    figure = _new_figure(7.6, 4.0)
+    figure = _new_figure(7.6, 4.2)
     picture, heat = figure.subplots(1, 2)
     figure.suptitle(title)
     _show_image(picture, image)
