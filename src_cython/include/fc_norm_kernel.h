@@ -14,7 +14,7 @@ typedef double FC_NAME(lanes) __attribute__((vector_size(FC_VBYTES), aligned(8),
 typedef FC_T FC_NAME(narrow) __attribute__((vector_size(FC_LANES * FC_TBYTES), aligned(FC_TBYTES), may_alias));
 /* one instruction, that GCC 12 does not find in the general form */
 #if defined(__SSE2__) && FC_TBYTES == 4 && FC_LEVEL == 0
-#define FC_WIDEN(p) ((FC_NAME(lanes))_mm_cvtps_pd(_mm_castpd_ps(_mm_load_sd((const double *)(p)))))
+#define FC_WIDEN(p) ((FC_NAME(lanes))_mm_cvtps_pd(_mm_loadl_pi(_mm_setzero_ps(), (const __m64 *)(p))))
 #elif FC_HAVE_X86 && FC_TBYTES == 4 && FC_LEVEL == 1
 #define FC_WIDEN(p) ((FC_NAME(lanes))_mm256_cvtps_pd(_mm_loadu_ps(p)))
 #elif FC_HAVE_X86 && FC_TBYTES == 4 && FC_LEVEL == 2 && !defined(FC_EMULATE_AVX512)
