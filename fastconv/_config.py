@@ -2,24 +2,45 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import platform
 import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import ModuleType
 from typing import Any
 
 import numpy as np
 
-try:
-    from fastconv import _cpu
-except ImportError as error:
-    raise ImportError(
-        "fastconv's compiled extensions are not beside its Python files: in a source tree run `make build`, or leave "
-        "its folder to import the installed package"
-    ) from error
 from fastconv._spec import as_int
+
+
+def _load_cpu() -> ModuleType:
+    """Import ``_cpu`` and with it the OpenMP runtime, whose idle threads shall not spin for long.
+
+    GNU's runtime takes its settings from the environment when it is loaded.  By default an idle thread spins for
+    milliseconds, which slows every call many times over on cores that have other work.  10,000 turns, some tens of
+    microseconds, still bridge the gap between two kernels.  The variable is taken back, for other libraries' sake.
+    """
+    ours = "GOMP_SPINCOUNT"
+    settled = ours in os.environ or "OMP_WAIT_POLICY" in os.environ
+    if not settled:
+        os.environ[ours] = "10000"
+    try:
+        return importlib.import_module("fastconv._cpu")
+    except ImportError as error:
+        raise ImportError(
+            "fastconv's compiled extensions are not beside its Python files: in a source tree run `make build`, or "
+            "leave its folder to import the installed package"
+        ) from error
+    finally:
+        if not settled:
+            del os.environ[ours]
+
+
+_cpu = _load_cpu()
 
 ISA_NAMES = ("baseline", "avx2", "avx512")
 _BEST_ISA: int = _cpu.best_isa()
