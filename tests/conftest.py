@@ -25,6 +25,9 @@ hypothesis.settings.register_profile(
 )
 hypothesis.settings.load_profile("fastconv")
 
+# Some tests read the progress bar, whatever the user's own taste.
+os.environ.pop("TQDM_DISABLE", None)
+
 
 @pytest.fixture(params=fastconv.supported_isas())
 def isa(request: pytest.FixtureRequest) -> Iterator[str]:
