@@ -23,7 +23,7 @@ from setuptools.command.build_ext import build_ext
 from setuptools.errors import CompileError, ExecError, LinkError, PlatformError
 
 NAMES = ("_cpu", "_conv", "_pool", "_layout", "_dropout", "_pointwise")
-HEADERS = sorted(glob("src_cython/include/*.h") + glob("src_cython/*.pxd"))
+HEADERS = sorted(glob("src_cython/include/*.h") + glob("src_cython/*.px[di]"))
 
 EXTENSIONS = [
     Extension(

@@ -10,11 +10,13 @@ from functools import lru_cache
 
 from cython cimport floating
 from cython.parallel cimport prange
-from libc.stdint cimport int64_t, uintptr_t
+from libc.stdint cimport int64_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memset
 
 cimport fc_conv as c
+
+include "scratch.pxi"
 
 cdef int64_t BLOCK_COLUMNS = 256           # columns packed at a time
 cdef int64_t DIRECT_COLUMNS = 1024         # columns of a direct work item
@@ -23,46 +25,7 @@ cdef int64_t BLOCK_BYTES = 1024            # depth of a packed block, in bytes o
 cdef int64_t PACKED_BYTES = 8 << 20        # packed weights of one pass, shared by the threads
 cdef int64_t SCRATCH_BYTES = 16 << 20      # per thread
 cdef int64_t WEIGHT_SOURCE_BYTES = 2 << 20 # prepared source rows of a weight-gradient item
-cdef int64_t KEPT_BYTES = 64 << 20         # scratch kept for the next call, all together
 cdef int64_t SMALL_MACS = 1 << 15          # below this a second thread costs more than it brings
-
-
-cdef class Scratch:
-    """Aligned memory, kept in a pool between calls: fresh pages would cost more than many a convolution."""
-    cdef void *memory
-    cdef char *start
-    cdef readonly int64_t nbytes
-
-    def __cinit__(self, int64_t nbytes):
-        self.nbytes = nbytes
-        self.memory = malloc(<size_t> nbytes + 64)
-        if self.memory == NULL:
-            raise MemoryError(f"no memory for {nbytes} bytes of scratch")
-        self.start = <char *> ((<uintptr_t> self.memory + 63) & ~<uintptr_t> 63)
-
-    def __dealloc__(self):
-        free(self.memory)
-
-
-cdef list _pool = []
-
-
-cdef Scratch take_scratch(int64_t nbytes):
-    cdef Scratch scratch
-    for i in range(len(_pool) - 1, -1, -1):
-        try:
-            scratch = _pool.pop(i)
-        except IndexError:
-            break
-        if scratch.nbytes >= nbytes:
-            return scratch
-        # too small: let it go, a larger one takes its place
-    return Scratch(nbytes)
-
-
-cdef void give_scratch(Scratch scratch):
-    if scratch.nbytes <= KEPT_BYTES and len(_pool) < 4:
-        _pool.append(scratch)
 
 
 # ------------------------------------------------------------------------------------------------ geometry
