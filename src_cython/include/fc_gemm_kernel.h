@@ -25,8 +25,10 @@
 #define GEMM_NR (GEMM_NRV * FC_VL)
 
 #define FC_V FC_NAME(fc_vec)
+#define FC_TV FC_NAME(fc_tvec)
 #if FC_VL == 1
 typedef FC_T FC_V;
+typedef FC_T FC_TV;
 #else
 typedef FC_T FC_V __attribute__((vector_size(FC_VBYTES), aligned(sizeof(FC_T)), may_alias));
 /* Transposition works on blocks of GEMM_TW x GEMM_TW in vectors of 32 bytes, 16 in the baseline. */
@@ -36,13 +38,13 @@ typedef FC_T FC_V __attribute__((vector_size(FC_VBYTES), aligned(sizeof(FC_T)), 
 #define GEMM_TBYTES 16
 #endif
 #define GEMM_TW (GEMM_TBYTES / FC_TBYTES)
-#define FC_TV FC_NAME(fc_tvec)
 typedef FC_T FC_TV __attribute__((vector_size(GEMM_TBYTES), aligned(sizeof(FC_T)), may_alias));
 typedef FC_INT FC_NAME(fc_tint) __attribute__((vector_size(GEMM_TBYTES)));
 #endif
 
 static FC_UNUSED const int FC_NAME(gemm_mr) = GEMM_MR;
 static FC_UNUSED const int FC_NAME(gemm_nr) = GEMM_NR;
+static FC_UNUSED const int FC_NAME(gemm_tw) = GEMM_TW;
 
 /* c[i][j] = (load ? c[i][j] : init[i]) + sum_p a[p][i] * b[p][j]; init may be NULL for zeros. */
 static FC_UNUSED void FC_NAME(gemm)(int64_t k, const FC_T *restrict a, const FC_T *restrict b, const FC_T *init, int load,
