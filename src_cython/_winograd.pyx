@@ -15,11 +15,16 @@ cimport fc_winograd as c
 
 include "scratch.pxi"
 
-cdef int64_t TILE_BYTES = 12 << 20    # transformed tiles of a pass, shared by the threads
+cdef int64_t TILE_BYTES = 3 << 20     # transformed tiles of a pass, shared by the threads
+cdef int64_t TILE_BYTES_MOST = 12 << 20
+cdef int64_t PASS_PANELS = 8          # ... or this many panels: each pass reads all filters
+cdef int64_t FILTER_BYTES = 4 << 20   # filters that are transformed once, not by every item that needs them
 cdef int64_t SUM_BYTES = 16 << 20     # sums of a pass of the weight gradient, shared by the threads
-cdef int64_t STAGE_BYTES = 256 << 10  # sums of a product item before they are transformed back
+cdef int64_t STAGE_BYTES = 320 << 10  # sums of a product item before they are transformed back
 cdef int64_t LINE_BYTES = 48 << 10    # vertically transformed lines of a transform item
-cdef int64_t BLOCK_ROWS = 24          # rows of a product item
+cdef int64_t BLOCK_BYTES = 24 << 10   # filters of one frequency of a product item
+cdef int64_t BLOCK_ROWS = 24          # least rows of a product item
+cdef int64_t BLOCK_ROWS_MOST = 96
 
 
 cdef class Tiling:
@@ -95,33 +100,48 @@ cdef bint run_sums(c.fc_winograd_job *job, int isa, int item, int n_threads) exc
     cdef int lanes = c.fc_gemm_lanes(isa, item), rows = c.fc_gemm_rows(isa, item)
     cdef int64_t panels = c.fc_panels(job.t.tiles, lanes), frequencies = c.fc_frequencies(&job.t)
     cdef int64_t panel_bytes = job.groups * frequencies * c.fc_winograd_v_stride(job.channels, lanes) * item
-    cdef int64_t pass_panels = c.fc_max(1, c.fc_min(panels, TILE_BYTES // panel_bytes))
+    cdef int64_t pass_panels = c.fc_min(panels, c.fc_max(TILE_BYTES // panel_bytes, c.fc_max(1, c.fc_min(
+        PASS_PANELS, TILE_BYTES_MOST // panel_bytes))))
     cdef int64_t blocks, parts, passes, tiles_items, product_items, thread_bytes, tile_bytes, own, i, bad = 0
+    cdef int64_t block_rows = c.fc_max(BLOCK_ROWS, c.fc_min(BLOCK_ROWS_MOST, BLOCK_BYTES // (job.channels * item)))
+    cdef int64_t filter_bytes = 0
     cdef Scratch scratch
     cdef char *memory
+    cdef char *prepared
     passes = (panels + pass_panels - 1) // pass_panels
     pass_panels = (panels + passes - 1) // passes
 
     set_chunk(&job.t, lanes, 1, item)
     job.block_channels = c.fc_max(1, c.fc_min(16, job.channels // (2 * n_threads)))
-    blocks = (job.rows + BLOCK_ROWS - 1) // BLOCK_ROWS
+    blocks = (job.rows + block_rows - 1) // block_rows
     job.block_rows = c.fc_round_up((job.rows + blocks - 1) // blocks, rows)
     blocks = (job.rows + job.block_rows - 1) // job.block_rows
     job.stage_panels = c.fc_max(1, STAGE_BYTES // (c.fc_winograd_sums_size(isa, item, job, 1) * item))
-    # every item transforms its filters anew: enough items for the threads, but not more
-    parts = c.fc_max(1, c.fc_min((8 * n_threads + blocks * job.groups - 1) // (blocks * job.groups), pass_panels // 8))
+    filter_bytes = job.groups * blocks * c.fc_winograd_filters_size(isa, item, job) * item
+    if filter_bytes > FILTER_BYTES or (passes == 1 and blocks * job.groups >= 2 * n_threads):
+        filter_bytes = 0
+    # an item without prepared filters transforms its own: enough items for the threads, but not more
+    parts = (8 * n_threads + blocks * job.groups - 1) // (blocks * job.groups)
+    parts = c.fc_max(1, c.fc_min(parts, pass_panels if filter_bytes else pass_panels // 8))
     job.block_panels = (pass_panels + parts - 1) // parts
 
     tile_bytes = c.fc_round_up(panel_bytes * pass_panels, 64)
     own = c.fc_winograd_scratch(isa, item, &job.t, 1)
     thread_bytes = (c.fc_winograd_sums_size(isa, item, job, c.fc_min(job.stage_panels, job.block_panels)) + 32) * item
-    if job.prepared == NULL:
+    if filter_bytes == 0:
         thread_bytes += c.fc_winograd_filters_size(isa, item, job) * item
     thread_bytes = c.fc_round_up(c.fc_max(own, thread_bytes), 4096) + 4096
-    scratch = take_scratch(tile_bytes + thread_bytes * n_threads)
+    filter_bytes = c.fc_round_up(filter_bytes, 64)
+    scratch = take_scratch(tile_bytes + filter_bytes + thread_bytes * n_threads)
     job.v = scratch.start
-    memory = scratch.start + tile_bytes
+    memory = scratch.start + tile_bytes + filter_bytes
     try:
+        if filter_bytes:
+            prepared = scratch.start + tile_bytes
+            job.prepared = prepared
+            with nogil:
+                for i in prange(job.groups * blocks, num_threads=n_threads, schedule="dynamic"):
+                    c.fc_winograd_filters_item(isa, item, job, i, prepared)
         job.tile0 = 0
         while job.tile0 < job.t.tiles:
             job.tile1 = c.fc_min(job.t.tiles, job.tile0 + pass_panels * lanes)
@@ -139,6 +159,7 @@ cdef bint run_sums(c.fc_winograd_job *job, int isa, int item, int n_threads) exc
             job.tile0 = job.tile1
         return True
     finally:
+        job.prepared = NULL
         give_scratch(scratch)
 
 
@@ -241,7 +262,7 @@ def conv_weight_grad(spec, const floating[::1] input, const floating[::1] grad, 
     passes = (job.rows + pass_rows - 1) // pass_rows
     pass_rows = c.fc_round_up((job.rows + passes - 1) // passes, rows)
     tile_bytes = job.groups * frequencies * (channels + pass_rows) * item
-    pass_tiles = c.fc_max(1, c.fc_min(job.t.tiles, TILE_BYTES // tile_bytes))
+    pass_tiles = c.fc_max(1, c.fc_min(job.t.tiles, TILE_BYTES_MOST // tile_bytes))
     passes = (job.t.tiles + pass_tiles - 1) // pass_tiles
     pass_tiles = (job.t.tiles + passes - 1) // passes
     set_chunk(&job.t, width, width, item)

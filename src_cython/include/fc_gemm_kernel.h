@@ -46,9 +46,8 @@ static FC_UNUSED const int FC_NAME(gemm_mr) = GEMM_MR;
 static FC_UNUSED const int FC_NAME(gemm_nr) = GEMM_NR;
 static FC_UNUSED const int FC_NAME(gemm_tw) = GEMM_TW;
 
-/* c[i][j] = (load ? c[i][j] : init[i]) + sum_p a[p][i] * b[p][j]; init may be NULL for zeros. */
-static FC_UNUSED void FC_NAME(gemm)(int64_t k, const FC_T *restrict a, const FC_T *restrict b, const FC_T *init, int load,
-                                    FC_T *restrict c, int64_t ldc) {
+FC_INLINE void FC_NAME(gemm_body)(int64_t k, const FC_T *restrict a, const FC_T *restrict b, const FC_T *init, int load,
+                                  FC_T *restrict c, int64_t ldc, const int prefetch, const FC_T *ahead, int64_t step) {
     FC_V acc[GEMM_MR][GEMM_NRV];
 #pragma GCC unroll 16
     for (int i = 0; i < GEMM_MR; i++)
@@ -59,6 +58,10 @@ static FC_UNUSED void FC_NAME(gemm)(int64_t k, const FC_T *restrict a, const FC_
         FC_PREFETCH(c + i * ldc);
     for (int64_t p = 0; p < k; p++) {
         FC_V bv[GEMM_NRV];
+        if (prefetch) {
+            FC_PREFETCH(ahead);
+            ahead += step;
+        }
 #pragma GCC unroll 4
         for (int j = 0; j < GEMM_NRV; j++)
             bv[j] = *(const FC_V *)(b + j * FC_VL);
@@ -82,6 +85,18 @@ static FC_UNUSED void FC_NAME(gemm)(int64_t k, const FC_T *restrict a, const FC_
             *out = base + acc[i][j];
         }
     }
+}
+
+/* c[i][j] = (load ? c[i][j] : init[i]) + sum_p a[p][i] * b[p][j]; init may be NULL for zeros. */
+static FC_UNUSED void FC_NAME(gemm)(int64_t k, const FC_T *a, const FC_T *b, const FC_T *init, int load, FC_T *c,
+                                    int64_t ldc) {
+    FC_NAME(gemm_body)(k, a, b, init, load, c, ldc, 0, NULL, 0);
+}
+
+/* The same, fetching k * step elements from `ahead` on into the cache for a later product. */
+static FC_UNUSED void FC_NAME(gemm_ahead)(int64_t k, const FC_T *a, const FC_T *b, int load, FC_T *c, int64_t ldc,
+                                          const FC_T *ahead, int64_t step) {
+    FC_NAME(gemm_body)(k, a, b, NULL, load, c, ldc, 1, ahead, step);
 }
 
 /* Writes dst[p][l] = rows[l][p] for l < lanes, p < count (lanes constant, at most 64).

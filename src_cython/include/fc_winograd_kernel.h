@@ -333,15 +333,22 @@ FC_INLINE int FC_NAME(winograd_sums)(const fc_winograd_job *job, int64_t group, 
     const int64_t s_stride = fc_winograd_v_stride(row_panels * GEMM_MR, GEMM_NR);
     const FC_T *v = (const FC_T *)job->v + (group * panels + panel0) * frequencies * v_stride;
     const int64_t depths = fc_max(1, (channels * (int64_t)sizeof(FC_T) + 512) / 1024);
+    const int activate = job->epilogue.activation != FC_LINEAR && !job->epilogue.residual;
     FC_TV check = {0};
     for (int64_t f = 0; f < frequencies; f++)
         for (int64_t d = 0; d < depths; d++) {
             const int64_t c0 = d * channels / depths, c1 = (d + 1) * channels / depths;
-            for (int64_t p = 0; p < panel1 - panel0; p++)
+            for (int64_t p = 0; p < panel1 - panel0; p++) {
+                const FC_T *tiles = v + (p * frequencies + f) * v_stride + c0 * GEMM_NR;
+                const FC_T *next = tiles + frequencies * v_stride; /* of the next panel, or of the first again */
+                if (p + 1 == panel1 - panel0)
+                    next = d + 1 < depths ? v + f * v_stride + c1 * GEMM_NR : v + (f + 1) * v_stride;
                 for (int64_t r = 0; r < row_panels; r++)
-                    FC_NAME(gemm)(c1 - c0, u + f * u_stride + (r * channels + c0) * GEMM_MR,
-                                  v + (p * frequencies + f) * v_stride + c0 * GEMM_NR, NULL, d > 0,
-                                  sums + (p * frequencies + f) * s_stride + r * GEMM_MR * GEMM_NR, GEMM_NR);
+                    FC_NAME(gemm_ahead)(c1 - c0, u + f * u_stride + (r * channels + c0) * GEMM_MR, tiles, d > 0,
+                                        sums + (p * frequencies + f) * s_stride + r * GEMM_MR * GEMM_NR, GEMM_NR,
+                                        next + (c1 - c0) * r / row_panels * GEMM_NR,
+                                        (GEMM_NR + row_panels - 1) / row_panels);
+            }
         }
     for (int64_t p = 0; p < panel1 - panel0; p++) {
         FC_NAME(winograd_place) place[GEMM_NR];
@@ -371,11 +378,12 @@ FC_INLINE int FC_NAME(winograd_sums)(const fc_winograd_job *job, int64_t group, 
                     for (int j = 0; j < m1; j++) {
                         total += out[i * m1 + j];
                         out[i * m1 + j] += bias;
-                        if (!job->epilogue.residual)
-                            out[i * m1 + j] = FC_NAME(winograd_activate)(&job->epilogue, out[i * m1 + j]);
                     }
                 }
                 check += total * 0;
+                if (activate)
+                    for (int i = 0; i < m0 * m1; i++)
+                        out[i] = FC_NAME(winograd_activate)(&job->epilogue, out[i]);
                 FC_NAME(winograd_store)(job, out, place + lane, channel, m0, m1);
             }
         }
