@@ -5,7 +5,6 @@ Every mask bit is a function of (seed, element number) and every output element 
 cut into chunks and threads cannot change a result.
 """
 
-from cython cimport floating
 from cython.parallel cimport prange
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
@@ -20,6 +19,8 @@ from fc_dropout cimport (
     fc_philox_key,
     fc_philox_schedule,
 )
+
+include "arrays.pxi"
 
 cdef extern from "fc_threads.h" nogil:
     int fc_thread_id() noexcept
@@ -40,52 +41,60 @@ def philox_block(counter, key):
 
 
 def dropout_mask(
-    uint8_t[::1] mask, size_t size, uint32_t threshold, uint64_t seed, uint64_t offset, int isa, int n_threads
+    mask, size_t size, uint32_t threshold, uint64_t seed, uint64_t offset, int isa, int n_threads
 ):
     """Fill ``mask`` with the keep bits of elements offset ... offset + size - 1."""
+    cdef char *bits = write_to(mask, (size + 7) // 8)
     cdef fc_philox_key key = fc_philox_schedule(seed)
+    cdef size_t at
     cdef Py_ssize_t i, n_chunks = (size + CHUNK - 1) // CHUNK
-    for i in prange(n_chunks, nogil=True, num_threads=n_threads if n_chunks > 2 else 1, schedule="static"):
+    for i in prange(n_chunks, nogil=True, num_threads=n_threads, schedule="static"):
+        at = i * CHUNK
         fc_dropout_bits(
-            isa, &key, offset + <uint64_t>(i * CHUNK), min(<size_t>CHUNK, size - i * CHUNK), threshold,
-            &mask[i * CHUNK // 8],
+            isa, &key, offset + at, min(<size_t>CHUNK, size - at), threshold, <uint8_t *> bits + at // 8
         )
 
 
 def dropout_apply(
-    const floating[::1] x, const uint8_t[::1] mask, floating[::1] out, size_t inner, double scale, int isa, int n_threads
+    x, mask, out, size_t size, size_t item, size_t inner, double scale, int isa, int n_threads
 ):
-    """``out[i] = x[i] * (bit i // inner of mask ? scale : 0)``."""
-    cdef size_t size = x.shape[0], at, n
-    cdef Py_ssize_t i, n_chunks = (size + CHUNK - 1) // CHUNK
-    for i in prange(n_chunks, nogil=True, num_threads=n_threads if n_chunks > 2 else 1, schedule="static"):
+    """``out[i] = x[i] * (bit i // inner of mask ? scale : 0)``; ``size`` bits, each for ``inner`` elements."""
+    cdef size_t elements = size * inner, at, n
+    cdef const char *source = read_from(x, elements * item)
+    cdef const uint8_t *bits = <const uint8_t *> read_from(mask, (size + 7) // 8)
+    cdef char *target = write_to(out, elements * item)
+    cdef Py_ssize_t i, n_chunks = (elements + CHUNK - 1) // CHUNK
+    for i in prange(n_chunks, nogil=True, num_threads=n_threads, schedule="static"):
         at = i * CHUNK
-        n = min(<size_t>CHUNK, size - at)
+        n = min(<size_t>CHUNK, elements - at)
         if inner == 1:
-            fc_dropout_apply(isa, sizeof(floating), &x[at], &mask[at // 8], &out[at], n, scale)
+            fc_dropout_apply(isa, item, source + at * item, bits + at // 8, target + at * item, n, scale)
         else:
-            fc_dropout_apply_runs(isa, sizeof(floating), &x[at], &mask[0], &out[at], at, n, inner, scale)
+            fc_dropout_apply_runs(isa, item, source + at * item, bits, target + at * item, at, n, inner, scale)
 
 
 def dropout_forward(
-    const floating[::1] x, floating[::1] out, uint8_t[::1] mask, uint32_t threshold, uint64_t seed, uint64_t offset,
-    double scale, int isa, int n_threads
+    x, out, mask, size_t size, size_t item, uint32_t threshold, uint64_t seed, uint64_t offset, double scale, int isa,
+    int n_threads
 ):
     """dropout_mask and dropout_apply, one bit an element, in one pass."""
+    cdef const char *source = read_from(x, size * item)
+    cdef char *target = write_to(out, size * item)
+    cdef char *bits = write_to(mask, (size + 7) // 8)
     cdef fc_philox_key key = fc_philox_schedule(seed)
-    cdef size_t size = x.shape[0], at
+    cdef size_t at
     cdef Py_ssize_t i, n_chunks = (size + CHUNK - 1) // CHUNK
-    for i in prange(n_chunks, nogil=True, num_threads=n_threads if n_chunks > 2 else 1, schedule="static"):
+    for i in prange(n_chunks, nogil=True, num_threads=n_threads, schedule="static"):
         at = i * CHUNK
         fc_dropout_forward(
-            isa, sizeof(floating), &key, offset + <uint64_t>at, threshold, &x[at], &out[at], &mask[at // 8],
-            min(<size_t>CHUNK, size - at), scale,
+            isa, item, &key, offset + at, threshold, source + at * item, target + at * item,
+            <uint8_t *> bits + at // 8, min(<size_t>CHUNK, size - at), scale,
         )
 
 
 def drop_block_mask(
-    uint8_t[::1] mask, size_t n_planes, size_t rows, size_t cols, size_t block_rows, size_t block_cols,
-    uint32_t threshold, uint64_t seed, uint64_t offset, uint8_t[:, ::1] scratch, int isa, int n_threads
+    mask, size_t n_planes, size_t rows, size_t cols, size_t block_rows, size_t block_cols, uint32_t threshold,
+    uint64_t seed, uint64_t offset, scratch, int isa, int n_threads
 ):
     """Fill ``mask`` with the keep bits of n_planes planes.
 
@@ -94,10 +103,12 @@ def drop_block_mask(
     cdef fc_philox_key key = fc_philox_schedule(seed)
     cdef fc_drop_block_shape shape = fc_drop_block_shape(rows, cols, block_rows, block_cols)
     cdef size_t plane = rows * cols, count
+    cdef uint8_t *bits = <uint8_t *> write_to(mask, (n_planes * plane + 7) // 8)
+    cdef uint8_t *memory = <uint8_t *> write_to(scratch, n_threads * 9 * plane)
     cdef Py_ssize_t i, n_tasks = (n_planes + PLANES - 1) // PLANES
     cdef uint8_t *centres
     for i in prange(n_tasks, nogil=True, num_threads=n_threads, schedule="static"):
         count = min(<size_t>PLANES, n_planes - i * PLANES)
-        centres = &scratch[fc_thread_id(), 0]
+        centres = memory + fc_thread_id() * 9 * plane
         fc_dropout_bits(isa, &key, offset + <uint64_t>i * PLANES * plane, count * plane, threshold, centres)
-        fc_drop_blocks(shape, count, centres, centres + plane, &mask[i * plane])
+        fc_drop_blocks(shape, count, centres, centres + plane, bits + i * plane)

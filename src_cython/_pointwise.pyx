@@ -12,9 +12,10 @@ from libc.stdint cimport int64_t
 
 from fc_pointwise cimport *
 
+include "arrays.pxi"
+
 cdef enum:
     CHUNK = 16384  # elements of an element-wise task; about as many in a task of rows
-    SMALL = 32768  # elements below which threads cost more than they save
     SHORT = 16  # runs shorter than this are taken as columns
     STRETCH = 4096  # elements that a task of short runs reads in one go
     SHIFT_TERMS = 1024  # elements averaged for the shift of a variance
@@ -22,40 +23,35 @@ cdef enum:
 KINDS = {"relu": FC_RELU, "leaky_relu": FC_LEAKY_RELU, "relu6": FC_RELU6, "sigmoid": FC_SIGMOID, "tanh": FC_TANH}
 
 
-cdef inline const floating *data_of(const floating[::1] x) noexcept nogil:
-    """First element, NULL for None."""
-    if x is None:  # not a conditional expression: Cython's temporary for one drops the const
-        return NULL
-    return &x[0]
-
-
-cdef inline int threads_for(size_t elements, int n_threads) noexcept nogil:
-    return n_threads if elements >= SMALL else 1
-
-
 # ------------------------------------------------------------------------------------------------ activations
+# Arrays come as Python objects and are worked on as bytes: `item` (4 or 8) says which build of a kernel is called.
 
 
-def activation_forward(const floating[::1] x, floating[::1] y, int kind, double slope, int isa, int n_threads):
+def activation_forward(x, y, size_t size, size_t item, int kind, double slope, int isa, int n_threads):
     """``y = f(x)``."""
-    cdef size_t size = x.shape[0]
+    cdef const char *source = read_from(x, size * item)
+    cdef char *target = write_to(y, size * item)
+    cdef size_t at
     cdef Py_ssize_t i, n_chunks = (size + CHUNK - 1) // CHUNK
-    for i in prange(n_chunks, nogil=True, num_threads=threads_for(size, n_threads), schedule="static"):
+    for i in prange(n_chunks, nogil=True, num_threads=n_threads, schedule="static"):
+        at = i * CHUNK
         fc_activation_forward(
-            isa, sizeof(floating), kind, &x[i * CHUNK], &y[i * CHUNK], min(<size_t>CHUNK, size - i * CHUNK), slope
+            isa, item, kind, source + at * item, target + at * item, min(<size_t>CHUNK, size - at), slope
         )
 
 
-def activation_backward(
-    const floating[::1] g, const floating[::1] y, floating[::1] dx, int kind, double slope, int isa, int n_threads
-):
+def activation_backward(g, y, dx, size_t size, size_t item, int kind, double slope, int isa, int n_threads):
     """``dx = g f'``, the derivative told from the output ``y``."""
-    cdef size_t size = g.shape[0]
+    cdef const char *grad = read_from(g, size * item)
+    cdef const char *output = read_from(y, size * item)
+    cdef char *target = write_to(dx, size * item)
+    cdef size_t at
     cdef Py_ssize_t i, n_chunks = (size + CHUNK - 1) // CHUNK
-    for i in prange(n_chunks, nogil=True, num_threads=threads_for(size, n_threads), schedule="static"):
+    for i in prange(n_chunks, nogil=True, num_threads=n_threads, schedule="static"):
+        at = i * CHUNK
         fc_activation_backward(
-            isa, sizeof(floating), kind, &g[i * CHUNK], &y[i * CHUNK], &dx[i * CHUNK],
-            min(<size_t>CHUNK, size - i * CHUNK), slope,
+            isa, item, kind, grad + at * item, output + at * item, target + at * item, min(<size_t>CHUNK, size - at),
+            slope,
         )
 
 
@@ -69,133 +65,144 @@ cdef inline size_t task_positions(size_t length, size_t inner) noexcept nogil:
 
 
 def softmax_forward(
-    const floating[::1] x, floating[::1] y, size_t outer, size_t length, size_t inner, bint log_output, int isa,
-    int n_threads,
+    x, y, size_t outer, size_t length, size_t inner, size_t item, bint log_output, int isa, int n_threads
 ):
     """(Log-)softmax along the middle axis of (outer, length, inner)."""
+    cdef size_t nbytes = outer * length * inner * item
+    cdef const char *source = read_from(x, nbytes)
+    cdef char *target = write_to(y, nbytes)
     cdef size_t step = task_positions(length, inner), at, n
     cdef size_t per_row = 1 if inner == 1 else (inner + step - 1) // step
     cdef Py_ssize_t i, n_tasks = (outer + step - 1) // step if inner == 1 else outer * per_row
-    for i in prange(n_tasks, nogil=True, num_threads=threads_for(x.shape[0], n_threads), schedule="static"):
+    for i in prange(n_tasks, nogil=True, num_threads=n_threads, schedule="static"):
         if inner == 1:
-            at = i * step * length
-            fc_softmax_rows(isa, sizeof(floating), &x[at], &y[at], min(step, outer - i * step), length, log_output)
+            at = i * step * length * item
+            fc_softmax_rows(isa, item, source + at, target + at, min(step, outer - i * step), length, log_output)
         else:
             n = i % per_row * step
-            at = i // per_row * length * inner + n
-            fc_softmax_columns(
-                isa, sizeof(floating), &x[at], &y[at], length, inner, min(step, inner - n), log_output
-            )
+            at = (i // per_row * length * inner + n) * item
+            fc_softmax_columns(isa, item, source + at, target + at, length, inner, min(step, inner - n), log_output)
 
 
 def softmax_backward(
-    const floating[::1] g, const floating[::1] y, floating[::1] dx, size_t outer, size_t length, size_t inner,
-    bint log_output, int isa, int n_threads,
+    g, y, dx, size_t outer, size_t length, size_t inner, size_t item, bint log_output, int isa, int n_threads
 ):
     """Gradient of softmax_forward from its output."""
+    cdef size_t nbytes = outer * length * inner * item
+    cdef const char *grad = read_from(g, nbytes)
+    cdef const char *output = read_from(y, nbytes)
+    cdef char *target = write_to(dx, nbytes)
     cdef size_t step = task_positions(length, inner), at, n
     cdef size_t per_row = 1 if inner == 1 else (inner + step - 1) // step
     cdef Py_ssize_t i, n_tasks = (outer + step - 1) // step if inner == 1 else outer * per_row
-    for i in prange(n_tasks, nogil=True, num_threads=threads_for(g.shape[0], n_threads), schedule="static"):
+    for i in prange(n_tasks, nogil=True, num_threads=n_threads, schedule="static"):
         if inner == 1:
-            at = i * step * length
+            at = i * step * length * item
             fc_softmax_grad_rows(
-                isa, sizeof(floating), &g[at], &y[at], &dx[at], min(step, outer - i * step), length, log_output
+                isa, item, grad + at, output + at, target + at, min(step, outer - i * step), length, log_output
             )
         else:
             n = i % per_row * step
-            at = i // per_row * length * inner + n
+            at = (i // per_row * length * inner + n) * item
             fc_softmax_grad_columns(
-                isa, sizeof(floating), &g[at], &y[at], &dx[at], length, inner, min(step, inner - n), log_output
+                isa, item, grad + at, output + at, target + at, length, inner, min(step, inner - n), log_output
             )
 
 
 # ------------------------------------------------------------------------------------------------ cross-entropy
 
 
-def label_weight(const int64_t[::1] label, const floating[::1] weight, int64_t ignore):
+def label_weight(label, weight, size_t positions, size_t classes, size_t item, int64_t ignore):
     """Sum of the class weights of all labels but ``ignore``: the divisor of a mean."""
+    cdef const int64_t *labels = <const int64_t *> read_from(label, positions * sizeof(int64_t))
+    cdef const char *weights = read_from(weight, classes * item)
     cdef double total = 0
-    cdef Py_ssize_t i
+    cdef size_t i
     with nogil:
-        for i in range(label.shape[0]):
-            if label[i] != ignore:
-                total += weight[label[i]]
+        for i in range(positions):
+            if labels[i] != ignore:
+                total += (
+                    (<const float *> weights)[labels[i]] if item == 4 else (<const double *> weights)[labels[i]]
+                )
     return total
 
 
-def total_over(const floating[::1] x, double divisor, int isa):
+def total_over(x, size_t size, size_t item, double divisor, int isa):
     """Sum of ``x`` divided by ``divisor``, as C divides: 0 / 0 is NaN."""
+    cdef const char *source = read_from(x, size * item)
     cdef double total = 0
     with nogil:
-        fc_sum_run(isa, sizeof(floating), data_of(x), x.shape[0], &total)
+        fc_sum_run(isa, item, source, size, &total)
     return total / divisor
 
 
 def cross_entropy_forward(
-    const floating[::1] logp, const int64_t[::1] label, const floating[::1] probs, const floating[::1] weight,
-    floating[::1] loss, size_t batch, size_t classes, size_t inner, int64_t ignore, double smoothing, int isa, int n_threads,
+    logp, label, probs, weight, loss, size_t batch, size_t classes, size_t inner, size_t item, int64_t ignore,
+    double smoothing, int isa, int n_threads,
 ):
     """Loss of every position from log-probabilities; targets are ``label`` or, if that is None, ``probs``."""
-    cdef const int64_t *label_at = NULL
-    cdef const floating *probs_at = data_of(probs)
+    cdef size_t positions = batch * inner
+    cdef const char *source = read_from(logp, positions * classes * item)
+    cdef const char *probs_at = read_from(probs, positions * classes * item)
+    cdef const char *weights = read_from(weight, classes * item)
+    cdef const int64_t *label_at = <const int64_t *> read_from(label, positions * sizeof(int64_t))
+    cdef char *target = write_to(loss, positions * item)
     cdef double a = 1 - smoothing, b = smoothing / classes
     cdef size_t step = task_positions(classes, inner), at, n, place
     cdef size_t per_row = 1 if inner == 1 else (inner + step - 1) // step
     cdef Py_ssize_t i, n_tasks = (batch + step - 1) // step if inner == 1 else batch * per_row
-    if label is not None:
-        label_at = &label[0]
-    for i in prange(n_tasks, nogil=True, num_threads=threads_for(logp.shape[0], n_threads), schedule="static"):
+    for i in prange(n_tasks, nogil=True, num_threads=n_threads, schedule="static"):
         if inner == 1:
             place = i * step
-            at = place * classes
+            at = place * classes * item
             fc_cross_entropy_rows(
-                isa, sizeof(floating), &logp[at], label_at + place if label_at else NULL,
-                probs_at + at if probs_at else NULL, &weight[0], &loss[place], min(step, batch - place), classes,
-                ignore, a, b,
+                isa, item, source + at, label_at + place if label_at else NULL, probs_at + at if probs_at else NULL,
+                weights, target + place * item, min(step, batch - place), classes, ignore, a, b,
             )
         else:
             n = i % per_row * step
             place = i // per_row * inner + n
-            at = i // per_row * classes * inner + n
+            at = (i // per_row * classes * inner + n) * item
             fc_cross_entropy_columns(
-                isa, sizeof(floating), &logp[at], label_at + place if label_at else NULL,
-                probs_at + at if probs_at else NULL, &weight[0], &loss[place], classes, inner, min(step, inner - n),
-                ignore, a, b,
+                isa, item, source + at, label_at + place if label_at else NULL, probs_at + at if probs_at else NULL,
+                weights, target + place * item, classes, inner, min(step, inner - n), ignore, a, b,
             )
 
 
 def cross_entropy_backward(
-    const floating[::1] logp, const int64_t[::1] label, const floating[::1] probs, const floating[::1] weight,
-    const floating[::1] scale, floating[::1] d, size_t batch, size_t classes, size_t inner, int64_t ignore, double smoothing, int isa, int n_threads,
+    logp, label, probs, weight, scale, d, size_t n_scales, size_t batch, size_t classes, size_t inner, size_t item,
+    int64_t ignore, double smoothing, int isa, int n_threads,
 ):
     """Gradient in the logits; ``scale`` holds the factor of every position, or one for all."""
-    cdef const int64_t *label_at = NULL
-    cdef const floating *probs_at = data_of(probs)
+    cdef size_t positions = batch * inner
+    cdef const char *source = read_from(logp, positions * classes * item)
+    cdef const char *probs_at = read_from(probs, positions * classes * item)
+    cdef const char *weights = read_from(weight, classes * item)
+    cdef const char *scales = read_from(scale, n_scales * item)
+    cdef const int64_t *label_at = <const int64_t *> read_from(label, positions * sizeof(int64_t))
+    cdef char *target = write_to(d, positions * classes * item)
     cdef double a = 1 - smoothing, b = smoothing / classes
-    cdef size_t scale_step = 0 if scale.shape[0] == 1 else 1
+    cdef size_t scale_step = 0 if n_scales == 1 else 1
     cdef size_t step = task_positions(classes, inner), at, n, place
     cdef size_t per_row = 1 if inner == 1 else (inner + step - 1) // step
     cdef Py_ssize_t i, n_tasks = (batch + step - 1) // step if inner == 1 else batch * per_row
-    if label is not None:
-        label_at = &label[0]
-    for i in prange(n_tasks, nogil=True, num_threads=threads_for(logp.shape[0], n_threads), schedule="static"):
+    for i in prange(n_tasks, nogil=True, num_threads=n_threads, schedule="static"):
         if inner == 1:
             place = i * step
-            at = place * classes
+            at = place * classes * item
             fc_cross_entropy_grad_rows(
-                isa, sizeof(floating), &logp[at], label_at + place if label_at else NULL,
-                probs_at + at if probs_at else NULL, &weight[0], &scale[place * scale_step], scale_step, &d[at],
-                min(step, batch - place), classes, ignore, a, b,
+                isa, item, source + at, label_at + place if label_at else NULL, probs_at + at if probs_at else NULL,
+                weights, scales + place * scale_step * item, scale_step, target + at, min(step, batch - place),
+                classes, ignore, a, b,
             )
         else:
             n = i % per_row * step
             place = i // per_row * inner + n
-            at = i // per_row * classes * inner + n
+            at = (i // per_row * classes * inner + n) * item
             fc_cross_entropy_grad_columns(
-                isa, sizeof(floating), &logp[at], label_at + place if label_at else NULL,
-                probs_at + at if probs_at else NULL, &weight[0], &scale[place * scale_step], scale_step, &d[at],
-                classes, inner, min(step, inner - n), ignore, a, b,
+                isa, item, source + at, label_at + place if label_at else NULL, probs_at + at if probs_at else NULL,
+                weights, scales + place * scale_step * item, scale_step, target + at, classes, inner,
+                min(step, inner - n), ignore, a, b,
             )
 
 
@@ -209,7 +216,8 @@ cdef inline size_t channels_per_task(size_t inner) noexcept nogil:
 
 
 cdef void sum_task(
-    const floating *x, double *total, size_t batch, size_t channels, size_t inner, size_t first, size_t count, int isa
+    const char *x, size_t item, double *total, size_t batch, size_t channels, size_t inner, size_t first,
+    size_t count, int isa
 ) noexcept nogil:
     cdef double column[FC_COLUMNS]
     cdef size_t c, n
@@ -218,22 +226,22 @@ cdef void sum_task(
     if inner >= SHORT:
         for n in range(batch):
             for c in range(first, first + count):
-                fc_sum_run(isa, sizeof(floating), x + (n * channels + c) * inner, inner, &total[c])
+                fc_sum_run(isa, item, x + (n * channels + c) * inner * item, inner, &total[c])
     else:
-        fc_sum_columns(isa, sizeof(floating), x + first * inner, batch, channels * inner, count * inner, column)
+        fc_sum_columns(isa, item, x + first * inner * item, batch, channels * inner, count * inner, column)
         for n in range(count * inner):
             total[first + n // inner] += column[n]
 
 
-def channel_sum(
-    const floating[::1] x, double[::1] total, size_t batch, size_t channels, size_t inner, int isa, int n_threads
-):
-    """Sum of (batch, channels, inner) over batch and inner."""
+def channel_sum(x, total, size_t batch, size_t channels, size_t inner, size_t item, int isa, int n_threads):
+    """Sum of (batch, channels, inner) over batch and inner, in float64."""
+    cdef const char *source = read_from(x, batch * channels * inner * item)
+    cdef double *totals = <double *> write_to(total, channels * sizeof(double))
     # a sum reads its channels once: enough of them to follow each other in memory for a while
     cdef size_t step = channels_per_task(inner) if inner < SHORT else max(STRETCH // inner, <size_t>1)
     cdef Py_ssize_t i, n_tasks = (channels + step - 1) // step
-    for i in prange(n_tasks, nogil=True, num_threads=threads_for(x.shape[0], n_threads), schedule="static"):
-        sum_task(&x[0], &total[0], batch, channels, inner, i * step, min(step, channels - i * step), isa)
+    for i in prange(n_tasks, nogil=True, num_threads=n_threads, schedule="static"):
+        sum_task(source, item, totals, batch, channels, inner, i * step, min(step, channels - i * step), isa)
 
 
 cdef void channel_moments(
@@ -309,36 +317,60 @@ cdef void normalize_task(
         )
 
 
+cdef void batch_norm_task(
+    const floating *x, floating *y, const floating *given_mean, const floating *given_var, const floating *weight,
+    const floating *bias, floating *mean, floating *inv_std, double *means, double *inv_stds, size_t batch,
+    size_t channels, size_t inner, size_t first, size_t count, double eps, int isa
+) noexcept nogil:
+    cdef size_t c
+    if given_mean == NULL:
+        channel_moments(x, means, inv_stds, batch, channels, inner, first, count, isa)
+    for c in range(first, first + count):
+        if given_mean != NULL:
+            means[c] = given_mean[c]
+            inv_stds[c] = given_var[c]
+        inv_stds[c] = 1 / sqrt(inv_stds[c] + eps)
+        mean[c] = <floating>means[c]
+        inv_std[c] = <floating>inv_stds[c]
+    normalize_task(x, y, means, inv_stds, weight, bias, batch, channels, inner, first, count, isa)
+
+
 def batch_norm_forward(
-    const floating[::1] x, floating[::1] y, const floating[::1] given_mean, const floating[::1] given_var,
-    const floating[::1] weight, const floating[::1] bias, floating[::1] mean, floating[::1] inv_std,
-    double[:, ::1] scratch, size_t batch, size_t channels, size_t inner, double eps, int isa, int n_threads,
+    x, y, given_mean, given_var, weight, bias, mean, inv_std, scratch, size_t batch, size_t channels, size_t inner,
+    size_t item, double eps, int isa, int n_threads,
 ):
     """``y = (x - mean) inv_std weight + bias``, ``inv_std = 1 / sqrt(var + eps)``; both are also outputs.
 
     Mean and biased variance are the batch's own unless given.  ``scratch`` holds two rows of ``channels``.
     """
-    cdef const floating *mean_at = data_of(given_mean)
-    cdef const floating *var_at = data_of(given_var)
-    cdef const floating *weight_at = data_of(weight)
-    cdef const floating *bias_at = data_of(bias)
-    cdef double *means = &scratch[0, 0]
-    cdef double *inv_stds = &scratch[1, 0]
-    cdef size_t step = channels_per_task(inner), first, count, c
+    cdef size_t nbytes = batch * channels * inner * item, row = channels * item
+    cdef const char *source = read_from(x, nbytes)
+    cdef char *target = write_to(y, nbytes)
+    cdef const char *mean_in = read_from(given_mean, row)
+    cdef const char *var_in = read_from(given_var, row)
+    cdef const char *weights = read_from(weight, row)
+    cdef const char *biases = read_from(bias, row)
+    cdef char *mean_out = write_to(mean, row)
+    cdef char *inv_std_out = write_to(inv_std, row)
+    cdef double *means = <double *> write_to(scratch, 2 * channels * sizeof(double))
+    cdef double *inv_stds = means + channels
+    cdef size_t step = channels_per_task(inner), first, count
     cdef Py_ssize_t i, n_tasks = (channels + step - 1) // step
-    for i in prange(n_tasks, nogil=True, num_threads=threads_for(x.shape[0], n_threads), schedule="static"):
+    for i in prange(n_tasks, nogil=True, num_threads=n_threads, schedule="static"):
         first = i * step
         count = min(step, channels - first)
-        if mean_at == NULL:
-            channel_moments(&x[0], means, inv_stds, batch, channels, inner, first, count, isa)
-        for c in range(first, first + count):
-            if mean_at != NULL:
-                means[c] = mean_at[c]
-                inv_stds[c] = var_at[c]
-            inv_stds[c] = 1 / sqrt(inv_stds[c] + eps)
-            mean[c] = <floating>means[c]
-            inv_std[c] = <floating>inv_stds[c]
-        normalize_task(&x[0], &y[0], means, inv_stds, weight_at, bias_at, batch, channels, inner, first, count, isa)
+        if item == 4:
+            batch_norm_task[float](
+                <const float *> source, <float *> target, <const float *> mean_in, <const float *> var_in,
+                <const float *> weights, <const float *> biases, <float *> mean_out, <float *> inv_std_out, means,
+                inv_stds, batch, channels, inner, first, count, eps, isa,
+            )
+        else:
+            batch_norm_task[double](
+                <const double *> source, <double *> target, <const double *> mean_in, <const double *> var_in,
+                <const double *> weights, <const double *> biases, <double *> mean_out, <double *> inv_std_out, means,
+                inv_stds, batch, channels, inner, first, count, eps, isa,
+            )
 
 
 cdef void normalize_grad_task(
@@ -397,16 +429,33 @@ cdef void normalize_grad_task(
 
 
 def batch_norm_backward(
-    const floating[::1] g, const floating[::1] x, floating[::1] dx, const floating[::1] mean,
-    const floating[::1] inv_std, const floating[::1] weight, double[::1] dweight, double[::1] dbias, size_t batch,
-    size_t channels, size_t inner, bint training, int isa, int n_threads,
+    g, x, dx, mean, inv_std, weight, dweight, dbias, size_t batch, size_t channels, size_t inner, size_t item,
+    bint training, int isa, int n_threads,
 ):
     """Gradients in input, weight and bias; in training also through the batch's statistics."""
-    cdef const floating *weight_at = data_of(weight)
-    cdef size_t step = channels_per_task(inner)
+    cdef size_t nbytes = batch * channels * inner * item, row = channels * item
+    cdef const char *grad = read_from(g, nbytes)
+    cdef const char *source = read_from(x, nbytes)
+    cdef char *target = write_to(dx, nbytes)
+    cdef const char *means = read_from(mean, row)
+    cdef const char *inv_stds = read_from(inv_std, row)
+    cdef const char *weights = read_from(weight, row)
+    cdef double *weight_grad = <double *> write_to(dweight, channels * sizeof(double))
+    cdef double *bias_grad = <double *> write_to(dbias, channels * sizeof(double))
+    cdef size_t step = channels_per_task(inner), first, count
     cdef Py_ssize_t i, n_tasks = (channels + step - 1) // step
-    for i in prange(n_tasks, nogil=True, num_threads=threads_for(x.shape[0], n_threads), schedule="static"):
-        normalize_grad_task(
-            &g[0], &x[0], &dx[0], &mean[0], &inv_std[0], weight_at, &dweight[0], &dbias[0], batch, channels, inner,
-            i * step, min(step, channels - i * step), training, isa,
-        )
+    for i in prange(n_tasks, nogil=True, num_threads=n_threads, schedule="static"):
+        first = i * step
+        count = min(step, channels - first)
+        if item == 4:
+            normalize_grad_task[float](
+                <const float *> grad, <const float *> source, <float *> target, <const float *> means,
+                <const float *> inv_stds, <const float *> weights, weight_grad, bias_grad, batch, channels, inner,
+                first, count, training, isa,
+            )
+        else:
+            normalize_grad_task[double](
+                <const double *> grad, <const double *> source, <double *> target, <const double *> means,
+                <const double *> inv_stds, <const double *> weights, weight_grad, bias_grad, batch, channels, inner,
+                first, count, training, isa,
+            )
