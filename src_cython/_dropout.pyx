@@ -5,7 +5,6 @@ Every mask bit is a function of (seed, element number) and every output element 
 cut into chunks and threads cannot change a result.
 """
 
-from cython.parallel cimport prange
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
 from fc_dropout cimport (
@@ -21,6 +20,7 @@ from fc_dropout cimport (
 )
 
 include "arrays.pxi"
+include "tasks.pxi"
 
 cdef extern from "fc_threads.h" nogil:
     int fc_thread_id() noexcept
@@ -40,56 +40,81 @@ def philox_block(counter, key):
     return word[0], word[1], word[2], word[3]
 
 
-def dropout_mask(
-    mask, size_t size, uint32_t threshold, uint64_t seed, uint64_t offset, int isa, int n_threads
-):
+cdef struct DropoutJob:
+    const char *source
+    char *target
+    uint8_t *mask
+    size_t elements, item, inner
+    fc_philox_key key
+    uint64_t offset
+    uint32_t threshold
+    double scale
+    int isa
+
+
+cdef inline size_t chunk_size(const DropoutJob *job, size_t at) noexcept nogil:
+    return min(<size_t>CHUNK, job.elements - at)
+
+
+cdef Py_ssize_t count_chunks(const DropoutJob *job) noexcept:
+    return (job.elements + CHUNK - 1) // CHUNK
+
+
+cdef void mask_task(const void *shared, Py_ssize_t i) noexcept nogil:
+    cdef const DropoutJob *job = <const DropoutJob *> shared
+    cdef size_t at = i * CHUNK
+    fc_dropout_bits(job.isa, &job.key, job.offset + at, chunk_size(job, at), job.threshold, job.mask + at // 8)
+
+
+cdef void apply_task(const void *shared, Py_ssize_t i) noexcept nogil:
+    cdef const DropoutJob *job = <const DropoutJob *> shared
+    cdef size_t at = i * CHUNK, n = chunk_size(job, at)
+    cdef const char *x = job.source + at * job.item
+    cdef char *y = job.target + at * job.item
+    if job.inner == 1:
+        fc_dropout_apply(job.isa, job.item, x, job.mask + at // 8, y, n, job.scale)
+    else:
+        fc_dropout_apply_runs(job.isa, job.item, x, job.mask, y, at, n, job.inner, job.scale)
+
+
+cdef void forward_task(const void *shared, Py_ssize_t i) noexcept nogil:
+    cdef const DropoutJob *job = <const DropoutJob *> shared
+    cdef size_t at = i * CHUNK
+    fc_dropout_forward(
+        job.isa, job.item, &job.key, job.offset + at, job.threshold, job.source + at * job.item,
+        job.target + at * job.item, job.mask + at // 8, chunk_size(job, at), job.scale,
+    )
+
+
+def dropout_mask(mask, size_t size, uint32_t threshold, uint64_t seed, uint64_t offset, int isa, int n_threads):
     """Fill ``mask`` with the keep bits of elements offset ... offset + size - 1."""
-    cdef char *bits = write_to(mask, (size + 7) // 8)
-    cdef fc_philox_key key = fc_philox_schedule(seed)
-    cdef size_t at
-    cdef Py_ssize_t i, n_chunks = (size + CHUNK - 1) // CHUNK
-    for i in prange(n_chunks, nogil=True, num_threads=n_threads, schedule="static"):
-        at = i * CHUNK
-        fc_dropout_bits(
-            isa, &key, offset + at, min(<size_t>CHUNK, size - at), threshold, <uint8_t *> bits + at // 8
-        )
+    cdef DropoutJob job = DropoutJob(
+        NULL, NULL, <uint8_t *> write_to(mask, (size + 7) // 8), size, 0, 1, fc_philox_schedule(seed), offset,
+        threshold, 0, isa
+    )
+    run_tasks(mask_task, &job, count_chunks(&job), n_threads)
 
 
-def dropout_apply(
-    x, mask, out, size_t size, size_t item, size_t inner, double scale, int isa, int n_threads
-):
+def dropout_apply(x, mask, out, size_t size, size_t item, size_t inner, double scale, int isa, int n_threads):
     """``out[i] = x[i] * (bit i // inner of mask ? scale : 0)``; ``size`` bits, each for ``inner`` elements."""
-    cdef size_t elements = size * inner, at, n
-    cdef const char *source = read_from(x, elements * item)
-    cdef const uint8_t *bits = <const uint8_t *> read_from(mask, (size + 7) // 8)
-    cdef char *target = write_to(out, elements * item)
-    cdef Py_ssize_t i, n_chunks = (elements + CHUNK - 1) // CHUNK
-    for i in prange(n_chunks, nogil=True, num_threads=n_threads, schedule="static"):
-        at = i * CHUNK
-        n = min(<size_t>CHUNK, elements - at)
-        if inner == 1:
-            fc_dropout_apply(isa, item, source + at * item, bits + at // 8, target + at * item, n, scale)
-        else:
-            fc_dropout_apply_runs(isa, item, source + at * item, bits, target + at * item, at, n, inner, scale)
+    cdef size_t elements = size * inner
+    cdef DropoutJob job = DropoutJob(
+        read_from(x, elements * item), write_to(out, elements * item), <uint8_t *> read_from(mask, (size + 7) // 8),
+        elements, item, inner, fc_philox_schedule(0), 0, 0, scale, isa
+    )
+    run_tasks(apply_task, &job, count_chunks(&job), n_threads)
 
 
 def dropout_forward(
     x, out, mask, size_t size, size_t item, uint32_t threshold, uint64_t seed, uint64_t offset, double scale, int isa,
-    int n_threads
+    int n_threads,
 ):
     """dropout_mask and dropout_apply, one bit an element, in one pass."""
-    cdef const char *source = read_from(x, size * item)
-    cdef char *target = write_to(out, size * item)
-    cdef char *bits = write_to(mask, (size + 7) // 8)
-    cdef fc_philox_key key = fc_philox_schedule(seed)
-    cdef size_t at
-    cdef Py_ssize_t i, n_chunks = (size + CHUNK - 1) // CHUNK
-    for i in prange(n_chunks, nogil=True, num_threads=n_threads, schedule="static"):
-        at = i * CHUNK
-        fc_dropout_forward(
-            isa, item, &key, offset + at, threshold, source + at * item, target + at * item,
-            <uint8_t *> bits + at // 8, min(<size_t>CHUNK, size - at), scale,
-        )
+    cdef DropoutJob job = DropoutJob(
+        read_from(x, size * item), write_to(out, size * item), <uint8_t *> write_to(mask, (size + 7) // 8), size,
+        item, 1, fc_philox_schedule(seed), offset, threshold, scale, isa
+    )
+    run_tasks(forward_task, &job, count_chunks(&job), n_threads)
 
 
 def drop_block_mask(

@@ -6,13 +6,13 @@ bits for any number of threads.
 """
 
 from cython cimport floating
-from cython.parallel cimport prange
 from libc.math cimport NAN, sqrt
 from libc.stdint cimport int64_t
 
 from fc_pointwise cimport *
 
 include "arrays.pxi"
+include "tasks.pxi"
 
 cdef enum:
     CHUNK = 16384  # elements of an element-wise task; about as many in a task of rows
@@ -23,93 +23,137 @@ cdef enum:
 KINDS = {"relu": FC_RELU, "leaky_relu": FC_LEAKY_RELU, "relu6": FC_RELU6, "sigmoid": FC_SIGMOID, "tanh": FC_TANH}
 
 
-# ------------------------------------------------------------------------------------------------ activations
 # Arrays come as Python objects and are worked on as bytes: `item` (4 or 8) says which build of a kernel is called.
+
+
+# ------------------------------------------------------------------------------------------------ activations
+
+
+cdef struct ActivationJob:
+    const char *grad  # NULL in the forward pass
+    const char *source
+    char *target
+    size_t size, item
+    double slope
+    int kind, isa
+
+
+cdef void activation_task(const void *shared, Py_ssize_t i) noexcept nogil:
+    cdef const ActivationJob *job = <const ActivationJob *> shared
+    cdef size_t at = i * CHUNK * job.item, n = min(<size_t>CHUNK, job.size - i * CHUNK)
+    if job.grad == NULL:
+        fc_activation_forward(job.isa, job.item, job.kind, job.source + at, job.target + at, n, job.slope)
+    else:
+        fc_activation_backward(
+            job.isa, job.item, job.kind, job.grad + at, job.source + at, job.target + at, n, job.slope
+        )
+
+
+cdef run_activation(g, x, y, size_t size, size_t item, int kind, double slope, int isa, int n_threads):
+    cdef ActivationJob job = ActivationJob(
+        read_from(g, size * item), read_from(x, size * item), write_to(y, size * item), size, item, slope, kind, isa
+    )
+    run_tasks(activation_task, &job, (size + CHUNK - 1) // CHUNK, n_threads)
 
 
 def activation_forward(x, y, size_t size, size_t item, int kind, double slope, int isa, int n_threads):
     """``y = f(x)``."""
-    cdef const char *source = read_from(x, size * item)
-    cdef char *target = write_to(y, size * item)
-    cdef size_t at
-    cdef Py_ssize_t i, n_chunks = (size + CHUNK - 1) // CHUNK
-    for i in prange(n_chunks, nogil=True, num_threads=n_threads, schedule="static"):
-        at = i * CHUNK
-        fc_activation_forward(
-            isa, item, kind, source + at * item, target + at * item, min(<size_t>CHUNK, size - at), slope
-        )
+    run_activation(None, x, y, size, item, kind, slope, isa, n_threads)
 
 
 def activation_backward(g, y, dx, size_t size, size_t item, int kind, double slope, int isa, int n_threads):
     """``dx = g f'``, the derivative told from the output ``y``."""
-    cdef const char *grad = read_from(g, size * item)
-    cdef const char *output = read_from(y, size * item)
-    cdef char *target = write_to(dx, size * item)
-    cdef size_t at
-    cdef Py_ssize_t i, n_chunks = (size + CHUNK - 1) // CHUNK
-    for i in prange(n_chunks, nogil=True, num_threads=n_threads, schedule="static"):
-        at = i * CHUNK
-        fc_activation_backward(
-            isa, item, kind, grad + at * item, output + at * item, target + at * item, min(<size_t>CHUNK, size - at),
-            slope,
+    run_activation(g, y, dx, size, item, kind, slope, isa, n_threads)
+
+
+# ------------------------------------------------------------------------------------------------ along an axis
+# Softmax and cross-entropy see an array as (outer, length, inner).  A task is a few whole rows where the axis is
+# contiguous, else up to FC_COLUMNS neighbouring positions of one row.
+
+
+cdef struct Cut:
+    size_t outer, length, inner, step, per_row
+
+
+cdef Cut cut_of(size_t outer, size_t length, size_t inner):
+    cdef size_t step = FC_COLUMNS
+    if inner == 1:
+        step = 1 if length > CHUNK else CHUNK // max(length, <size_t>1)
+    return Cut(outer, length, inner, step, (inner + step - 1) // step)
+
+
+cdef Py_ssize_t count_tasks(const Cut *cut) noexcept:
+    return (cut.outer + cut.step - 1) // cut.step if cut.inner == 1 else cut.outer * cut.per_row
+
+
+cdef inline size_t first_position(const Cut *cut, size_t i) noexcept nogil:
+    """Of a task, among the outer * inner positions."""
+    return i * cut.step if cut.inner == 1 else i // cut.per_row * cut.inner + i % cut.per_row * cut.step
+
+
+cdef inline size_t first_element(const Cut *cut, size_t i) noexcept nogil:
+    if cut.inner == 1:
+        return i * cut.step * cut.length
+    return i // cut.per_row * cut.length * cut.inner + i % cut.per_row * cut.step
+
+
+cdef inline size_t positions_of(const Cut *cut, size_t i) noexcept nogil:
+    if cut.inner == 1:
+        return min(cut.step, cut.outer - i * cut.step)
+    return min(cut.step, cut.inner - i % cut.per_row * cut.step)
+
+
+cdef struct SoftmaxJob:
+    Cut cut
+    const char *grad  # NULL in the forward pass
+    const char *source
+    char *target
+    size_t item
+    int log_output, isa
+
+
+cdef void softmax_task(const void *shared, Py_ssize_t i) noexcept nogil:
+    cdef const SoftmaxJob *job = <const SoftmaxJob *> shared
+    cdef const Cut *cut = &job.cut
+    cdef size_t at = first_element(cut, i) * job.item, n = positions_of(cut, i)
+    cdef const char *x = job.source + at
+    cdef char *y = job.target + at
+    if job.grad == NULL:
+        if cut.inner == 1:
+            fc_softmax_rows(job.isa, job.item, x, y, n, cut.length, job.log_output)
+        else:
+            fc_softmax_columns(job.isa, job.item, x, y, cut.length, cut.inner, n, job.log_output)
+    elif cut.inner == 1:
+        fc_softmax_grad_rows(job.isa, job.item, job.grad + at, x, y, n, cut.length, job.log_output)
+    else:
+        fc_softmax_grad_columns(
+            job.isa, job.item, job.grad + at, x, y, cut.length, cut.inner, n, job.log_output
         )
 
 
-# ------------------------------------------------------------------------------------------------ softmax
-# A task is a few whole rows where the axis is contiguous, else up to FC_COLUMNS neighbouring positions of one row.
-
-cdef inline size_t task_positions(size_t length, size_t inner) noexcept nogil:
-    if inner == 1:
-        return 1 if length > CHUNK else CHUNK // max(length, <size_t>1)
-    return FC_COLUMNS
+cdef run_softmax(
+    g, x, y, size_t outer, size_t length, size_t inner, size_t item, bint log_output, int isa, int n_threads
+):
+    cdef size_t nbytes = outer * length * inner * item
+    cdef SoftmaxJob job = SoftmaxJob(
+        cut_of(outer, length, inner), read_from(g, nbytes), read_from(x, nbytes), write_to(y, nbytes), item,
+        log_output, isa
+    )
+    run_tasks(softmax_task, &job, count_tasks(&job.cut), n_threads)
 
 
 def softmax_forward(
     x, y, size_t outer, size_t length, size_t inner, size_t item, bint log_output, int isa, int n_threads
 ):
     """(Log-)softmax along the middle axis of (outer, length, inner)."""
-    cdef size_t nbytes = outer * length * inner * item
-    cdef const char *source = read_from(x, nbytes)
-    cdef char *target = write_to(y, nbytes)
-    cdef size_t step = task_positions(length, inner), at, n
-    cdef size_t per_row = 1 if inner == 1 else (inner + step - 1) // step
-    cdef Py_ssize_t i, n_tasks = (outer + step - 1) // step if inner == 1 else outer * per_row
-    for i in prange(n_tasks, nogil=True, num_threads=n_threads, schedule="static"):
-        if inner == 1:
-            at = i * step * length * item
-            fc_softmax_rows(isa, item, source + at, target + at, min(step, outer - i * step), length, log_output)
-        else:
-            n = i % per_row * step
-            at = (i // per_row * length * inner + n) * item
-            fc_softmax_columns(isa, item, source + at, target + at, length, inner, min(step, inner - n), log_output)
+    run_softmax(None, x, y, outer, length, inner, item, log_output, isa, n_threads)
 
 
 def softmax_backward(
     g, y, dx, size_t outer, size_t length, size_t inner, size_t item, bint log_output, int isa, int n_threads
 ):
     """Gradient of softmax_forward from its output."""
-    cdef size_t nbytes = outer * length * inner * item
-    cdef const char *grad = read_from(g, nbytes)
-    cdef const char *output = read_from(y, nbytes)
-    cdef char *target = write_to(dx, nbytes)
-    cdef size_t step = task_positions(length, inner), at, n
-    cdef size_t per_row = 1 if inner == 1 else (inner + step - 1) // step
-    cdef Py_ssize_t i, n_tasks = (outer + step - 1) // step if inner == 1 else outer * per_row
-    for i in prange(n_tasks, nogil=True, num_threads=n_threads, schedule="static"):
-        if inner == 1:
-            at = i * step * length * item
-            fc_softmax_grad_rows(
-                isa, item, grad + at, output + at, target + at, min(step, outer - i * step), length, log_output
-            )
-        else:
-            n = i % per_row * step
-            at = (i // per_row * length * inner + n) * item
-            fc_softmax_grad_columns(
-                isa, item, grad + at, output + at, target + at, length, inner, min(step, inner - n), log_output
-            )
-
-
-# ------------------------------------------------------------------------------------------------ cross-entropy
+    run_softmax(g, y, dx, outer, length, inner, item, log_output, isa, n_threads)
 
 
 def label_weight(label, weight, size_t positions, size_t classes, size_t item, int64_t ignore):
@@ -121,9 +165,10 @@ def label_weight(label, weight, size_t positions, size_t classes, size_t item, i
     with nogil:
         for i in range(positions):
             if labels[i] != ignore:
-                total += (
-                    (<const float *> weights)[labels[i]] if item == 4 else (<const double *> weights)[labels[i]]
-                )
+                if item == 4:
+                    total += (<const float *> weights)[labels[i]]
+                else:
+                    total += (<const double *> weights)[labels[i]]
     return total
 
 
@@ -136,37 +181,83 @@ def total_over(x, size_t size, size_t item, double divisor, int isa):
     return total / divisor
 
 
+cdef struct CrossEntropyJob:
+    Cut cut
+    const char *logp
+    const int64_t *label  # or NULL
+    const char *probs  # or NULL
+    const char *weight
+    const char *scale  # factor of every position or, with step 0, of all; NULL in the forward pass
+    size_t scale_step
+    char *target
+    size_t item
+    int64_t ignore
+    double a, b
+    int isa
+
+
+cdef void cross_entropy_task(const void *shared, Py_ssize_t i) noexcept nogil:
+    cdef const CrossEntropyJob *job = <const CrossEntropyJob *> shared
+    cdef const Cut *cut = &job.cut
+    cdef size_t item = job.item, place = first_position(cut, i), at = first_element(cut, i) * item
+    cdef size_t n = positions_of(cut, i)
+    cdef const int64_t *label = NULL
+    cdef const char *probs = NULL
+    cdef const char *logp = job.logp + at
+    cdef const char *scale
+    cdef char *loss = job.target + place * item
+    cdef char *d = job.target + at
+    if job.label != NULL:
+        label = job.label + place
+    if job.probs != NULL:
+        probs = job.probs + at
+    if job.scale == NULL:
+        if cut.inner == 1:
+            fc_cross_entropy_rows(
+                job.isa, item, logp, label, probs, job.weight, loss, n, cut.length, job.ignore, job.a, job.b
+            )
+        else:
+            fc_cross_entropy_columns(
+                job.isa, item, logp, label, probs, job.weight, loss, cut.length, cut.inner, n, job.ignore, job.a,
+                job.b,
+            )
+        return
+    scale = job.scale + place * job.scale_step * item
+    if cut.inner == 1:
+        fc_cross_entropy_grad_rows(
+            job.isa, item, logp, label, probs, job.weight, scale, job.scale_step, d, n, cut.length, job.ignore, job.a,
+            job.b,
+        )
+    else:
+        fc_cross_entropy_grad_columns(
+            job.isa, item, logp, label, probs, job.weight, scale, job.scale_step, d, cut.length, cut.inner, n,
+            job.ignore, job.a, job.b,
+        )
+
+
+cdef run_cross_entropy(
+    logp, label, probs, weight, scale, target, size_t n_scales, size_t n_targets, size_t batch, size_t classes,
+    size_t inner, size_t item, int64_t ignore, double smoothing, int isa, int n_threads,
+):
+    cdef size_t positions = batch * inner, nbytes = positions * classes * item
+    cdef CrossEntropyJob job = CrossEntropyJob(
+        cut_of(batch, classes, inner), read_from(logp, nbytes),
+        <const int64_t *> read_from(label, positions * sizeof(int64_t)), read_from(probs, nbytes),
+        read_from(weight, classes * item), read_from(scale, n_scales * item), 0 if n_scales == 1 else 1,
+        write_to(target, n_targets * item), item, ignore, 1 - smoothing, smoothing / classes, isa
+    )
+    run_tasks(cross_entropy_task, &job, count_tasks(&job.cut), n_threads)
+
+
 def cross_entropy_forward(
     logp, label, probs, weight, loss, size_t batch, size_t classes, size_t inner, size_t item, int64_t ignore,
     double smoothing, int isa, int n_threads,
 ):
     """Loss of every position from log-probabilities; targets are ``label`` or, if that is None, ``probs``."""
-    cdef size_t positions = batch * inner
-    cdef const char *source = read_from(logp, positions * classes * item)
-    cdef const char *probs_at = read_from(probs, positions * classes * item)
-    cdef const char *weights = read_from(weight, classes * item)
-    cdef const int64_t *label_at = <const int64_t *> read_from(label, positions * sizeof(int64_t))
-    cdef char *target = write_to(loss, positions * item)
-    cdef double a = 1 - smoothing, b = smoothing / classes
-    cdef size_t step = task_positions(classes, inner), at, n, place
-    cdef size_t per_row = 1 if inner == 1 else (inner + step - 1) // step
-    cdef Py_ssize_t i, n_tasks = (batch + step - 1) // step if inner == 1 else batch * per_row
-    for i in prange(n_tasks, nogil=True, num_threads=n_threads, schedule="static"):
-        if inner == 1:
-            place = i * step
-            at = place * classes * item
-            fc_cross_entropy_rows(
-                isa, item, source + at, label_at + place if label_at else NULL, probs_at + at if probs_at else NULL,
-                weights, target + place * item, min(step, batch - place), classes, ignore, a, b,
-            )
-        else:
-            n = i % per_row * step
-            place = i // per_row * inner + n
-            at = (i // per_row * classes * inner + n) * item
-            fc_cross_entropy_columns(
-                isa, item, source + at, label_at + place if label_at else NULL, probs_at + at if probs_at else NULL,
-                weights, target + place * item, classes, inner, min(step, inner - n), ignore, a, b,
-            )
+    run_cross_entropy(
+        logp, label, probs, weight, None, loss, 0, batch * inner, batch, classes, inner, item, ignore, smoothing, isa,
+        n_threads,
+    )
 
 
 def cross_entropy_backward(
@@ -174,36 +265,10 @@ def cross_entropy_backward(
     int64_t ignore, double smoothing, int isa, int n_threads,
 ):
     """Gradient in the logits; ``scale`` holds the factor of every position, or one for all."""
-    cdef size_t positions = batch * inner
-    cdef const char *source = read_from(logp, positions * classes * item)
-    cdef const char *probs_at = read_from(probs, positions * classes * item)
-    cdef const char *weights = read_from(weight, classes * item)
-    cdef const char *scales = read_from(scale, n_scales * item)
-    cdef const int64_t *label_at = <const int64_t *> read_from(label, positions * sizeof(int64_t))
-    cdef char *target = write_to(d, positions * classes * item)
-    cdef double a = 1 - smoothing, b = smoothing / classes
-    cdef size_t scale_step = 0 if n_scales == 1 else 1
-    cdef size_t step = task_positions(classes, inner), at, n, place
-    cdef size_t per_row = 1 if inner == 1 else (inner + step - 1) // step
-    cdef Py_ssize_t i, n_tasks = (batch + step - 1) // step if inner == 1 else batch * per_row
-    for i in prange(n_tasks, nogil=True, num_threads=n_threads, schedule="static"):
-        if inner == 1:
-            place = i * step
-            at = place * classes * item
-            fc_cross_entropy_grad_rows(
-                isa, item, source + at, label_at + place if label_at else NULL, probs_at + at if probs_at else NULL,
-                weights, scales + place * scale_step * item, scale_step, target + at, min(step, batch - place),
-                classes, ignore, a, b,
-            )
-        else:
-            n = i % per_row * step
-            place = i // per_row * inner + n
-            at = (i // per_row * classes * inner + n) * item
-            fc_cross_entropy_grad_columns(
-                isa, item, source + at, label_at + place if label_at else NULL, probs_at + at if probs_at else NULL,
-                weights, scales + place * scale_step * item, scale_step, target + at, classes, inner,
-                min(step, inner - n), ignore, a, b,
-            )
+    run_cross_entropy(
+        logp, label, probs, weight, scale, d, n_scales, batch * classes * inner, batch, classes, inner, item, ignore,
+        smoothing, isa, n_threads,
+    )
 
 
 # ------------------------------------------------------------------------------------------------ channels
@@ -215,33 +280,42 @@ cdef inline size_t channels_per_task(size_t inner) noexcept nogil:
     return 1 if inner >= SHORT else FC_COLUMNS // max(inner, <size_t>1)
 
 
-cdef void sum_task(
-    const char *x, size_t item, double *total, size_t batch, size_t channels, size_t inner, size_t first,
-    size_t count, int isa
-) noexcept nogil:
+cdef struct SumJob:
+    const char *source
+    double *total
+    size_t batch, channels, inner, step, item
+    int isa
+
+
+cdef void sum_task(const void *shared, Py_ssize_t i) noexcept nogil:
+    cdef const SumJob *job = <const SumJob *> shared
     cdef double column[FC_COLUMNS]
-    cdef size_t c, n
+    cdef size_t inner = job.inner, first = i * job.step, count = min(job.step, job.channels - first), c, n
+    cdef const char *source = job.source + first * inner * job.item
     for c in range(first, first + count):
-        total[c] = 0
+        job.total[c] = 0
     if inner >= SHORT:
-        for n in range(batch):
-            for c in range(first, first + count):
-                fc_sum_run(isa, item, x + (n * channels + c) * inner * item, inner, &total[c])
+        for n in range(job.batch):
+            for c in range(count):
+                fc_sum_run(
+                    job.isa, job.item, source + (n * job.channels + c) * inner * job.item, inner,
+                    &job.total[first + c],
+                )
     else:
-        fc_sum_columns(isa, item, x + first * inner * item, batch, channels * inner, count * inner, column)
+        fc_sum_columns(job.isa, job.item, source, job.batch, job.channels * inner, count * inner, column)
         for n in range(count * inner):
-            total[first + n // inner] += column[n]
+            job.total[first + n // inner] += column[n]
 
 
 def channel_sum(x, total, size_t batch, size_t channels, size_t inner, size_t item, int isa, int n_threads):
     """Sum of (batch, channels, inner) over batch and inner, in float64."""
-    cdef const char *source = read_from(x, batch * channels * inner * item)
-    cdef double *totals = <double *> write_to(total, channels * sizeof(double))
     # a sum reads its channels once: enough of them to follow each other in memory for a while
     cdef size_t step = channels_per_task(inner) if inner < SHORT else max(STRETCH // inner, <size_t>1)
-    cdef Py_ssize_t i, n_tasks = (channels + step - 1) // step
-    for i in prange(n_tasks, nogil=True, num_threads=n_threads, schedule="static"):
-        sum_task(source, item, totals, batch, channels, inner, i * step, min(step, channels - i * step), isa)
+    cdef SumJob job = SumJob(
+        read_from(x, batch * channels * inner * item), <double *> write_to(total, channels * sizeof(double)), batch,
+        channels, inner, step, item, isa
+    )
+    run_tasks(sum_task, &job, (channels + step - 1) // step, n_threads)
 
 
 cdef void channel_moments(
@@ -290,7 +364,7 @@ cdef void channel_moments(
         var[first + c] = max((moment[1] - moment[0] * moment[0] / total) / total, 0.0)
 
 
-cdef void normalize_task(
+cdef void normalize_channels(
     const floating *x, floating *y, const double *mean, const double *inv_std, const floating *weight,
     const floating *bias, size_t batch, size_t channels, size_t inner, size_t first, size_t count, int isa
 ) noexcept nogil:
@@ -317,22 +391,53 @@ cdef void normalize_task(
         )
 
 
-cdef void batch_norm_task(
-    const floating *x, floating *y, const floating *given_mean, const floating *given_var, const floating *weight,
-    const floating *bias, floating *mean, floating *inv_std, double *means, double *inv_stds, size_t batch,
-    size_t channels, size_t inner, size_t first, size_t count, double eps, int isa
-) noexcept nogil:
+cdef struct BatchNormJob:
+    const char *source
+    char *target
+    const char *given_mean  # or NULL, as the three below
+    const char *given_var
+    const char *weight
+    const char *bias
+    char *mean
+    char *inv_std
+    double *means
+    double *inv_stds
+    size_t batch, channels, inner, step, item
+    double eps
+    int isa
+
+
+cdef void batch_norm_channels(const BatchNormJob *job, floating *mean, size_t first, size_t count) noexcept nogil:
+    """A task for the dtype of ``mean``."""
+    cdef const floating *x = <const floating *> job.source
+    cdef const floating *given_mean = <const floating *> job.given_mean
+    cdef const floating *given_var = <const floating *> job.given_var
+    cdef floating *inv_std = <floating *> job.inv_std
     cdef size_t c
     if given_mean == NULL:
-        channel_moments(x, means, inv_stds, batch, channels, inner, first, count, isa)
+        channel_moments(
+            x, job.means, job.inv_stds, job.batch, job.channels, job.inner, first, count, job.isa
+        )
     for c in range(first, first + count):
         if given_mean != NULL:
-            means[c] = given_mean[c]
-            inv_stds[c] = given_var[c]
-        inv_stds[c] = 1 / sqrt(inv_stds[c] + eps)
-        mean[c] = <floating>means[c]
-        inv_std[c] = <floating>inv_stds[c]
-    normalize_task(x, y, means, inv_stds, weight, bias, batch, channels, inner, first, count, isa)
+            job.means[c] = given_mean[c]
+            job.inv_stds[c] = given_var[c]
+        job.inv_stds[c] = 1 / sqrt(job.inv_stds[c] + job.eps)
+        mean[c] = <floating>job.means[c]
+        inv_std[c] = <floating>job.inv_stds[c]
+    normalize_channels(
+        x, <floating *> job.target, job.means, job.inv_stds, <const floating *> job.weight,
+        <const floating *> job.bias, job.batch, job.channels, job.inner, first, count, job.isa,
+    )
+
+
+cdef void batch_norm_task(const void *shared, Py_ssize_t i) noexcept nogil:
+    cdef const BatchNormJob *job = <const BatchNormJob *> shared
+    cdef size_t first = i * job.step, count = min(job.step, job.channels - first)
+    if job.item == 4:
+        batch_norm_channels(job, <float *> job.mean, first, count)
+    else:
+        batch_norm_channels(job, <double *> job.mean, first, count)
 
 
 def batch_norm_forward(
@@ -343,41 +448,42 @@ def batch_norm_forward(
 
     Mean and biased variance are the batch's own unless given.  ``scratch`` holds two rows of ``channels``.
     """
-    cdef size_t nbytes = batch * channels * inner * item, row = channels * item
-    cdef const char *source = read_from(x, nbytes)
-    cdef char *target = write_to(y, nbytes)
-    cdef const char *mean_in = read_from(given_mean, row)
-    cdef const char *var_in = read_from(given_var, row)
-    cdef const char *weights = read_from(weight, row)
-    cdef const char *biases = read_from(bias, row)
-    cdef char *mean_out = write_to(mean, row)
-    cdef char *inv_std_out = write_to(inv_std, row)
+    cdef size_t nbytes = batch * channels * inner * item, row = channels * item, step = channels_per_task(inner)
     cdef double *means = <double *> write_to(scratch, 2 * channels * sizeof(double))
-    cdef double *inv_stds = means + channels
-    cdef size_t step = channels_per_task(inner), first, count
-    cdef Py_ssize_t i, n_tasks = (channels + step - 1) // step
-    for i in prange(n_tasks, nogil=True, num_threads=n_threads, schedule="static"):
-        first = i * step
-        count = min(step, channels - first)
-        if item == 4:
-            batch_norm_task[float](
-                <const float *> source, <float *> target, <const float *> mean_in, <const float *> var_in,
-                <const float *> weights, <const float *> biases, <float *> mean_out, <float *> inv_std_out, means,
-                inv_stds, batch, channels, inner, first, count, eps, isa,
-            )
-        else:
-            batch_norm_task[double](
-                <const double *> source, <double *> target, <const double *> mean_in, <const double *> var_in,
-                <const double *> weights, <const double *> biases, <double *> mean_out, <double *> inv_std_out, means,
-                inv_stds, batch, channels, inner, first, count, eps, isa,
-            )
+    cdef BatchNormJob job = BatchNormJob(
+        read_from(x, nbytes), write_to(y, nbytes), read_from(given_mean, row), read_from(given_var, row),
+        read_from(weight, row), read_from(bias, row), write_to(mean, row), write_to(inv_std, row), means,
+        means + channels, batch, channels, inner, step, item, eps, isa
+    )
+    run_tasks(batch_norm_task, &job, (channels + step - 1) // step, n_threads)
 
 
-cdef void normalize_grad_task(
-    const floating *g, const floating *x, floating *dx, const floating *mean, const floating *inv_std,
-    const floating *weight, double *dweight, double *dbias, size_t batch, size_t channels, size_t inner, size_t first,
-    size_t count, bint training, int isa
+cdef struct BatchNormGradJob:
+    const char *grad
+    const char *source
+    char *target
+    const char *mean
+    const char *inv_std
+    const char *weight  # or NULL
+    double *dweight
+    double *dbias
+    size_t batch, channels, inner, step, item
+    bint training
+    int isa
+
+
+cdef void normalize_grad_channels(
+    const BatchNormGradJob *job, floating *dx, size_t first, size_t count
 ) noexcept nogil:
+    """A task for the dtype of ``dx``."""
+    cdef const floating *g = <const floating *> job.grad
+    cdef const floating *x = <const floating *> job.source
+    cdef const floating *mean = <const floating *> job.mean
+    cdef const floating *inv_std = <const floating *> job.inv_std
+    cdef const floating *weight = <const floating *> job.weight
+    cdef size_t batch = job.batch, channels = job.channels, inner = job.inner
+    cdef bint training = job.training
+    cdef int isa = job.isa
     cdef double center[FC_COLUMNS]
     cdef double column_sum[FC_COLUMNS]
     cdef double column_product[FC_COLUMNS]
@@ -406,8 +512,8 @@ cdef void normalize_grad_task(
                 moment[0] += column_sum[j]
                 moment[1] += column_product[j]
         inv = inv_std[first + c]
-        dbias[first + c] = moment[0]
-        dweight[first + c] = moment[1] * inv
+        job.dbias[first + c] = moment[0]
+        job.dweight[first + c] = moment[1] * inv
         stop = 1 if inner >= SHORT else (c + 1) * inner
         for j in range(0 if inner >= SHORT else c * inner, stop):
             mean_at[j] = mean[first + c]
@@ -428,34 +534,24 @@ cdef void normalize_grad_task(
         )
 
 
+cdef void normalize_grad_task(const void *shared, Py_ssize_t i) noexcept nogil:
+    cdef const BatchNormGradJob *job = <const BatchNormGradJob *> shared
+    cdef size_t first = i * job.step, count = min(job.step, job.channels - first)
+    if job.item == 4:
+        normalize_grad_channels(job, <float *> job.target, first, count)
+    else:
+        normalize_grad_channels(job, <double *> job.target, first, count)
+
+
 def batch_norm_backward(
     g, x, dx, mean, inv_std, weight, dweight, dbias, size_t batch, size_t channels, size_t inner, size_t item,
     bint training, int isa, int n_threads,
 ):
     """Gradients in input, weight and bias; in training also through the batch's statistics."""
-    cdef size_t nbytes = batch * channels * inner * item, row = channels * item
-    cdef const char *grad = read_from(g, nbytes)
-    cdef const char *source = read_from(x, nbytes)
-    cdef char *target = write_to(dx, nbytes)
-    cdef const char *means = read_from(mean, row)
-    cdef const char *inv_stds = read_from(inv_std, row)
-    cdef const char *weights = read_from(weight, row)
-    cdef double *weight_grad = <double *> write_to(dweight, channels * sizeof(double))
-    cdef double *bias_grad = <double *> write_to(dbias, channels * sizeof(double))
-    cdef size_t step = channels_per_task(inner), first, count
-    cdef Py_ssize_t i, n_tasks = (channels + step - 1) // step
-    for i in prange(n_tasks, nogil=True, num_threads=n_threads, schedule="static"):
-        first = i * step
-        count = min(step, channels - first)
-        if item == 4:
-            normalize_grad_task[float](
-                <const float *> grad, <const float *> source, <float *> target, <const float *> means,
-                <const float *> inv_stds, <const float *> weights, weight_grad, bias_grad, batch, channels, inner,
-                first, count, training, isa,
-            )
-        else:
-            normalize_grad_task[double](
-                <const double *> grad, <const double *> source, <double *> target, <const double *> means,
-                <const double *> inv_stds, <const double *> weights, weight_grad, bias_grad, batch, channels, inner,
-                first, count, training, isa,
-            )
+    cdef size_t nbytes = batch * channels * inner * item, row = channels * item, step = channels_per_task(inner)
+    cdef BatchNormGradJob job = BatchNormGradJob(
+        read_from(g, nbytes), read_from(x, nbytes), write_to(dx, nbytes), read_from(mean, row),
+        read_from(inv_std, row), read_from(weight, row), <double *> write_to(dweight, channels * sizeof(double)),
+        <double *> write_to(dbias, channels * sizeof(double)), batch, channels, inner, step, item, training, isa
+    )
+    run_tasks(normalize_grad_task, &job, (channels + step - 1) // step, n_threads)
