@@ -154,7 +154,7 @@ class _Explained(Exception):
         self.choice = choice
 
 
-_explaining = threading.local()
+_explaining: set[int] = set()  # threads inside explain_choice
 
 
 def explain_choice(op: str, *args: Any, **kwargs: Any) -> Choice:
@@ -191,20 +191,20 @@ def explain_choice(op: str, *args: Any, **kwargs: Any) -> Choice:
     function = getattr(importlib.import_module(f"fastconv.{room or 'functional'}"), name, None)
     if name.startswith("_") or not callable(function):
         raise ValueError(f"fastconv.{room or 'functional'} has no op {name!r}")
-    _explaining.active = True
+    _explaining.add(threading.get_ident())
     try:
         function(*args, **kwargs)
     except _Explained as explained:
         return explained.choice
     finally:
-        _explaining.active = False
+        _explaining.discard(threading.get_ident())
     raise ValueError(f"{op} needs no kernel for these arguments")
 
 
 def select(op: str, spec: Any, algorithm: str = AUTO, max_error: float | None = None) -> Implementation:
     """The implementation that serves ``op`` on ``spec`` on the active backend."""
     choice = choose(_active, op, spec, algorithm, max_error)
-    if getattr(_explaining, "active", False):
+    if _explaining and threading.get_ident() in _explaining:
         raise _Explained(choice)
     if choice.implementation.name == "reference" and _active != "reference" and algorithm == AUTO:
         warnings.warn(f"slow path: {choice}", PerformanceWarning, stacklevel=3)
