@@ -1,8 +1,8 @@
 """Fit the constants of the cost model in fastconv/backends/_cpu_cost.py to measured times.
 
 ``python -m bench.calibrate [--isa NAME]`` times every algorithm on one thread over shapes drawn from a seed, fits
-non-negative constants to the relative error, prints the table to paste, and says how good the model's choices are.  Times
-are of the process, so other programs disturb them little.
+non-negative constants to the relative error, prints the table to paste, and says how good the model's choices are.
+Times are of the process, so other programs disturb them little.
 """
 
 from __future__ import annotations

@@ -4,6 +4,7 @@ from numpy.typing import NDArray
 
 from fastconv._spec import ConvSpec
 
+def plane(values: tuple[int, ...], fill: int) -> tuple[int, ...]: ...
 def tile_shape(spec: ConvSpec, m: int) -> tuple[int, ...]: ...
 def conv_forward(
     spec: ConvSpec,

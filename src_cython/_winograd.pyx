@@ -64,7 +64,7 @@ cdef class Tiling:
         free(self.table)
 
 
-tiling = lru_cache(1024)(Tiling)
+_tiling = lru_cache(1024)(Tiling)
 
 
 def plane(values, fill):
@@ -175,7 +175,7 @@ def conv_forward(spec, const floating[::1] input, const floating[::1] weight, co
     """
     cdef c.fc_winograd_job job
     cdef int64_t tap[9]
-    cdef Tiling tiles = tiling(plane(spec.out_size, 1), plane(spec.dilation, 1), tile_shape(spec, m))
+    cdef Tiling tiles = _tiling(plane(spec.out_size, 1), plane(spec.dilation, 1), tile_shape(spec, m))
     memset(&job, 0, sizeof(job))
     if out.shape[0] == 0:
         return True
@@ -206,7 +206,7 @@ def conv_input_grad(spec, const floating[::1] grad, const floating[::1] weight, 
     """
     cdef c.fc_winograd_job job
     cdef int64_t tap[9]
-    cdef Tiling tiles = tiling(plane(spec.in_size, 1), plane(spec.dilation, 1), tile_shape(spec, m))
+    cdef Tiling tiles = _tiling(plane(spec.in_size, 1), plane(spec.dilation, 1), tile_shape(spec, m))
     memset(&job, 0, sizeof(job))
     if out.shape[0] == 0:
         return True
@@ -236,7 +236,7 @@ def conv_weight_grad(spec, const floating[::1] input, const floating[::1] grad, 
     are summed over tiles, and G^T makes filters of the sums.
     """
     cdef c.fc_winograd_weight_job job
-    cdef Tiling tiles = tiling(plane(spec.out_size, 1), plane(spec.dilation, 1), tile_shape(spec, m))
+    cdef Tiling tiles = _tiling(plane(spec.out_size, 1), plane(spec.dilation, 1), tile_shape(spec, m))
     cdef int item = sizeof(floating), lanes = c.fc_gemm_lanes(isa, item), rows = c.fc_gemm_rows(isa, item)
     cdef int width = c.fc_transform_lanes(isa, item)
     cdef int64_t frequencies, channels, pass_rows, pass_tiles, passes, row_bytes, tile_bytes, thread_bytes, v_bytes, u_bytes

@@ -1,15 +1,16 @@
 """Winograd convolution on the CPU: kernels of 3 taps and stride 1, any padding, dilation and groups.
 
-F(m x m, 3 x 3) computes tiles of m x m outputs with (m + 2)^2 products instead of 9 m^2, in all three passes; kernels of
-1 x 3, 3 x 1 and 3 (one dimension) take F(4, 3) along their one long side.  A dilated convolution is as many interleaved
-ordinary ones.
+F(m x m, 3 x 3) computes tiles of m x m outputs with (m + 2)^2 products instead of 9 m^2, in all three passes; kernels
+of 1 x 3, 3 x 1 and 3 (one dimension) take F(4, 3) along their one long side.  A dilated convolution is as many
+interleaved ordinary ones.
 
 Rounding.  With ``n`` products a result, the error is at most ``growth * n * eps * max|x| * sum|w|`` (for the weight
-gradient ``sum|grad|``), where ``growth`` is ``max over output i and tap t of sum_f |A[i, f] G[f, t]| sum_j |B[f, j]|``, squared
-in two dimensions; the plain sum has growth 1.  Typical errors are far smaller: see :data:`GROWTH`.
+gradient ``sum|grad|``), where ``growth`` is the maximum over output i and tap t of
+``sum_f |A[i, f] G[f, t]| sum_j |B[f, j]|``, squared in two dimensions; the plain sum has growth 1.  Typical errors are far
+smaller: see :data:`GROWTH`.
 
-Infinities and NaNs would spread over their tile.  So the kernels report a result that is not finite, and the call is then
-served by the implicit matrix product, which puts them where they belong.
+Infinities and NaNs would spread over their tile.  So the kernels report a result that is not finite, and the call is
+then served by the implicit matrix product, which puts them where they belong.
 """
 
 from __future__ import annotations
