@@ -53,8 +53,7 @@ typedef struct {
     int64_t stage_panels;             /* panels whose sums are kept before they are transformed back */
     const void *w;
     int64_t w_group, w_row, w_channel; /* strides of the filters */
-    const int64_t *tap;                /* offset of each tap in a filter */
-    int w_contiguous;                  /* (channel, tap) are neighbours in memory */
+    int turned;                        /* filters are read last tap first */
     const void *prepared;              /* transformed filters, or NULL */
     fc_epilogue epilogue;
     void *v; /* transformed tiles: [group][panel][frequency][channel][lane] */
