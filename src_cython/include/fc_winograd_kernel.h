@@ -217,7 +217,7 @@ FC_INLINE void FC_NAME(winograd_filters)(const fc_winograd_job *job, int64_t gro
     const int alpha0 = m0 > 1 ? m0 + 2 : 1, alpha1 = m1 > 1 ? m1 + 2 : 1;
     const int r0 = m0 > 1 ? 3 : 1, r1 = m1 > 1 ? 3 : 1, taps = r0 * r1;
     const int64_t stride = fc_winograd_u_stride(fc_panels(row1 - row0, GEMM_MR), job->channels, GEMM_MR);
-    for (int64_t row = row0; row < row1; row += GEMM_MR, u += job->channels * GEMM_MR)
+    for (int64_t row = row0; row < row1; row += GEMM_MR, u += fc_winograd_u_panel(job->channels, GEMM_MR))
         for (int64_t c = c0; c < c1; c++) {
             const FC_T *w = (const FC_T *)job->w + group * job->w_group + c * job->w_channel;
             /* ascending lanes and channels: what a vector spills over is written after it */
@@ -350,6 +350,7 @@ FC_INLINE void FC_NAME(winograd_products)(const fc_winograd_job *job, int64_t gr
     const int64_t row_panels = fc_panels(rows, GEMM_MR), panels = fc_panels(job->tile1 - job->tile0, GEMM_NR);
     const int64_t v_stride = fc_winograd_v_stride(job->channels, GEMM_NR);
     const int64_t u_stride = fc_winograd_u_stride(row_panels, job->channels, GEMM_MR);
+    const int64_t u_panel = fc_winograd_u_panel(job->channels, GEMM_MR);
     const int64_t s_stride = fc_winograd_v_stride(row_panels * GEMM_MR, GEMM_NR);
     const FC_T *v = (const FC_T *)job->v + (group * panels + panel0) * frequencies * v_stride + c0 * GEMM_NR;
     for (int64_t f = 0; f < frequencies; f++)
@@ -357,7 +358,7 @@ FC_INLINE void FC_NAME(winograd_products)(const fc_winograd_job *job, int64_t gr
             const FC_T *tiles = v + (p * frequencies + f) * v_stride;
             const FC_T *next = p + 1 < panel1 - panel0 ? tiles + frequencies * v_stride : v + (f + 1) * v_stride;
             for (int64_t r = 0; r < row_panels; r++)
-                FC_NAME(gemm_ahead)(c1 - c0, u + f * u_stride + (r * job->channels + c0) * GEMM_MR, tiles, c0 > 0,
+                FC_NAME(gemm_ahead)(c1 - c0, u + f * u_stride + r * u_panel + c0 * GEMM_MR, tiles, c0 > 0,
                                     sums + (p * frequencies + f) * s_stride + r * GEMM_MR * GEMM_NR, GEMM_NR,
                                     next + (c1 - c0) * r / row_panels * GEMM_NR,
                                     (GEMM_NR + row_panels - 1) / row_panels);
