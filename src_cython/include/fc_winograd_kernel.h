@@ -40,6 +40,20 @@ static FC_UNUSED int64_t FC_NAME(winograd_scratch_bytes)(const fc_tiling *t, int
     return FC_NAME(winograd_split)(t, channels, NULL).bytes;
 }
 
+#if GEMM_TW == 8
+typedef FC_T FC_NAME(fc_half) __attribute__((vector_size(GEMM_TBYTES / 2), aligned(sizeof(FC_T)), may_alias));
+
+/* Transposes the 4 x 4 blocks in both halves of 4 vectors. */
+FC_INLINE void FC_NAME(transpose_halves)(FC_TV *r) {
+    const FC_TV a = FC_SHUFFLE(r[0], r[1], 0, 8, 1, 9, 4, 12, 5, 13), b = FC_SHUFFLE(r[2], r[3], 0, 8, 1, 9, 4, 12, 5, 13);
+    const FC_TV c = FC_SHUFFLE(r[0], r[1], 2, 10, 3, 11, 6, 14, 7, 15), d = FC_SHUFFLE(r[2], r[3], 2, 10, 3, 11, 6, 14, 7, 15);
+    r[0] = FC_SHUFFLE(a, b, 0, 1, 8, 9, 4, 5, 12, 13);
+    r[1] = FC_SHUFFLE(a, b, 2, 3, 10, 11, 6, 7, 14, 15);
+    r[2] = FC_SHUFFLE(c, d, 0, 1, 8, 9, 4, 5, 12, 13);
+    r[3] = FC_SHUFFLE(c, d, 2, 3, 10, 11, 6, 7, 14, 15);
+}
+#endif
+
 /* ------------------------------------------------------------------------------------------------ tiles */
 
 /* Vertical transform of n source rows, `count` elements from each row's pointer: alpha lines, `stride` apart. */
@@ -296,15 +310,32 @@ static FC_UNUSED void FC_NAME(winograd_destinations)(const fc_winograd_job *job,
     }
 }
 
-/* Stores GEMM_TW tiles of sums, out[row][column] a vector of tiles, into one destination channel. */
+/* Stores GEMM_TW tiles of sums, out[row][column] a vector of tiles, into one destination channel.  `whole` says that all of
+ * every tile exists and is stored as it is, rows together. */
 FC_INLINE void FC_NAME(winograd_store)(const fc_winograd_job *job, FC_TV *out, const FC_NAME(winograd_place) * place,
-                                       int64_t channel, const int m0, const int m1) {
+                                       int whole, int64_t channel, const int m0, const int m1) {
     const fc_tiling *t = &job->t;
     const int pitch = m1 == 6 && GEMM_TW > 2 ? 8 : m1; /* a tile's row stays inside a vector */
     const int length = (m0 * pitch + GEMM_TW - 1) / GEMM_TW * GEMM_TW;
     FC_T tile[GEMM_TW][48 + GEMM_TW];
     const FC_T *residual = (const FC_T *)job->epilogue.residual;
     FC_T *dst = (FC_T *)job->dst + channel * job->dst_channel;
+#if GEMM_TW == 8
+    if (m1 == 4 && whole) {
+#pragma GCC unroll 6
+        for (int y = 0; y < m0; y++) {
+            const int64_t step = y * t->dilation[0] * t->grid[1];
+            FC_NAME(transpose_halves)(out + y * m1);
+#pragma GCC unroll 4
+            for (int l = 0; l < 4; l++) {
+                const FC_NAME(fc_half) *half = (const FC_NAME(fc_half) *)(out + y * m1 + l);
+                *(FC_NAME(fc_half) *)(dst + place[l].at + step) = half[0];
+                *(FC_NAME(fc_half) *)(dst + place[l + 4].at + step) = half[1];
+            }
+        }
+        return;
+    }
+#endif
 #pragma GCC unroll 6
     for (int k = 0; k < length; k += GEMM_TW) {
         FC_TV block[GEMM_TW];
@@ -375,10 +406,16 @@ FC_INLINE int FC_NAME(winograd_finish)(const fc_winograd_job *job, int64_t group
     FC_TV check = {0};
     for (int64_t p = 0; p < panel1 - panel0; p++) {
         FC_NAME(winograd_place) place[GEMM_NR];
+        int whole[GEMM_NR / GEMM_TW];
         FC_NAME(winograd_destinations)(job, job->tile0 + (panel0 + p) * GEMM_NR, GEMM_NR, place);
+        for (int i = 0; i < GEMM_NR / GEMM_TW; i++) {
+            whole[i] = job->t.phases == 1 && !job->epilogue.residual;
+            for (int l = 0; l < GEMM_TW; l++)
+                whole[i] &= place[i * GEMM_TW + l].rows == m0 && place[i * GEMM_TW + l].columns == m1;
+        }
         for (int64_t row = row0; row < row1; row++) {
             const int64_t channel = group * job->rows + row;
-            const FC_T bias = job->epilogue.bias ? ((const FC_T *)job->epilogue.bias)[channel] : 0;
+            const FC_T *bias = job->epilogue.bias ? (const FC_T *)job->epilogue.bias + channel : NULL;
             for (int lane = 0; lane < GEMM_NR && place[lane].rows; lane += GEMM_TW) {
                 const FC_T *from = sums + p * frequencies * s_stride + (row - row0) * GEMM_NR + lane;
                 FC_TV half[6][8], out[36];
@@ -398,16 +435,17 @@ FC_INLINE int FC_NAME(winograd_finish)(const fc_winograd_job *job, int64_t group
                 for (int i = 0; i < m0; i++) {
                     FC_NAME(winograd_collapse)(fc_winograd_a(m1), m1, alpha1, half[i], 1, out + i * m1, 1);
 #pragma GCC unroll 6
-                    for (int j = 0; j < m1; j++) {
+                    for (int j = 0; j < m1; j++)
                         total += out[i * m1 + j];
-                        out[i * m1 + j] += bias;
-                    }
                 }
                 check += total * 0;
+                if (bias)
+                    for (int i = 0; i < m0 * m1; i++)
+                        out[i] += *bias;
                 if (activate)
                     for (int i = 0; i < m0 * m1; i++)
                         out[i] = FC_NAME(winograd_activate)(&job->epilogue, out[i]);
-                FC_NAME(winograd_store)(job, out, place + lane, channel, m0, m1);
+                FC_NAME(winograd_store)(job, out, place + lane, whole[lane / GEMM_TW], channel, m0, m1);
             }
         }
     }
