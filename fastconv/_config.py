@@ -50,7 +50,9 @@ _isa: int = _BEST_ISA
 _forked = False
 
 
-SERIAL_WORK = 1 << 15  # elements or multiply-accumulates below which a second thread costs more than it brings
+SERIAL_WORK = (
+    1 << 15
+)  # elements or multiply-accumulates below which a second thread costs more than it brings
 
 
 def _available_cpus() -> int:
@@ -172,7 +174,9 @@ def _after_fork_in_child() -> None:
     _seeds_lock.release()
 
 
-if hasattr(os, "register_at_fork"):  # held across a fork, so that no child inherits half a draw of another thread
+if hasattr(
+    os, "register_at_fork"
+):  # held across a fork, so that no child inherits half a draw of another thread
     os.register_at_fork(
         before=_seeds_lock.acquire,
         after_in_parent=_seeds_lock.release,

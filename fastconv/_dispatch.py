@@ -13,7 +13,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from types import TracebackType
 from typing import Any
 
@@ -51,12 +51,16 @@ class Implementation:
     error_growth
         ``spec -> float``: factor over the rounding error of the plain sum of products; ``max_error`` is compared with
         ``error_growth * eps``.
+    prepare
+        ``spec -> function of the arrays``: ``run`` with all done that depends on the spec alone, where that is worth
+        while; small calls are repeated by the thousand.
     """
 
     name: str
     run: Callable[..., Any]
     refusal: Callable[[Any], str | None] = accepts_everything
     error_growth: Callable[[Any], float] = exact_rounding
+    prepare: Callable[[Any], Callable[..., Any]] | None = None
 
 
 @dataclass(frozen=True)
@@ -67,6 +71,7 @@ class Choice:
     backend: str
     implementation: Implementation
     refusals: tuple[tuple[str, str], ...]
+    slow: bool = False  # the reference serves what was asked of another backend
 
     def __str__(self) -> str:
         lines = [f"{self.op}: {self.backend}/{self.implementation.name}"]
@@ -137,7 +142,8 @@ def choose(backend: str, op: str, spec: Any, algorithm: str = AUTO, max_error: f
             reason = f"its error bound {candidate.error_growth(spec):.3g} exceeds max_error {max_error:.3g}"
         if algorithm == AUTO:
             if reason is None:
-                return Choice(op, backend, candidate, tuple(refusals))
+                slow = candidate.name == "reference" and backend != "reference"
+                return Choice(op, backend, candidate, tuple(refusals), slow)
             refusals.append((candidate.name, reason))
         elif candidate.name == algorithm:
             if reason is None:
@@ -204,13 +210,71 @@ def explain_choice(op: str, *args: Any, **kwargs: Any) -> Choice:
 def select(op: str, spec: Any, algorithm: str = AUTO, max_error: float | None = None) -> Implementation:
     """The implementation that serves ``op`` on ``spec`` on the active backend."""
     choice = choose(_active, op, spec, algorithm, max_error)
-    if _explaining and threading.get_ident() in _explaining:
-        raise _Explained(choice)
-    if choice.implementation.name == "reference" and _active != "reference" and algorithm == AUTO:
-        warnings.warn(f"slow path: {choice}", PerformanceWarning, stacklevel=3)
+    if _explaining or choice.slow:
+        _report(choice)
     return choice.implementation
+
+
+def _report(choice: Choice) -> None:
+    """Hand a choice to the explanation that this thread may be asking for; warn of a slow one."""
+    if threading.get_ident() in _explaining:
+        raise _Explained(choice)
+    if choice.slow:
+        warnings.warn(f"slow path: {choice}", PerformanceWarning, stacklevel=4)
 
 
 def run(op: str, spec: Any, *arrays: Any) -> Any:
     """Select an implementation and run it."""
     return select(op, spec).run(spec, *arrays)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A call whose arguments are checked and whose implementation is chosen: ``run`` takes the arrays."""
+
+    spec: Any
+    run: Callable[..., Any]
+    choice: Choice
+    slow: bool
+
+
+def plan(
+    op: str, describe: Callable[..., Any], *args: Any, algorithm: str = AUTO, max_error: float | None = None
+) -> Plan:
+    """What serves ``op`` on the spec ``describe(*args)``: one look-up where the same was asked before.
+
+    The arguments must be hashable and equal only where the spec is the same, see :func:`fastconv._spec.frozen`.
+    """
+    question = (op, _active, describe, args, algorithm, max_error)
+    made = _plans.get(question)
+    if made is None:
+        if len(_plans) >= _MOST_PLANS:
+            _plans.clear()
+        made = _plans[question] = _make_plan(*question)
+    if _explaining or made.slow:
+        _report(made.choice)
+    return made
+
+
+def _make_plan(
+    op: str,
+    backend: str,
+    describe: Callable[..., Any],
+    args: tuple[Any, ...],
+    algorithm: str,
+    max_error: float | None,
+) -> Plan:
+    spec = describe(*args)
+    choice = choose(backend, op, spec, algorithm, max_error)
+    taken = choice.implementation
+    return Plan(spec, taken.prepare(spec) if taken.prepare else partial(taken.run, spec), choice, choice.slow)
+
+
+_plans: dict[Any, Plan] = {}  # a look-up takes half the time of lru_cache's
+_MOST_PLANS = 4096
+
+
+def forget_choices() -> None:
+    """Choose anew from now on: the lists of implementations have changed."""
+    choose.cache_clear()
+    _plans.clear()

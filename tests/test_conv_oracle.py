@@ -258,8 +258,9 @@ def test_more_threads_than_work_and_odd_numbers_of_them_give_the_same_bits(
 
 def test_every_algorithm_was_tried() -> None:
     """The problems above reach every compiled implementation: none is left out by its refusal."""
+    tiny = ConvSpec.from_shapes((1, 1, 9, 9), (1, 1, 3, 3), "float32", 1, 1)
     dense = ConvSpec.from_shapes((1, 8, 9, 9), (8, 8, 3, 3), "float32", 1, 1)
     depthwise = ConvSpec.from_shapes((1, 8, 9, 9), (8, 1, 3, 3), "float32", 1, 1, 1, 8)
     for op in OPS:
-        served = {each.name for spec in (dense, depthwise) for each in kernels(op, spec)}
+        served = {each.name for spec in (tiny, dense, depthwise) for each in kernels(op, spec)}
         assert served == {each.name for each in _dispatch.implementations(op, "cpu")} - {"reference"}
