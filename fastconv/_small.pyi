@@ -7,7 +7,7 @@ from fastconv._spec import ConvSpec
 MAX_TAPS: int
 
 class Small:
-    def __init__(self, spec: ConvSpec, item: int) -> None: ...
+    def __init__(self, spec: ConvSpec) -> None: ...
     def forward(
         self,
         input: NDArray[Any],

@@ -56,7 +56,8 @@ cdef class Small:
     cdef size_t images, input_bytes, output_bytes, weight_bytes, item  # bytes of an image, and of all weights
     cdef size_t input_bias_bytes, output_bias_bytes
 
-    def __init__(self, spec, size_t item):
+    def __init__(self, spec):
+        cdef size_t item = 4 if spec.dtype == "float32" else 8
         lift = (1,) * (2 - len(spec.in_size))
         axes = zip(
             lift + spec.in_size, lift + spec.out_size, lift + spec.kernel, lift + spec.stride, lift + spec.dilation,

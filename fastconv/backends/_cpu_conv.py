@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from fastconv import _config, _conv, _small
 from fastconv._dispatch import Implementation
-from fastconv._spec import ConvSpec, MatmulSpec
+from fastconv._spec import ConvSpec, MatmulSpec, Shape
 
 Array = NDArray
 
@@ -36,36 +36,31 @@ _CONV_WEIGHT_GRAD = _builds(_conv.conv_weight_grad)
 _MATMUL = _builds(_conv.matmul)
 
 
-def _prepare_small(spec: ConvSpec) -> Callable[..., Array]:
-    shape, dtype = spec.output_shape, np.dtype(spec.dtype)
-    convolution, work = _small.Small(spec, dtype.itemsize), spec.macs
+def _prepared(kernel: Callable[..., None], shape: Shape, spec: ConvSpec) -> Callable[..., Array]:
+    """A kernel of a prepared convolution as a function of the arrays."""
+    dtype, work = np.dtype(spec.dtype), spec.macs
 
-    def run(input: Array, weight: Array, bias: Array | None, out: Array | None) -> Array:
+    def run(source: Array, weight: Array, bias: Array | None, out: Array | None) -> Array:
         if out is None:
             out = np.empty(shape, dtype)
-        convolution.forward(input, weight, bias, out, _config.isa(), _config.threads_for(work))
+        kernel(source, weight, bias, out, _config.isa(), _config.threads_for(work))
         return out
 
     return run
+
+
+def _prepare_small_forward(spec: ConvSpec) -> Callable[..., Array]:
+    return _prepared(_small.Small(spec).forward, spec.output_shape, spec)
+
+
+def _prepare_small_input_grad(spec: ConvSpec) -> Callable[..., Array]:
+    return _prepared(_small.Small(spec).input_grad, spec.input_shape, spec)
 
 
 def _small_forward(
     spec: ConvSpec, input: Array, weight: Array, bias: Array | None, out: Array | None
 ) -> Array:
-    return _prepare_small(spec)(input, weight, bias, out)
-
-
-def _prepare_small_input_grad(spec: ConvSpec) -> Callable[..., Array]:
-    shape, dtype = spec.input_shape, np.dtype(spec.dtype)
-    convolution, work = _small.Small(spec, dtype.itemsize), spec.macs
-
-    def run(grad_output: Array, weight: Array, bias: Array | None, out: Array | None) -> Array:
-        if out is None:
-            out = np.empty(shape, dtype)
-        convolution.input_grad(grad_output, weight, bias, out, _config.isa(), _config.threads_for(work))
-        return out
-
-    return run
+    return _prepare_small_forward(spec)(input, weight, bias, out)
 
 
 def _small_input_grad(
@@ -150,8 +145,10 @@ def _refuse_small(spec: ConvSpec) -> str | None:
     macs = math.prod(spec.output_shape[1:]) * math.prod(spec.weight_shape[1:])
     rows = macs // max(spec.out_size[-1], 1)
     if macs > SMALL_MACS or rows > SMALL_ROWS:
-        return f"it pays for images of up to {SMALL_MACS} multiply-accumulates in {SMALL_ROWS} rows, got {macs} "
+        return (
+            f"it pays for images of up to {SMALL_MACS} multiply-accumulates in {SMALL_ROWS} rows, got {macs} "
             f"in {rows}"
+        )
     return None
 
 
@@ -183,7 +180,7 @@ def _refuse_direct_weight_grad(spec: ConvSpec) -> str | None:
 
 IMPLEMENTATIONS: dict[str, tuple[Implementation, ...]] = {
     "conv_forward": (
-        Implementation("small", _small_forward, _refuse_small, prepare=_prepare_small),
+        Implementation("small", _small_forward, _refuse_small, prepare=_prepare_small_forward),
         Implementation("direct", _forward(direct=True), _refuse_direct_forward),
         Implementation("implicit_gemm", _forward(direct=False), _too_many_taps),
     ),
