@@ -246,32 +246,26 @@ def plan(
     The arguments must be hashable and equal only where the spec is the same, see :func:`fastconv._spec.frozen`.
     """
     question = (op, _active, describe, args, algorithm, max_error)
-    made = _plans.get(question)
-    if made is None:
-        if len(_plans) >= _MOST_PLANS:
-            _plans.clear()
-        made = _plans[question] = _make_plan(*question)
+    made = _plans.get(question) or _make_plan(question)
     if _explaining or made.slow:
         _report(made.choice)
     return made
 
 
-def _make_plan(
-    op: str,
-    backend: str,
-    describe: Callable[..., Any],
-    args: tuple[Any, ...],
-    algorithm: str,
-    max_error: float | None,
-) -> Plan:
+_plans: dict[Any, Plan] = {}  # a look-up takes half the time of lru_cache's
+_MOST_PLANS = 4096
+
+
+def _make_plan(question: tuple[Any, ...]) -> Plan:
+    op, backend, describe, args, algorithm, max_error = question
     spec = describe(*args)
     choice = choose(backend, op, spec, algorithm, max_error)
     taken = choice.implementation
-    return Plan(spec, taken.prepare(spec) if taken.prepare else partial(taken.run, spec), choice, choice.slow)
-
-
-_plans: dict[Any, Plan] = {}  # a look-up takes half the time of lru_cache's
-_MOST_PLANS = 4096
+    run = taken.prepare(spec) if taken.prepare else partial(taken.run, spec)
+    if len(_plans) >= _MOST_PLANS:
+        _plans.clear()
+    made = _plans[question] = Plan(spec, run, choice, choice.slow)
+    return made
 
 
 def forget_choices() -> None:

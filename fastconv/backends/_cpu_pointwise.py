@@ -11,7 +11,7 @@ from numpy import empty
 from numpy.typing import NDArray
 
 from fastconv import _dropout, _pointwise
-from fastconv._config import isa, threads_for
+from fastconv._config import SERIAL_WORK, get_num_threads, isa, threads_for
 from fastconv._dispatch import Implementation
 from fastconv._spec import (
     ActivationSpec,
@@ -89,16 +89,13 @@ def drop_block_mask(spec: DropBlockSpec) -> Array:
 
 
 def _prepare_activation(spec: ActivationSpec) -> Callable[[Array], Array]:
-    size, item, kind, slope = (
-        spec.size,
-        np.dtype(spec.dtype).itemsize,
-        _pointwise.KINDS[spec.kind],
-        spec.slope,
-    )
+    dtype, size, kind, slope = np.dtype(spec.dtype), spec.size, _pointwise.KINDS[spec.kind], spec.slope
+    item, serial = dtype.itemsize, size < SERIAL_WORK
 
     def run(x: Array) -> Array:
-        y = empty(x.shape, x.dtype)
-        _pointwise.activation_forward(x, y, size, item, kind, slope, isa(), threads_for(size))
+        y = empty(x.shape, dtype)
+        threads = 1 if serial else get_num_threads()
+        _pointwise.activation_forward(x, y, size, item, kind, slope, isa(), threads)
         return y
 
     return run
@@ -108,26 +105,13 @@ def activation_forward(spec: ActivationSpec, x: Array) -> Array:
     return _prepare_activation(spec)(x)
 
 
-def _prepare_activation_backward(spec: ActivationSpec) -> Callable[[Array, Array], Array]:
-    size, item, kind, slope = (
-        spec.size,
-        np.dtype(spec.dtype).itemsize,
-        _pointwise.KINDS[spec.kind],
-        spec.slope,
-    )
-
-    def run(grad_output: Array, output: Array) -> Array:
-        dx = empty(output.shape, output.dtype)
-        _pointwise.activation_backward(
-            grad_output, output, dx, size, item, kind, slope, isa(), threads_for(size)
-        )
-        return dx
-
-    return run
-
-
 def activation_backward(spec: ActivationSpec, grad_output: Array, output: Array) -> Array:
-    return _prepare_activation_backward(spec)(grad_output, output)
+    dx = empty(output.shape, output.dtype)
+    kind, size = _pointwise.KINDS[spec.kind], spec.size
+    _pointwise.activation_backward(
+        grad_output, output, dx, size, dx.itemsize, kind, spec.slope, isa(), threads_for(size)
+    )
+    return dx
 
 
 def softmax_forward(spec: SoftmaxSpec, x: Array) -> Array:
@@ -296,6 +280,7 @@ IMPLEMENTATIONS: dict[str, tuple[Implementation, ...]] = {
         ("philox", dropout_apply),
         ("philox", dropout_forward),
         ("philox", drop_block_mask),
+        ("simd", activation_backward),
         ("simd", softmax_forward),
         ("simd", softmax_backward),
         ("simd", cross_entropy_forward),
@@ -307,7 +292,4 @@ IMPLEMENTATIONS: dict[str, tuple[Implementation, ...]] = {
 }
 IMPLEMENTATIONS["activation_forward"] = (
     Implementation("simd", activation_forward, prepare=_prepare_activation),
-)
-IMPLEMENTATIONS["activation_backward"] = (
-    Implementation("simd", activation_backward, prepare=_prepare_activation_backward),
 )
