@@ -50,9 +50,8 @@ _isa: int = _BEST_ISA
 _forked = False
 
 
-SERIAL_WORK = (
-    1 << 15
-)  # elements or multiply-accumulates below which a second thread costs more than it brings
+# elements or multiply-accumulates below which a second thread costs more than it brings
+SERIAL_WORK = 1 << 15
 
 
 def _available_cpus() -> int:
@@ -108,6 +107,11 @@ def isa() -> int:
     return _isa
 
 
+def isa_name() -> str:
+    """Name of the instruction set in use."""
+    return ISA_NAMES[_isa]
+
+
 def supported_isas() -> tuple[str, ...]:
     """Instruction sets that this CPU runs and this build has, plainest first."""
     return ISA_NAMES[: _BEST_ISA + 1]
@@ -127,10 +131,19 @@ def force_isa(name: str) -> Iterator[None]:
         raise ValueError(f"instruction set must be one of {supported_isas()} on this machine, got {name!r}")
     former = _isa
     _isa = ISA_NAMES.index(name)
+    _forget_choices()
     try:
         yield
     finally:
         _isa = former
+        _forget_choices()
+
+
+def _forget_choices() -> None:
+    """Which implementation serves a call depends on the instruction set."""
+    from fastconv._dispatch import forget_choices
+
+    forget_choices()
 
 
 _SEEDS_AT_ONCE = 1024
@@ -174,9 +187,8 @@ def _after_fork_in_child() -> None:
     _seeds_lock.release()
 
 
-if hasattr(
-    os, "register_at_fork"
-):  # held across a fork, so that no child inherits half a draw of another thread
+# The lock is held across a fork, so that no child inherits half a draw of another thread.
+if hasattr(os, "register_at_fork"):
     os.register_at_fork(
         before=_seeds_lock.acquire,
         after_in_parent=_seeds_lock.release,

@@ -8,6 +8,7 @@ lists end with the reference implementation; reaching it raises a :class:`Perfor
 from __future__ import annotations
 
 import importlib
+import math
 import threading
 import warnings
 from collections.abc import Callable, Iterator
@@ -20,6 +21,10 @@ from typing import Any
 from fastconv.backends import load_backend
 
 AUTO = "auto"
+
+DEFAULT_MAX_ERROR = (
+    200.0  # admits Winograd's F(4 x 4, 3 x 3), whose measured errors stay near 1e-5, not F(6 x 6, 3 x 3)
+)
 
 
 class PerformanceWarning(UserWarning):
@@ -49,8 +54,11 @@ class Implementation:
     refusal
         ``spec -> None`` (accepts) or a sentence saying why not.
     error_growth
-        ``spec -> float``: factor over the rounding error of the plain sum of products; ``max_error`` is compared with
-        ``error_growth * eps``.
+        ``spec -> float``: its a-priori error bound as a multiple of that of the plain sum of products; ``max_error`` is
+        compared with it.
+    cost
+        ``spec -> float``: estimated cycles; infinite where it serves on request alone.  None for an implementation that
+        is preferred wherever it accepts.
     prepare
         ``spec -> function of the arrays``: ``run`` with all done that depends on the spec alone, where that is worth
         while; small calls are repeated by the thousand.
@@ -60,6 +68,7 @@ class Implementation:
     run: Callable[..., Any]
     refusal: Callable[[Any], str | None] = accepts_everything
     error_growth: Callable[[Any], float] = exact_rounding
+    cost: Callable[[Any], float] | None = None
     prepare: Callable[[Any], Callable[..., Any]] | None = None
 
 
@@ -71,7 +80,6 @@ class Choice:
     backend: str
     implementation: Implementation
     refusals: tuple[tuple[str, str], ...]
-    slow: bool = False  # the reference serves what was asked of another backend
 
     def __str__(self) -> str:
         lines = [f"{self.op}: {self.backend}/{self.implementation.name}"]
@@ -136,21 +144,43 @@ def choose(backend: str, op: str, spec: Any, algorithm: str = AUTO, max_error: f
             f"algorithm must be 'auto' or one of {names} for {op} on backend {backend!r}, got {algorithm!r}"
         )
     refusals: list[tuple[str, str]] = []
+    accepting: list[Implementation] = []
+    bound = DEFAULT_MAX_ERROR if algorithm == AUTO and max_error is None else max_error
     for candidate in candidates:
         reason = candidate.refusal(spec)
-        if reason is None and max_error is not None and candidate.error_growth(spec) > max_error:
-            reason = f"its error bound {candidate.error_growth(spec):.3g} exceeds max_error {max_error:.3g}"
+        if reason is None and bound is not None and candidate.error_growth(spec) > bound:
+            reason = f"its error bound {candidate.error_growth(spec):.3g} exceeds max_error {bound:.3g}"
         if algorithm == AUTO:
             if reason is None:
-                slow = candidate.name == "reference" and backend != "reference"
-                return Choice(op, backend, candidate, tuple(refusals), slow)
-            refusals.append((candidate.name, reason))
+                accepting.append(candidate)
+                if candidate.cost is None:
+                    break
+            else:
+                refusals.append((candidate.name, reason))
         elif candidate.name == algorithm:
             if reason is None:
                 return Choice(op, backend, candidate, ())
             raise ValueError(f"algorithm {algorithm!r} does not serve this {op}: {reason}")
-    reasons = "; ".join(f"{name}: {reason}" for name, reason in refusals)
-    raise ValueError(f"no implementation of {op} on backend {backend!r} serves this call: {reasons}")
+    if not accepting:
+        reasons = "; ".join(f"{name}: {reason}" for name, reason in refusals)
+        raise ValueError(f"no implementation of {op} on backend {backend!r} serves this call: {reasons}")
+    return _cheapest(op, backend, spec, accepting, refusals)
+
+
+def _cheapest(
+    op: str, backend: str, spec: Any, accepting: list[Implementation], refusals: list[tuple[str, str]]
+) -> Choice:
+    """The least cost by the model; an implementation without a cost is preferred to those behind it."""
+    costs = {c.name: c.cost(spec) for c in accepting if c.cost}
+    if not costs:
+        return Choice(op, backend, accepting[0], tuple(refusals))
+    best = min(costs, key=lambda name: costs[name])
+    for name, cost in costs.items():
+        if cost == math.inf:
+            refusals.append((name, "it serves this dtype on request alone"))
+        elif name != best:
+            refusals.append((name, f"by the cost model it takes {cost / costs[best]:.2f} times as long"))
+    return Choice(op, backend, next(c for c in accepting if c.name == best), tuple(refusals))
 
 
 class _Explained(Exception):
@@ -210,16 +240,22 @@ def explain_choice(op: str, *args: Any, **kwargs: Any) -> Choice:
 def select(op: str, spec: Any, algorithm: str = AUTO, max_error: float | None = None) -> Implementation:
     """The implementation that serves ``op`` on ``spec`` on the active backend."""
     choice = choose(_active, op, spec, algorithm, max_error)
-    if _explaining or choice.slow:
-        _report(choice)
+    slow = _is_slow(choice, algorithm)
+    if _explaining or slow:
+        _report(choice, slow)
     return choice.implementation
 
 
-def _report(choice: Choice) -> None:
+def _is_slow(choice: Choice, algorithm: str) -> bool:
+    """Whether the reference serves what nobody asked of it."""
+    return choice.implementation.name == "reference" and choice.backend != "reference" and algorithm == AUTO
+
+
+def _report(choice: Choice, slow: bool) -> None:
     """Hand a choice to the explanation that this thread may be asking for; warn of a slow one."""
     if threading.get_ident() in _explaining:
         raise _Explained(choice)
-    if choice.slow:
+    if slow:
         warnings.warn(f"slow path: {choice}", PerformanceWarning, stacklevel=4)
 
 
@@ -248,7 +284,7 @@ def plan(
     question = (op, _active, describe, args, algorithm, max_error)
     made = _plans.get(question) or _make_plan(question)
     if _explaining or made.slow:
-        _report(made.choice)
+        _report(made.choice, made.slow)
     return made
 
 
@@ -264,7 +300,7 @@ def _make_plan(question: tuple[Any, ...]) -> Plan:
     run = taken.prepare(spec) if taken.prepare else partial(taken.run, spec)
     if len(_plans) >= _MOST_PLANS:
         _plans.clear()
-    made = _plans[question] = Plan(spec, run, choice, choice.slow)
+    made = _plans[question] = Plan(spec, run, choice, _is_slow(choice, algorithm))
     return made
 
 

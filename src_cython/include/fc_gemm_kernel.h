@@ -25,8 +25,10 @@
 #define GEMM_NR (GEMM_NRV * FC_VL)
 
 #define FC_V FC_NAME(fc_vec)
+#define FC_TV FC_NAME(fc_tvec)
 #if FC_VL == 1
 typedef FC_T FC_V;
+typedef FC_T FC_TV;
 #else
 typedef FC_T FC_V __attribute__((vector_size(FC_VBYTES), aligned(sizeof(FC_T)), may_alias));
 /* Transposition works on blocks of GEMM_TW x GEMM_TW in vectors of 32 bytes, 16 in the baseline. */
@@ -36,17 +38,16 @@ typedef FC_T FC_V __attribute__((vector_size(FC_VBYTES), aligned(sizeof(FC_T)), 
 #define GEMM_TBYTES 16
 #endif
 #define GEMM_TW (GEMM_TBYTES / FC_TBYTES)
-#define FC_TV FC_NAME(fc_tvec)
 typedef FC_T FC_TV __attribute__((vector_size(GEMM_TBYTES), aligned(sizeof(FC_T)), may_alias));
 typedef FC_INT FC_NAME(fc_tint) __attribute__((vector_size(GEMM_TBYTES)));
 #endif
 
 static FC_UNUSED const int FC_NAME(gemm_mr) = GEMM_MR;
 static FC_UNUSED const int FC_NAME(gemm_nr) = GEMM_NR;
+static FC_UNUSED const int FC_NAME(gemm_tw) = GEMM_TW;
 
-/* c[i][j] = (load ? c[i][j] : init[i]) + sum_p a[p][i] * b[p][j]; init may be NULL for zeros. */
-static FC_UNUSED void FC_NAME(gemm)(int64_t k, const FC_T *restrict a, const FC_T *restrict b, const FC_T *init, int load,
-                                    FC_T *restrict c, int64_t ldc) {
+FC_INLINE void FC_NAME(gemm_body)(int64_t k, const FC_T *restrict a, const FC_T *restrict b, const FC_T *init, int load,
+                                  FC_T *restrict c, int64_t ldc, const int prefetch, const FC_T *ahead, int64_t step) {
     FC_V acc[GEMM_MR][GEMM_NRV];
 #pragma GCC unroll 16
     for (int i = 0; i < GEMM_MR; i++)
@@ -57,6 +58,10 @@ static FC_UNUSED void FC_NAME(gemm)(int64_t k, const FC_T *restrict a, const FC_
         FC_PREFETCH(c + i * ldc);
     for (int64_t p = 0; p < k; p++) {
         FC_V bv[GEMM_NRV];
+        if (prefetch) {
+            FC_PREFETCH(ahead);
+            ahead += step;
+        }
 #pragma GCC unroll 4
         for (int j = 0; j < GEMM_NRV; j++)
             bv[j] = *(const FC_V *)(b + j * FC_VL);
@@ -80,6 +85,18 @@ static FC_UNUSED void FC_NAME(gemm)(int64_t k, const FC_T *restrict a, const FC_
             *out = base + acc[i][j];
         }
     }
+}
+
+/* c[i][j] = (load ? c[i][j] : init[i]) + sum_p a[p][i] * b[p][j]; init may be NULL for zeros. */
+static FC_UNUSED void FC_NAME(gemm)(int64_t k, const FC_T *a, const FC_T *b, const FC_T *init, int load, FC_T *c,
+                                    int64_t ldc) {
+    FC_NAME(gemm_body)(k, a, b, init, load, c, ldc, 0, NULL, 0);
+}
+
+/* The same, fetching k * step elements from `ahead` on into the cache for a later product. */
+static FC_UNUSED void FC_NAME(gemm_ahead)(int64_t k, const FC_T *a, const FC_T *b, int load, FC_T *c, int64_t ldc,
+                                          const FC_T *ahead, int64_t step) {
+    FC_NAME(gemm_body)(k, a, b, NULL, load, c, ldc, 1, ahead, step);
 }
 
 /* Writes dst[p][l] = rows[l][p] for l < lanes, p < count (lanes constant, at most 64).
