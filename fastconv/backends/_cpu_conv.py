@@ -36,7 +36,6 @@ def _builds(driver: Any) -> dict[np.dtype[Any], Callable[..., Any]]:
 _CONV_FORWARD = _builds(_conv.conv_forward)
 _CONV_INPUT_GRAD = _builds(_conv.conv_input_grad)
 _CONV_WEIGHT_GRAD = _builds(_conv.conv_weight_grad)
-_MATMUL = _builds(_conv.matmul)
 
 
 def _prepared(kernel: Callable[..., None], shape: Shape, spec: ConvSpec) -> Callable[..., Array]:
@@ -131,8 +130,9 @@ def _weight_grad(direct: bool) -> Callable[..., Array]:
 
 def _matmul(spec: MatmulSpec, a: Array, b: Array, bias: Array | None) -> Array:
     out = np.empty((spec.m, spec.n), a.dtype)
+    sizes = (spec.m, spec.n, spec.k)
     threads = _config.threads_for(spec.m * spec.n * spec.k)
-    _MATMUL[a.dtype](a, b, bias, out, spec.trans_a, spec.trans_b, _config.isa(), threads)
+    _conv.matmul(a, b, bias, out, *sizes, out.itemsize, spec.trans_a, spec.trans_b, _config.isa(), threads)
     return out
 
 
