@@ -18,6 +18,7 @@ from fastconv._spec import ConvSpec, MatmulSpec
 
 Array = NDArray
 
+MAX_COL2IM = 1 << 20
 MAX_TAPS = 1 << 17  # of one filter channel: 16 lanes of float64 of them fill a thread's scratch memory
 
 
@@ -59,6 +60,23 @@ def _input_grad(direct: bool) -> Callable[..., Array]:
         return out
 
     return run
+
+
+def _input_grad_col2im(
+    spec: ConvSpec, grad_output: Array, weight: Array, bias: Array | None, out: Array | None
+) -> Array:
+    if out is None:
+        out = np.empty(spec.input_shape, spec.dtype)
+    _conv.conv_input_grad_col2im(
+        spec,
+        grad_output.reshape(-1),
+        weight.reshape(-1),
+        bias,
+        out.reshape(-1),
+        _config.isa(),
+        _config.get_num_threads(),
+    )
+    return out
 
 
 def _weight_grad(direct: bool) -> Callable[..., Array]:
@@ -109,6 +127,15 @@ def _refuse_direct_input_grad(spec: ConvSpec) -> str | None:
     return _too_many_taps(spec) or _few_channels(summed, produced)
 
 
+def _refuse_col2im(spec: ConvSpec) -> str | None:
+    summed, produced = spec.out_channels // spec.groups, spec.in_channels // spec.groups
+    if math.prod(spec.kernel) * summed > MAX_COL2IM:
+        return f"it packs all weights of a channel, up to {MAX_COL2IM}, got {math.prod(spec.kernel) * summed}"
+    if spec.ndim == 3:
+        return "it serves one or two dimensions"
+    return None
+
+
 def _refuse_direct_weight_grad(spec: ConvSpec) -> str | None:
     pairs = spec.in_channels // spec.groups * (spec.out_channels // spec.groups)
     if spec.groups == 1 or pairs > 16:
@@ -123,6 +150,7 @@ IMPLEMENTATIONS: dict[str, tuple[Implementation, ...]] = {
     ),
     "conv_input_grad": (
         Implementation("direct", _input_grad(direct=True), _refuse_direct_input_grad),
+        Implementation("col2im", _input_grad_col2im, _refuse_col2im),
         Implementation("implicit_gemm", _input_grad(direct=False), _too_many_taps),
     ),
     "conv_weight_grad": (

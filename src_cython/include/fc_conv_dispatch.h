@@ -2,6 +2,7 @@
 #ifndef FC_CONV_DISPATCH_H
 #define FC_CONV_DISPATCH_H
 
+#include "fc_col2im.h"
 #include "fc_conv.h"
 #include "fc_matmul.h"
 #define FC_TEMPLATE "fc_conv_all.h"
@@ -29,6 +30,14 @@ static void fc_conv_item(int isa, int item, const fc_conv_job *job, int64_t i, v
 
 static void fc_conv_weight_item(int isa, int item, const fc_conv_weight_job *job, int64_t i, void *scratch) {
     FC_CALL(isa, item, conv_weight_item, job, i, scratch);
+}
+
+static void fc_col2im_weights_item(int isa, int item, const fc_col2im_job *job, int64_t i) {
+    FC_CALL(isa, item, col2im_weights_item, job, i);
+}
+
+static void fc_col2im_item(int isa, int item, const fc_col2im_job *job, int64_t i, void *scratch) {
+    FC_CALL(isa, item, col2im_item, job, i, scratch);
 }
 
 static int fc_vector_bytes(int isa) { return isa == FC_ISA_AVX512 ? 64 : isa == FC_ISA_AVX2 ? 32 : 16; }

@@ -9,6 +9,7 @@
 #undef GEMM_TW
 #undef GEMM_TBYTES
 #undef FC_V
+#undef FC_IV
 #undef FC_TV
 #undef FC_SHUFFLE
 #if FC_VL == 1
@@ -29,6 +30,8 @@
 typedef FC_T FC_V;
 #else
 typedef FC_T FC_V __attribute__((vector_size(FC_VBYTES), aligned(sizeof(FC_T)), may_alias));
+#define FC_IV FC_NAME(fc_ivec)
+typedef FC_INT FC_IV __attribute__((vector_size(FC_VBYTES), aligned(sizeof(FC_T)), may_alias));
 /* Transposition works on blocks of GEMM_TW x GEMM_TW in vectors of 32 bytes, 16 in the baseline. */
 #if FC_LEVEL >= 1
 #define GEMM_TBYTES 32
