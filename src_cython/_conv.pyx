@@ -185,6 +185,8 @@ cdef run_product(c.fc_conv_job *job, int isa, int item, int n_threads):
     cdef const char *b
     cdef char *dst
 
+    if run_indirect(job, isa, item, n_threads):
+        return
     # equal blocks of whole channels; fewer columns where there are fewer than the threads could share
     job.block_channels = c.fc_max(1, job.g.channels // c.fc_min(blocks_k, job.g.channels))
     if job.block_channels * job.g.taps < depth * 2 // 3:
@@ -241,6 +243,40 @@ cdef run_product(c.fc_conv_job *job, int isa, int item, int n_threads):
                           n_threads)
     finally:
         give_scratch(scratch)
+
+
+cdef bint run_indirect(c.fc_conv_job *job, int isa, int item, int n_threads) except -1:
+    """The product with columns read in place, where that is fit; returns whether it was."""
+    cdef int rows = c.fc_gemm_rows(isa, item), lanes = c.fc_vector_bytes(isa) // item
+    cdef int64_t padded = c.fc_round_up(job.m, rows), k = job.g.channels * job.g.taps
+    cdef int64_t packed_bytes = c.fc_round_up(job.groups * padded * k * item, 64)
+    cdef int64_t bias_bytes = c.fc_round_up(job.groups * padded * item, 64)
+    cdef int64_t i, items, thread_bytes, panels = job.groups * (padded // rows)
+    cdef Scratch scratch
+    cdef char *memory
+    c.fc_conv_derive(&job.g, BLOCK_COLUMNS, lanes)
+    if packed_bytes > PACKED_BYTES or not c.fc_indirect_plan(&job.g, job.m, item, lanes, &job.indirect):
+        return False
+    job.block_channels = job.g.channels
+    items = job.g.images * job.g.grid[0] * job.groups
+    if items * job.indirect.bands < n_threads:
+        job.indirect.band_rows = c.fc_max(1, job.g.grid[1] * items // n_threads)
+        job.indirect.bands = (job.g.grid[1] + job.indirect.band_rows - 1) // job.indirect.band_rows
+    items *= job.indirect.bands
+    thread_bytes = c.fc_round_up(job.indirect.bytes, 4096) + 4096
+    scratch = take_scratch(packed_bytes + bias_bytes + thread_bytes * n_threads)
+    job.weights = scratch.start
+    job.bias = scratch.start + packed_bytes if job.b != NULL else NULL
+    memory = scratch.start + packed_bytes + bias_bytes
+    try:
+        with nogil:
+            for i in prange(panels, num_threads=n_threads, schedule="static"):
+                c.fc_conv_weights_item(isa, item, job, i)
+            for i in prange(items, num_threads=n_threads, schedule="dynamic"):
+                c.fc_conv_indirect_item(isa, item, job, i, memory + c.fc_thread_id() * thread_bytes)
+    finally:
+        give_scratch(scratch)
+    return True
 
 
 cdef run_items(c.fc_conv_job *part, int isa, int item, int rows, int64_t items, char *memory, int64_t thread_bytes,

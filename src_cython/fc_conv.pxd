@@ -12,6 +12,11 @@ cdef extern from "fc_conv_dispatch.h" nogil:
         int64_t dst_step[3]
         int64_t src_end, taps, row_taps, rows, x_first, x_span, block_rows, block_x
 
+    ctypedef struct fc_indirect:
+        int64_t band_rows, bands, source_bytes, bytes
+
+    int fc_indirect_plan(const fc_conv *g, int64_t m, int64_t item, int64_t lanes, fc_indirect *n)
+
     ctypedef struct fc_conv_job:
         fc_conv g
         int64_t groups, m, parts, group_parts, block_channels, dst_group, w_group, w_m, w_c
@@ -23,6 +28,7 @@ cdef extern from "fc_conv_dispatch.h" nogil:
         void *weights
         void *bias
         void *dst
+        fc_indirect indirect
 
     ctypedef struct fc_conv_weight_job:
         fc_conv g
@@ -46,6 +52,7 @@ cdef extern from "fc_conv_dispatch.h" nogil:
     int fc_gemm_lanes(int isa, int item)
     void fc_conv_weights_item(int isa, int item, const fc_conv_job *job, int64_t i)
     void fc_conv_item(int isa, int item, const fc_conv_job *job, int64_t i, void *scratch)
+    void fc_conv_indirect_item(int isa, int item, const fc_conv_job *job, int64_t i, void *scratch)
     void fc_conv_weight_item(int isa, int item, const fc_conv_weight_job *job, int64_t i, void *scratch)
 
     ctypedef struct fc_col2im_job:

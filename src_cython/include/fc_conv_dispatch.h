@@ -28,6 +28,10 @@ static void fc_conv_item(int isa, int item, const fc_conv_job *job, int64_t i, v
     FC_CALL(isa, item, conv_item, job, i, scratch);
 }
 
+static void fc_conv_indirect_item(int isa, int item, const fc_conv_job *job, int64_t i, void *scratch) {
+    FC_CALL(isa, item, conv_indirect_item, job, i, scratch);
+}
+
 static void fc_conv_weight_item(int isa, int item, const fc_conv_weight_job *job, int64_t i, void *scratch) {
     FC_CALL(isa, item, conv_weight_item, job, i, scratch);
 }

@@ -47,42 +47,92 @@ typedef FC_INT FC_NAME(fc_tint) __attribute__((vector_size(GEMM_TBYTES)));
 static FC_UNUSED const int FC_NAME(gemm_mr) = GEMM_MR;
 static FC_UNUSED const int FC_NAME(gemm_nr) = GEMM_NR;
 
-/* c[i][j] = (load ? c[i][j] : init[i]) + sum_p a[p][i] * b[p][j]; init may be NULL for zeros. */
-static FC_UNUSED void FC_NAME(gemm)(int64_t k, const FC_T *restrict a, const FC_T *restrict b, const FC_T *init, int load,
-                                    FC_T *restrict c, int64_t ldc) {
+/* Tail tiles come in three heights, so that a few rows do not cost a whole tile. */
+#undef GEMM_MR_STEP
+#define GEMM_MR_STEP (GEMM_MR == 12 ? 4 : 2)
+
+/* Vector j of row i at c[j] + i * ldc = (load ? what is there : init[i]) + sum_p a[p * GEMM_MR + i] * b[j][offset[p]] for the
+ * first m of `rows` rows (a constant); init may be NULL for zeros, and offset NULL for p * GEMM_NR. */
+FC_INLINE void FC_NAME(gemm_tile)(const int rows, int64_t k, const FC_T *restrict a, const FC_T *const *b,
+                                  const int64_t *offset, const FC_T *init, int load, FC_T *const *c, int64_t ldc,
+                                  int64_t m) {
     FC_V acc[GEMM_MR][GEMM_NRV];
 #pragma GCC unroll 16
-    for (int i = 0; i < GEMM_MR; i++)
+    for (int i = 0; i < rows; i++)
 #pragma GCC unroll 4
         for (int j = 0; j < GEMM_NRV; j++)
             acc[i][j] = (FC_V){0};
-    for (int i = 0; i < GEMM_MR; i++) /* the tile will be read or written after the loop */
-        FC_PREFETCH(c + i * ldc);
+    for (int i = 0; i < m; i++) /* the tile will be read or written after the loop */
+        FC_PREFETCH(c[0] + i * ldc);
     for (int64_t p = 0; p < k; p++) {
+        const int64_t at = offset ? offset[p] : p * GEMM_NR;
         FC_V bv[GEMM_NRV];
 #pragma GCC unroll 4
         for (int j = 0; j < GEMM_NRV; j++)
-            bv[j] = *(const FC_V *)(b + j * FC_VL);
+            bv[j] = *(const FC_V *)(b[j] + at);
 #pragma GCC unroll 16
-        for (int i = 0; i < GEMM_MR; i++)
+        for (int i = 0; i < rows; i++)
 #pragma GCC unroll 4
             for (int j = 0; j < GEMM_NRV; j++)
                 acc[i][j] += bv[j] * a[i];
         a += GEMM_MR;
-        b += GEMM_NR;
     }
 #pragma GCC unroll 16
-    for (int i = 0; i < GEMM_MR; i++) {
+    for (int i = 0; i < rows; i++) {
+        if (i >= m)
+            break;
         FC_T first = init ? init[i] : (FC_T)0;
 #pragma GCC unroll 4
         for (int j = 0; j < GEMM_NRV; j++) {
-            FC_V *out = (FC_V *)(c + i * ldc + j * FC_VL);
+            FC_V *out = (FC_V *)(c[j] + i * ldc);
             FC_V base = (FC_V){0} + first;
             if (load)
                 base = *out;
             *out = base + acc[i][j];
         }
     }
+}
+
+/* c[i][j] = (load ? c[i][j] : init[i]) + sum_p a[p][i] * b[p][j]; init may be NULL for zeros. */
+static FC_UNUSED void FC_NAME(gemm)(int64_t k, const FC_T *restrict a, const FC_T *restrict b, const FC_T *init, int load,
+                                    FC_T *restrict c, int64_t ldc) {
+    const FC_T *from[GEMM_NRV];
+    FC_T *to[GEMM_NRV];
+    for (int j = 0; j < GEMM_NRV; j++) {
+        from[j] = b + j * FC_VL;
+        to[j] = c + j * FC_VL;
+    }
+    FC_NAME(gemm_tile)(GEMM_MR, k, a, from, NULL, init, load, to, ldc, GEMM_MR);
+}
+
+/* The first m rows of gemm(), m at most GEMM_MR. */
+static FC_UNUSED void FC_NAME(gemm_rows)(int64_t k, const FC_T *restrict a, const FC_T *restrict b, const FC_T *init, int load,
+                                         FC_T *restrict c, int64_t ldc, int64_t m) {
+    const FC_T *from[GEMM_NRV];
+    FC_T *to[GEMM_NRV];
+    for (int j = 0; j < GEMM_NRV; j++) {
+        from[j] = b + j * FC_VL;
+        to[j] = c + j * FC_VL;
+    }
+    if (m <= GEMM_MR_STEP)
+        FC_NAME(gemm_tile)(GEMM_MR_STEP, k, a, from, NULL, init, load, to, ldc, m);
+    else if (m <= 2 * GEMM_MR_STEP)
+        FC_NAME(gemm_tile)(2 * GEMM_MR_STEP, k, a, from, NULL, init, load, to, ldc, m);
+    else
+        FC_NAME(gemm_tile)(GEMM_MR, k, a, from, NULL, init, load, to, ldc, m);
+}
+
+/* gemm_rows() on unpacked columns: vector j of b's row p lies at b[j] + offset[p]. */
+static FC_UNUSED void FC_NAME(gemm_indirect)(int64_t k, const FC_T *restrict a, const FC_T *const *b, const int64_t *offset,
+                                             const FC_T *init, FC_T *const *c, int64_t ldc, int64_t m) {
+    if (m <= GEMM_MR_STEP)
+        FC_NAME(gemm_tile)(GEMM_MR_STEP, k, a, b, offset, init, 0, c, ldc, m);
+    else if (m <= 2 * GEMM_MR_STEP)
+        FC_NAME(gemm_tile)(2 * GEMM_MR_STEP, k, a, b, offset, init, 0, c, ldc, m);
+    else if (m < GEMM_MR)
+        FC_NAME(gemm_tile)(GEMM_MR, k, a, b, offset, init, 0, c, ldc, m);
+    else
+        FC_NAME(gemm_tile)(GEMM_MR, k, a, b, offset, init, 0, c, ldc, GEMM_MR);
 }
 
 /* Writes dst[p][l] = rows[l][p] for l < lanes, p < count (lanes constant, at most 64).
