@@ -25,6 +25,8 @@ cdef int64_t BLOCK_BYTES = 1024            # depth of a packed block, in bytes o
 cdef int64_t PACKED_BYTES = 8 << 20        # packed weights of one pass, shared by the threads
 cdef int64_t SCRATCH_BYTES = 16 << 20      # per thread
 cdef int64_t COL2IM_RING_BYTES = 1024 << 10 # sums of a col2im item
+cdef int64_t GATHER_ROWS = 9999              # output channels up to which a weight gradient gathers its columns
+cdef int64_t GATHER_SOURCE_BYTES = 128 << 10 # padded source rows of a gathered item
 cdef int64_t WEIGHT_SOURCE_BYTES = 2 << 20 # prepared source rows of a weight-gradient item
 cdef int64_t SMALL_MACS = 1 << 15          # below this a second thread costs more than it brings
 
@@ -338,7 +340,7 @@ def conv_forward(spec, const floating[::1] input, const floating[::1] weight, co
     taps = kernel[0] * kernel[1] * kernel[2]
     job.tap = table
     job.w_c, job.w_m, job.w_group = taps, taps * job.g.channels, taps * job.g.channels * job.m
-    job.w_contiguous = 1
+    job.w_contiguous = job.g.taps == taps
     job.src, job.w, job.dst = &input[0], &weight[0], &out[0]
     job.b = &bias[0] if bias is not None else NULL
     try:
@@ -494,6 +496,27 @@ cdef set_weight_parts(c.fc_conv_weight_job *job, int rows, int lanes, int item, 
         job.part_m = c.fc_min(job.part_m, c.fc_round_up((job.m + n_threads - 1) // n_threads, rows))
 
 
+cdef bint set_gather_parts(c.fc_conv_weight_job *job, int rows, int lanes, int item, int n_threads):
+    """Cuts a weight gradient whose columns are gathered; returns whether that is fit for it."""
+    cdef int64_t nq = job.g.channels * job.g.taps, channels, parts, tiles
+    c.fc_gather_plan(&job.g, BLOCK_COLUMNS * 4 // item, &job.gather)
+    if (job.m < lanes // 2 or job.m > GATHER_ROWS or job.g.taps > 4096
+            or job.gather.channel_pitch * item > GATHER_SOURCE_BYTES):
+        return False
+    channels = c.fc_max(1, c.fc_min(job.g.channels, GATHER_SOURCE_BYTES // (job.gather.channel_pitch * item)))
+    job.part_m = job.m
+    job.part_q = c.fc_min(nq, channels * job.g.taps)
+    tiles = (nq + rows - 1) // rows * ((job.m + lanes - 1) // lanes) * job.groups
+    job.shares = 1
+    if tiles < 512:
+        job.shares = c.fc_max(1, c.fc_min(8, job.gather.bands // 2))
+    parts = (nq + job.part_q - 1) // job.part_q
+    if parts * job.groups * job.shares < 2 * n_threads:
+        parts = c.fc_min(2 * n_threads, (nq + rows - 1) // rows)
+    job.part_q = c.fc_round_up((nq + parts - 1) // parts, rows)
+    return True
+
+
 def conv_weight_grad(spec, const floating[::1] input, const floating[::1] grad, floating[::1] out, bint direct, int isa,
                      int n_threads):
     """Adjoint of :func:`conv_forward` in the weight, into ``out``."""
@@ -504,6 +527,7 @@ def conv_weight_grad(spec, const floating[::1] input, const floating[::1] grad, 
     cdef char *memory
     cdef floating *partial
     cdef floating sum
+    cdef bint gathered = False
     cdef int64_t partial_bytes = 0
     cdef int64_t *table = NULL
     memset(&job, 0, sizeof(job))
@@ -527,6 +551,11 @@ def conv_weight_grad(spec, const floating[::1] input, const floating[::1] grad, 
         job.group_parts = c.fc_min(job.group_parts, job.groups)
         items = job.group_parts
         thread_bytes = c.fc_direct_bytes(&job.g, isa, item, sums * ((job.groups + items - 1) // items))
+    elif set_gather_parts(&job, rows, lanes, item, n_threads):
+        gathered = True
+        items = (job.groups * job.shares * ((nq + job.part_q - 1) // job.part_q)
+                 * ((job.m + job.part_m - 1) // job.part_m))
+        thread_bytes = c.fc_gather_bytes(&job, item, rows, lanes)
     else:
         set_weight_parts(&job, rows, lanes, item, n_threads)
         items = (job.groups * job.shares * ((nq + job.part_q - 1) // job.part_q)
@@ -550,6 +579,9 @@ def conv_weight_grad(spec, const floating[::1] input, const floating[::1] grad, 
             if direct:
                 for i in prange(items, num_threads=n_threads, schedule="static"):
                     c.fc_direct_weight_item(isa, item, &job, i, memory + c.fc_thread_id() * thread_bytes)
+            elif gathered:
+                for i in prange(items, num_threads=n_threads, schedule="dynamic"):
+                    c.fc_conv_weight_gather_item(isa, item, &job, i, memory + c.fc_thread_id() * thread_bytes)
             else:
                 for i in prange(items, num_threads=n_threads, schedule="dynamic"):
                     c.fc_conv_weight_item(isa, item, &job, i, memory + c.fc_thread_id() * thread_bytes)

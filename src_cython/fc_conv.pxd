@@ -30,12 +30,19 @@ cdef extern from "fc_conv_dispatch.h" nogil:
         void *dst
         fc_indirect indirect
 
+    ctypedef struct fc_gather:
+        int64_t bands, channel_pitch, positions
+
     ctypedef struct fc_conv_weight_job:
         fc_conv g
+        fc_gather gather
         int64_t groups, m, part_m, part_q, shares, group_parts, grad_end
         const void *src
         const void *grad
         void *dst
+
+    void fc_gather_plan(const fc_conv *g, int64_t positions, fc_gather *n)
+    int64_t fc_gather_bytes(const fc_conv_weight_job *job, int64_t item, int64_t tile_rows, int64_t lanes)
 
     ctypedef struct fc_scratch:
         int64_t bytes
@@ -71,6 +78,7 @@ cdef extern from "fc_conv_dispatch.h" nogil:
     void fc_col2im_weights_item(int isa, int item, const fc_col2im_job *job, int64_t i)
     void fc_col2im_item(int isa, int item, const fc_col2im_job *job, int64_t i, void *scratch)
 
+    void fc_conv_weight_gather_item(int isa, int item, const fc_conv_weight_job *job, int64_t i, void *scratch)
     int64_t fc_direct_bytes(const fc_conv *g, int isa, int item, int64_t sums)
     int fc_vector_bytes(int isa)
     void fc_direct_item(int isa, int item, const fc_conv_job *job, int64_t i, void *scratch)

@@ -1,7 +1,9 @@
 """Convolution and matrix product on the CPU.
 
 ``direct`` sums shifted rows and serves depthwise convolution and groups of few channels; ``implicit_gemm`` packs
-columns of the im2col matrix block by block (never the whole) for a register-tiled matrix product and serves everything.
+columns of the im2col matrix block by block (never the whole) for a register-tiled matrix product, or reads them in place
+where few rows would share the packing, and serves everything; ``col2im`` computes an input gradient as one product whose
+rows are added where each tap looks.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ from fastconv._spec import ConvSpec, MatmulSpec
 
 Array = NDArray
 
-MAX_COL2IM = 1 << 20
+MAX_COL2IM = 1 << 20  # elements of a channel's weights, and of the rows it is summed in
 MAX_TAPS = 1 << 17  # of one filter channel: 16 lanes of float64 of them fill a thread's scratch memory
 
 
@@ -129,10 +131,27 @@ def _refuse_direct_input_grad(spec: ConvSpec) -> str | None:
 
 def _refuse_col2im(spec: ConvSpec) -> str | None:
     summed, produced = spec.out_channels // spec.groups, spec.in_channels // spec.groups
-    if math.prod(spec.kernel) * summed > MAX_COL2IM:
-        return f"it packs all weights of a channel, up to {MAX_COL2IM}, got {math.prod(spec.kernel) * summed}"
-    if spec.ndim == 3:
+    if refusal := _too_many_taps(spec):
+        return refusal
+    if len(spec.kernel) == 3:
         return "it serves one or two dimensions"
+    if summed < 16 or (produced > 4 and max(spec.stride) == 1):
+        return (
+            "it pays for sums of at least 16 channels, with a stride or for at most 4 channels produced; this one "
+            f"produces {produced} from {summed} with stride {spec.stride}"
+        )
+    if math.prod(spec.kernel) * summed > MAX_COL2IM:
+        return f"it packs up to {MAX_COL2IM} weights of a channel, got {math.prod(spec.kernel) * summed}"
+    # rows that are summed at the same time: what a kernel spans, as far as it sees the input
+    spans = [
+        min((k - 1) * d, n + (o - 1) * s) + n
+        for k, d, n, o, s in zip(
+            spec.kernel, spec.dilation, spec.in_size, spec.out_size, spec.stride, strict=True
+        )
+    ]
+    height = spans[0] - spec.in_size[0] if len(spans) == 2 else 0
+    if (height + 1) * (spans[-1] + 256 * max(spec.stride)) > MAX_COL2IM:
+        return f"the input rows that a kernel spans, of {spec.in_size[-1]} elements, exceed its scratch memory"
     return None
 
 
@@ -149,8 +168,8 @@ IMPLEMENTATIONS: dict[str, tuple[Implementation, ...]] = {
         Implementation("implicit_gemm", _forward(direct=False), _too_many_taps),
     ),
     "conv_input_grad": (
-        Implementation("direct", _input_grad(direct=True), _refuse_direct_input_grad),
         Implementation("col2im", _input_grad_col2im, _refuse_col2im),
+        Implementation("direct", _input_grad(direct=True), _refuse_direct_input_grad),
         Implementation("implicit_gemm", _input_grad(direct=False), _too_many_taps),
     ),
     "conv_weight_grad": (

@@ -201,6 +201,37 @@ typedef struct {
     fc_indirect indirect;
 } fc_conv_job;
 
+/* Bands of the grid whose columns are gathered from padded source rows: band_images whole planes, or band_rows rows of one,
+ * or band_x positions of a row.
+ * Element (channel, tap) of a position lies at channel * channel_pitch + (offset of the tap) + (offset of the position). */
+typedef struct {
+    int64_t band_images, band_rows, band_x, pieces, bands;
+    int64_t y_first, rows, pitch; /* padded source rows of a band's image: from y_first on, `rows` of them, `pitch` long */
+    int64_t channel_pitch;
+    int64_t positions; /* of a band, at most */
+} fc_gather;
+
+static FC_UNUSED void fc_gather_plan(const fc_conv *g, int64_t positions, fc_gather *n) {
+    const int64_t planes = g->images * g->grid[0], plane = g->grid[1] * g->grid[2];
+    int64_t first = g->offset[1][0], last = first;
+    for (int64_t t = 1; t < g->ntaps[1]; t++) {
+        first = fc_min(first, g->offset[1][t]);
+        last = fc_max(last, g->offset[1][t]);
+    }
+    n->band_images = g->grid[0] > 1 ? 1 : fc_min(g->images, fc_max(1, positions / plane));
+    n->band_rows = fc_min(g->grid[1], fc_max(1, positions / g->grid[2]));
+    n->pieces = (g->grid[2] + positions - 1) / positions;
+    n->band_x = (g->grid[2] + n->pieces - 1) / n->pieces;
+    n->pieces = (g->grid[2] + n->band_x - 1) / n->band_x;
+    n->bands = n->pieces * (n->band_images > 1 ? (g->images + n->band_images - 1) / n->band_images
+                                               : planes * ((g->grid[1] + n->band_rows - 1) / n->band_rows));
+    n->y_first = first;
+    n->rows = (n->band_rows - 1) * g->step[1] + last - first + 1;
+    n->pitch = (n->band_x - 1) * g->step[2] + g->x_span + 1;
+    n->channel_pitch = n->band_images * g->ntaps[0] * n->rows * n->pitch;
+    n->positions = n->band_images * n->band_rows * n->band_x;
+}
+
 /* gradient x columns^T -> weight gradient. */
 typedef struct {
     fc_conv g;
@@ -208,9 +239,19 @@ typedef struct {
     int64_t part_m, part_q, shares; /* implicit matrix product: size of a part, shares of the sum */
     int64_t group_parts;            /* direct: parts that the groups are split into */
     int64_t grad_end;
+    fc_gather gather;
     const void *src, *grad;
     void *dst; /* [shares][groups][m][channels * taps] */
 } fc_conv_weight_job;
+
+/* Elements of scratch of a gathered item: offsets (as int64), padded rows, one panel of the gradient, sums. */
+static FC_UNUSED int64_t fc_gather_bytes(const fc_conv_weight_job *job, int64_t item, int64_t tile_rows, int64_t lanes) {
+    const fc_gather *n = &job->gather;
+    const int64_t channels = (job->part_q + job->g.taps - 2) / job->g.taps + 1;
+    return (n->positions + job->g.taps + 8) * 8 +
+           (channels * n->channel_pitch + (n->positions + lanes) * lanes +
+            fc_round_up(job->part_q, tile_rows) * fc_round_up(job->part_m, lanes)) * item;
+}
 
 /* How a thread's scratch memory is used. */
 typedef struct {

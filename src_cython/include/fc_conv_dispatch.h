@@ -36,6 +36,10 @@ static void fc_conv_weight_item(int isa, int item, const fc_conv_weight_job *job
     FC_CALL(isa, item, conv_weight_item, job, i, scratch);
 }
 
+static void fc_conv_weight_gather_item(int isa, int item, const fc_conv_weight_job *job, int64_t i, void *scratch) {
+    FC_CALL(isa, item, conv_weight_gather_item, job, i, scratch);
+}
+
 static void fc_col2im_weights_item(int isa, int item, const fc_col2im_job *job, int64_t i) {
     FC_CALL(isa, item, col2im_weights_item, job, i);
 }

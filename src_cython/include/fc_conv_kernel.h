@@ -379,6 +379,97 @@ static FC_UNUSED void FC_NAME(conv_weight_item)(const fc_conv_weight_job *job, i
     }
 }
 
+/* One band of a gathered job: padded rows of channels c0..c1 of a group, and the offset of each position. */
+static FC_UNUSED void FC_NAME(conv_gather_rows)(const fc_conv *g, const fc_gather *n, const FC_T *src, int64_t image0,
+                                                int64_t images, int64_t z, int64_t y0, int64_t rows, int64_t x0,
+                                                int64_t nx, int64_t c0, int64_t c1, FC_T *restrict to,
+                                                int64_t *restrict position) {
+    const int64_t image_pitch = g->ntaps[0] * n->rows * n->pitch;
+    const int64_t used = (rows - 1) * g->step[1] + n->rows - (n->band_rows - 1) * g->step[1];
+    for (int64_t c = c0; c < c1; c++, to += n->channel_pitch)
+        for (int64_t i = 0; i < images; i++)
+            for (int64_t a = 0; a < g->ntaps[0]; a++) {
+                const int64_t sz = z * g->step[0] + g->offset[0][a];
+                const FC_T *from = src + (image0 + i) * g->src_image + c * g->src_channel;
+                FC_T *row = to + i * image_pitch + a * n->rows * n->pitch;
+                for (int64_t u = 0; u < used; u++, row += n->pitch) {
+                    const int64_t sy = y0 * g->step[1] + n->y_first + u;
+                    if (sz >= 0 && sz < g->size[0] && sy >= 0 && sy < g->size[1])
+                        FC_NAME(conv_row)(from + (sz * g->size[1] + sy) * g->size[2], g->size[2],
+                                          g->x_first + x0 * g->step[2], 1, n->pitch, row);
+                    else
+                        memset(row, 0, (size_t)n->pitch * sizeof(FC_T));
+                }
+            }
+    for (int64_t i = 0; i < images; i++)
+        for (int64_t y = 0; y < rows; y++)
+            for (int64_t x = 0; x < nx; x++)
+                *position++ = i * image_pitch + y * g->step[1] * n->pitch + x * g->step[2];
+}
+
+/* A weight-gradient item as conv_weight_item, with exchanged roles: the gradient is transposed, the columns are read where
+ * their padded rows lie.  Pays where few rows m would share the transposition of the columns. */
+static FC_UNUSED void FC_NAME(conv_weight_gather_item)(const fc_conv_weight_job *job, int64_t item, void *scratch) {
+    const fc_conv *g = &job->g;
+    const fc_gather *n = &job->gather;
+    const int64_t nq = g->channels * g->taps;
+    const int64_t parts_q = (nq + job->part_q - 1) / job->part_q, parts_m = (job->m + job->part_m - 1) / job->part_m;
+    const int64_t q0 = item % parts_q * job->part_q, q1 = fc_min(nq, q0 + job->part_q);
+    item /= parts_q;
+    const int64_t m0 = item % parts_m * job->part_m, m1 = fc_min(job->m, m0 + job->part_m);
+    item /= parts_m;
+    const int64_t share = item % job->shares, group = item / job->shares;
+    const int64_t channel0 = q0 / g->taps, channel1 = (q1 - 1) / g->taps + 1;
+    const int64_t part_q = fc_round_up(job->part_q, GEMM_MR), plane = g->grid[1] * g->grid[2];
+
+    int64_t *position = scratch, *tap = position + n->positions;
+    FC_T *source = (FC_T *)(tap + g->taps), *panel = source + (channel1 - channel0) * n->channel_pitch;
+    FC_T *sums = panel + (n->positions + GEMM_NR) * GEMM_NR;
+    for (int64_t a = 0, k = 0; a < g->ntaps[0]; a++)
+        for (int64_t t = 0; t < g->ntaps[1]; t++)
+            for (int64_t e = 0; e < g->ntaps[2]; e++, k++)
+                tap[k] = (a * n->rows + g->offset[1][t] - n->y_first) * n->pitch + g->offset[2][e] - g->x_first;
+
+    const int64_t first = share * n->bands / job->shares, last = (share + 1) * n->bands / job->shares;
+    const int64_t plane_bands = (g->grid[1] + n->band_rows - 1) / n->band_rows;
+    for (int64_t i = first; i < last; i++) {
+        const int64_t band = i / n->pieces, x0 = i % n->pieces * n->band_x, nx = fc_min(n->band_x, g->grid[2] - x0);
+        const int64_t at = n->band_images > 1 ? band * n->band_images * g->grid[0] : band / plane_bands;
+        const int64_t image0 = at / g->grid[0], z = at % g->grid[0], y0 = band % plane_bands * n->band_rows;
+        const int64_t images = fc_min(n->band_images, g->images - image0), rows = fc_min(n->band_rows, g->grid[1] - y0);
+        const int64_t count = rows * nx;
+        FC_NAME(conv_gather_rows)(g, n, job->src, image0, images, z, y0, rows, x0, nx, group * g->channels + channel0,
+                                  group * g->channels + channel1, source, position);
+        for (int64_t m = m0; m < m1; m += GEMM_NR) {
+            for (int64_t k = 0; k < images; k++) {
+                const FC_T *lane[GEMM_NR];
+                for (int64_t l = 0; l < GEMM_NR; l++)
+                    lane[l] = (const FC_T *)job->grad + (image0 + k) * g->dst_image + z * plane + y0 * g->grid[2] + x0 +
+                              (group * job->m + fc_min(m + l, m1 - 1)) * g->dst_channel;
+                const int64_t whole = count / GEMM_TW * GEMM_TW;
+                FC_T *to = panel + k * count * GEMM_NR;
+                FC_NAME(pack_transposed)(lane, GEMM_NR, whole, to);
+                for (int64_t p = whole; p < count; p++)
+                    for (int64_t l = 0; l < GEMM_NR; l++)
+                        to[p * GEMM_NR + l] = lane[l][p];
+            }
+            for (int64_t q = q0; q < q1; q += GEMM_MR) {
+                const FC_T *row[GEMM_MR];
+                for (int64_t l = 0; l < GEMM_MR; l++) {
+                    const int64_t k = fc_min(q + l, q1 - 1);
+                    row[l] = source + (k / g->taps - channel0) * n->channel_pitch + tap[k % g->taps];
+                }
+                FC_NAME(gemm_gather)(images * count, row, position, panel, i > first,
+                                     sums + ((m - m0) * part_q + (q - q0) * GEMM_NR), fc_min(GEMM_MR, q1 - q));
+            }
+        }
+    }
+    FC_T *dw = (FC_T *)job->dst + (share * job->groups + group) * job->m * nq;
+    for (int64_t m = m0; m < m1; m++)
+        for (int64_t q = q0; q < q1; q++)
+            dw[m * nq + q] = sums[(m - m0) / GEMM_NR * GEMM_NR * part_q + (q - q0) * GEMM_NR + (m - m0) % GEMM_NR];
+}
+
 /* Panels of weights for one group and one block of channels. */
 static FC_UNUSED void FC_NAME(conv_weights_item)(const fc_conv_job *job, int64_t item) {
     const fc_conv *g = &job->g;

@@ -135,6 +135,54 @@ static FC_UNUSED void FC_NAME(gemm_indirect)(int64_t k, const FC_T *restrict a, 
         FC_NAME(gemm_tile)(GEMM_MR, k, a, b, offset, init, 0, c, ldc, GEMM_MR);
 }
 
+/* c[i][j] = (load ? c[i][j] : 0) + sum_p a[i][offset[p]] * b[p][j] for i < rows (a constant): a is read where it lies, b is
+ * [k][GEMM_NR] and c [rows][GEMM_NR]. */
+FC_INLINE void FC_NAME(gather_tile)(const int rows, int64_t k, const FC_T *const *a, const int64_t *restrict offset,
+                                    const FC_T *restrict b, int load, FC_T *restrict c) {
+    FC_V acc[GEMM_MR][GEMM_NRV];
+    const FC_T *row[GEMM_MR];
+#pragma GCC unroll 16
+    for (int i = 0; i < rows; i++) {
+        row[i] = a[i];
+#pragma GCC unroll 4
+        for (int j = 0; j < GEMM_NRV; j++)
+            acc[i][j] = (FC_V){0};
+    }
+    for (int64_t p = 0; p < k; p++) {
+        const int64_t at = offset[p];
+        FC_V bv[GEMM_NRV];
+#pragma GCC unroll 4
+        for (int j = 0; j < GEMM_NRV; j++)
+            bv[j] = *(const FC_V *)(b + j * FC_VL);
+#pragma GCC unroll 16
+        for (int i = 0; i < rows; i++)
+#pragma GCC unroll 4
+            for (int j = 0; j < GEMM_NRV; j++)
+                acc[i][j] += bv[j] * row[i][at];
+        b += GEMM_NR;
+    }
+#pragma GCC unroll 16
+    for (int i = 0; i < rows; i++)
+#pragma GCC unroll 4
+        for (int j = 0; j < GEMM_NRV; j++) {
+            FC_V *out = (FC_V *)(c + i * GEMM_NR + j * FC_VL);
+            if (load)
+                acc[i][j] += *out;
+            *out = acc[i][j];
+        }
+}
+
+/* The first m rows of a gathered tile, m at most GEMM_MR; a and c have room for a whole one. */
+static FC_UNUSED void FC_NAME(gemm_gather)(int64_t k, const FC_T *const *a, const int64_t *offset, const FC_T *b, int load,
+                                           FC_T *c, int64_t m) {
+    if (m <= GEMM_MR_STEP)
+        FC_NAME(gather_tile)(GEMM_MR_STEP, k, a, offset, b, load, c);
+    else if (m <= 2 * GEMM_MR_STEP)
+        FC_NAME(gather_tile)(2 * GEMM_MR_STEP, k, a, offset, b, load, c);
+    else
+        FC_NAME(gather_tile)(GEMM_MR, k, a, offset, b, load, c);
+}
+
 /* Writes dst[p][l] = rows[l][p] for l < lanes, p < count (lanes constant, at most 64).
  *
  * Works in whole blocks: up to GEMM_TW rows behind the last one are overwritten, and up to GEMM_TW - 1 elements behind
