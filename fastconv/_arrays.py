@@ -45,8 +45,10 @@ def as_floats(x: Any, name: str) -> Array:
     TypeError
         If ``x`` is not float32 or float64, or lives on a GPU.
     """
-    if type(x) is np.ndarray and x.dtype in _FLOATS and x.flags.c_contiguous and x.flags.aligned:
-        return x
+    if type(x) is np.ndarray and x.dtype in _FLOATS:
+        flags = x.flags
+        if flags.c_contiguous and flags.aligned:
+            return x
     array = _on_host(x, name)
     if array.dtype.kind != "f" or array.dtype.itemsize not in (4, 8):
         raise TypeError(f"{name} must be float32 or float64, got {array.dtype}")
@@ -120,11 +122,14 @@ def as_labels(x: Array, classes: int, ignore_index: int) -> Array:
         If a label is out of range.
     """
     labels = _clean(x, np.int64)
-    wrong = ((labels < 0) | (labels >= classes)) & (labels != ignore_index)
+    # Seen as unsigned a negative number is huge, so one pass finds strays on both sides; nearly always there are none.
+    if not labels.size or int(labels.view(np.uint64).max()) < classes:
+        return labels
+    # The caller's own numbers: unsigned ones beyond int64 would come out negative, as ignore_index may be.
+    wrong = ((x < 0) | (x >= classes)) & (x != ignore_index)
     if wrong.any():
         raise ValueError(
-            f"target labels must be in [0, {classes}) or equal ignore_index {ignore_index}, "
-            f"got {labels[wrong].flat[0]}"
+            f"target labels must be in [0, {classes}) or equal ignore_index {ignore_index}, got {x[wrong].flat[0]}"
         )
     return labels
 

@@ -50,6 +50,11 @@ _isa: int = _BEST_ISA
 _forked = False
 
 
+SERIAL_WORK = (
+    1 << 15
+)  # elements or multiply-accumulates below which a second thread costs more than it brings
+
+
 def _available_cpus() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
@@ -90,21 +95,22 @@ def get_num_threads() -> int:
     return max(1, min(_cpu.openmp_max_threads(), _available_cpus()))
 
 
-def _after_fork_in_child() -> None:
-    global _forked, _rng, _rng_lock
-    _forked = True
-    _rng_lock = threading.Lock()
-    if not _rng_seeded:  # or all children would drop the same elements
-        _rng = np.random.default_rng()
+def threads_for(work: int) -> int:
+    """Threads for a kernel with that much to do.
 
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork_in_child)
+    What they are is asked for only where there may be several: the answer takes longer than a small kernel.
+    """
+    return 1 if work < SERIAL_WORK else get_num_threads()
 
 
 def isa() -> int:
     """Level of the instruction set in use: an index into ``ISA_NAMES``."""
     return _isa
+
+
+def isa_name() -> str:
+    """Name of the instruction set in use."""
+    return ISA_NAMES[_isa]
 
 
 def supported_isas() -> tuple[str, ...]:
@@ -126,15 +132,34 @@ def force_isa(name: str) -> Iterator[None]:
         raise ValueError(f"instruction set must be one of {supported_isas()} on this machine, got {name!r}")
     former = _isa
     _isa = ISA_NAMES.index(name)
+    _forget_choices()
     try:
         yield
     finally:
         _isa = former
+        _forget_choices()
 
 
-_rng_lock = threading.Lock()
-_rng = np.random.default_rng()
-_rng_seeded = False
+def _forget_choices() -> None:
+    """Which implementation serves a call depends on the instruction set."""
+    from fastconv._dispatch import forget_choices
+
+    forget_choices()
+
+
+_SEEDS_AT_ONCE = 1024
+
+
+def _seed_stream(seed: int | None) -> Iterator[int]:
+    """63-bit numbers of NumPy's generator, drawn many at a time: one alone takes longer than a small dropout."""
+    generator = np.random.default_rng(seed)
+    while True:
+        yield from generator.integers(2**63, size=_SEEDS_AT_ONCE).tolist()
+
+
+_seeds_lock = threading.Lock()
+_seeds = _seed_stream(None)
+_seeded = False
 
 
 def manual_seed(seed: int) -> None:
@@ -142,16 +167,35 @@ def manual_seed(seed: int) -> None:
 
     Processes forked afterwards all go on from the same state; without a seed given here each draws its own.
     """
-    global _rng, _rng_seeded
-    with _rng_lock:
-        _rng = np.random.default_rng(as_int(seed, "seed", 0))
-        _rng_seeded = True
+    global _seeds, _seeded
+    number = as_int(seed, "seed", 0)
+    with _seeds_lock:
+        _seeds = _seed_stream(number)
+        _seeded = True
 
 
 def draw_seed() -> int:
     """A fresh 63-bit seed."""
-    with _rng_lock:
-        return int(_rng.integers(2**63))
+    with _seeds_lock:
+        return next(_seeds)
+
+
+def _after_fork_in_child() -> None:
+    global _forked, _seeds
+    _forked = True
+    if not _seeded:  # or all children would drop the same elements
+        _seeds = _seed_stream(None)
+    _seeds_lock.release()
+
+
+if hasattr(
+    os, "register_at_fork"
+):  # held across a fork, so that no child inherits half a draw of another thread
+    os.register_at_fork(
+        before=_seeds_lock.acquire,
+        after_in_parent=_seeds_lock.release,
+        after_in_child=_after_fork_in_child,
+    )
 
 
 def show_config() -> dict[str, Any]:

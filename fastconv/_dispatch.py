@@ -8,6 +8,7 @@ lists end with the reference implementation; reaching it raises a :class:`Perfor
 from __future__ import annotations
 
 import importlib
+import math
 import threading
 import warnings
 from collections.abc import Callable, Iterator
@@ -20,6 +21,10 @@ from typing import Any
 from fastconv.backends import load_backend
 
 AUTO = "auto"
+
+DEFAULT_MAX_ERROR = (
+    200.0  # admits Winograd's F(4 x 4, 3 x 3), whose measured errors stay near 1e-5, not F(6 x 6, 3 x 3)
+)
 
 
 class PerformanceWarning(UserWarning):
@@ -49,14 +54,18 @@ class Implementation:
     refusal
         ``spec -> None`` (accepts) or a sentence saying why not.
     error_growth
-        ``spec -> float``: factor over the rounding error of the plain sum of products; ``max_error`` is compared with
-        ``error_growth * eps``.
+        ``spec -> float``: its a-priori error bound as a multiple of that of the plain sum of products; ``max_error`` is
+        compared with it.
+    cost
+        ``spec -> float``: estimated cycles; infinite where it serves on request alone.  None for an implementation that
+        is preferred wherever it accepts.
     """
 
     name: str
     run: Callable[..., Any]
     refusal: Callable[[Any], str | None] = accepts_everything
     error_growth: Callable[[Any], float] = exact_rounding
+    cost: Callable[[Any], float] | None = None
 
 
 @dataclass(frozen=True)
@@ -131,20 +140,48 @@ def choose(backend: str, op: str, spec: Any, algorithm: str = AUTO, max_error: f
             f"algorithm must be 'auto' or one of {names} for {op} on backend {backend!r}, got {algorithm!r}"
         )
     refusals: list[tuple[str, str]] = []
+    accepting: list[Implementation] = []
+    bound = DEFAULT_MAX_ERROR if algorithm == AUTO and max_error is None else max_error
     for candidate in candidates:
         reason = candidate.refusal(spec)
-        if reason is None and max_error is not None and candidate.error_growth(spec) > max_error:
-            reason = f"its error bound {candidate.error_growth(spec):.3g} exceeds max_error {max_error:.3g}"
+        if reason is None and bound is not None and candidate.error_growth(spec) > bound:
+            reason = f"its error bound {candidate.error_growth(spec):.3g} exceeds max_error {bound:.3g}"
         if algorithm == AUTO:
             if reason is None:
-                return Choice(op, backend, candidate, tuple(refusals))
-            refusals.append((candidate.name, reason))
+                accepting.append(candidate)
+                if candidate.cost is None:
+                    break
+            else:
+                refusals.append((candidate.name, reason))
         elif candidate.name == algorithm:
             if reason is None:
                 return Choice(op, backend, candidate, ())
             raise ValueError(f"algorithm {algorithm!r} does not serve this {op}: {reason}")
-    reasons = "; ".join(f"{name}: {reason}" for name, reason in refusals)
-    raise ValueError(f"no implementation of {op} on backend {backend!r} serves this call: {reasons}")
+    if not accepting:
+        reasons = "; ".join(f"{name}: {reason}" for name, reason in refusals)
+        raise ValueError(f"no implementation of {op} on backend {backend!r} serves this call: {reasons}")
+    return _cheapest(op, backend, spec, accepting, refusals)
+
+
+def _cheapest(
+    op: str, backend: str, spec: Any, accepting: list[Implementation], refusals: list[tuple[str, str]]
+) -> Choice:
+    """The least cost by the model; an implementation without a cost is preferred to those behind it."""
+    costs = {c.name: c.cost(spec) for c in accepting if c.cost}
+    if not costs:
+        return Choice(op, backend, accepting[0], tuple(refusals))
+    best = min(costs, key=lambda name: costs[name])
+    for name, cost in costs.items():
+        if cost == math.inf:
+            refusals.append((name, "it serves this dtype on request alone"))
+        elif name != best:
+            refusals.append((name, f"by the cost model it takes {cost / costs[best]:.2f} times as long"))
+    return Choice(op, backend, next(c for c in accepting if c.name == best), tuple(refusals))
+
+
+def forget_choices() -> None:
+    """Choose anew from now on."""
+    choose.cache_clear()
 
 
 class _Explained(Exception):
@@ -154,7 +191,7 @@ class _Explained(Exception):
         self.choice = choice
 
 
-_explaining = threading.local()
+_explaining: set[int] = set()  # threads inside explain_choice
 
 
 def explain_choice(op: str, *args: Any, **kwargs: Any) -> Choice:
@@ -191,20 +228,20 @@ def explain_choice(op: str, *args: Any, **kwargs: Any) -> Choice:
     function = getattr(importlib.import_module(f"fastconv.{room or 'functional'}"), name, None)
     if name.startswith("_") or not callable(function):
         raise ValueError(f"fastconv.{room or 'functional'} has no op {name!r}")
-    _explaining.active = True
+    _explaining.add(threading.get_ident())
     try:
         function(*args, **kwargs)
     except _Explained as explained:
         return explained.choice
     finally:
-        _explaining.active = False
+        _explaining.discard(threading.get_ident())
     raise ValueError(f"{op} needs no kernel for these arguments")
 
 
 def select(op: str, spec: Any, algorithm: str = AUTO, max_error: float | None = None) -> Implementation:
     """The implementation that serves ``op`` on ``spec`` on the active backend."""
     choice = choose(_active, op, spec, algorithm, max_error)
-    if getattr(_explaining, "active", False):
+    if _explaining and threading.get_ident() in _explaining:
         raise _Explained(choice)
     if choice.implementation.name == "reference" and _active != "reference" and algorithm == AUTO:
         warnings.warn(f"slow path: {choice}", PerformanceWarning, stacklevel=3)

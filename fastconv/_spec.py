@@ -38,6 +38,8 @@ def as_int(value: Any, name: str, minimum: int = -(2**63), maximum: int = 2**63 
     ValueError
         If it is below ``minimum`` or above ``maximum``.
     """
+    if type(value) is int and minimum <= value <= maximum:
+        return value
     if isinstance(value, (bool, np.bool_)):
         raise TypeError(f"{name} must be an integer, got {value!r}")
     try:
@@ -100,7 +102,7 @@ def as_slope(negative_slope: Any) -> float:
     slope = float(negative_slope)
     if not (0.0 <= slope < math.inf):
         raise ValueError(f"negative_slope must be a finite number >= 0, got {negative_slope!r}")
-    return slope
+    return abs(slope)  # -0.0 is 0.0, also to a cache of specs
 
 
 def as_max_error(max_error: Any) -> float | None:
@@ -144,6 +146,11 @@ def _thaw(value: Any) -> Any:
     return value
 
 
+def _frozen(*values: Any) -> tuple[Any, ...]:
+    """Arguments of a call as dictionary keys; nearly all of them are plain integers."""
+    return tuple([v if type(v) is int else _freeze(v) for v in values])
+
+
 def resolve_padding(
     padding: Any, ndim: int, kernel: Shape, stride: Shape, dilation: Shape
 ) -> tuple[Shape, Shape]:
@@ -175,11 +182,26 @@ def resolve_padding(
     return both, both
 
 
+class Spec:
+    """Base of all specs: equal by value, and hashed once, for dispatch looks a spec up on every call."""
+
+    def __init_subclass__(cls) -> None:
+        cls.__hash__ = Spec.__hash__  # type: ignore[method-assign]  # in the class itself, or dataclass() makes another
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    @cached_property
+    def _hash(self) -> int:
+        compared = (f.name for f in fields(self) if f.compare)  # type: ignore[arg-type]
+        return hash(tuple(getattr(self, name) for name in compared))
+
+
 # ---------------------------------------------------------------------------------------------------- convolution
 
 
 @dataclass(frozen=True, kw_only=True)
-class ConvSpec:
+class ConvSpec(Spec):
     """One convolution (cross-correlation) over 1 to 3 spatial dimensions.
 
     Output size per dimension: ``floor((in + pad_lo + pad_hi - dilation * (kernel - 1) - 1) / stride) + 1``.
@@ -197,14 +219,6 @@ class ConvSpec:
     pad_lo: Shape
     pad_hi: Shape
     dtype: str
-
-    def __hash__(self) -> int:
-        return self._hash
-
-    @cached_property
-    def _hash(self) -> int:
-        """Kept: dispatch looks a spec up on every call."""
-        return hash(tuple(getattr(self, f.name) for f in fields(self)))
 
     @property
     def ndim(self) -> int:
@@ -253,15 +267,7 @@ class ConvSpec:
         ValueError, TypeError
             If an argument breaks a rule; the message states the rule and the value.
         """
-        return _conv_spec(
-            tuple(input_shape),
-            tuple(weight_shape),
-            dtype,
-            _freeze(stride),
-            _freeze(padding),
-            _freeze(dilation),
-            _freeze(groups),
-        )
+        return _conv_spec(input_shape, weight_shape, dtype, *_frozen(stride, padding, dilation, groups))
 
     @staticmethod
     def of_patches(
@@ -288,14 +294,7 @@ class ConvSpec:
         ``(in - 1) * stride - 2 * padding + dilation * (kernel - 1) + output_padding + 1``.
         """
         return _conv_transpose_spec(
-            tuple(input_shape),
-            tuple(weight_shape),
-            dtype,
-            _freeze(stride),
-            _freeze(padding),
-            _freeze(output_padding),
-            _freeze(groups),
-            _freeze(dilation),
+            input_shape, weight_shape, dtype, *_frozen(stride, padding, output_padding, groups, dilation)
         )
 
 
@@ -428,7 +427,7 @@ def _conv_transpose_spec(
 
 
 @dataclass(frozen=True, kw_only=True)
-class PoolSpec:
+class PoolSpec(Spec):
     """One max- or average-pooling over (N, C, H, W); one-dimensional pools have H = 1.
 
     Output size per dimension: ``floor((in + pad_lo + pad_hi - dilation * (kernel - 1) - 1) / stride) + 1``; with
@@ -489,12 +488,9 @@ class PoolSpec:
             If an argument breaks a rule; the message states the rule and the value.
         """
         return _pool_spec(
-            tuple(input_shape),
+            input_shape,
             dtype,
-            _freeze(kernel_size),
-            _freeze(stride),
-            _freeze(padding),
-            _freeze(dilation),
+            *_frozen(kernel_size, stride, padding, dilation),
             bool(ceil_mode),
             bool(count_include_pad),
             _freeze(divisor_override),
@@ -568,7 +564,7 @@ def _pool_spec(
 
 
 @dataclass(frozen=True, kw_only=True)
-class AdaptivePoolSpec:
+class AdaptivePoolSpec(Spec):
     """Pooling to a fixed output size over (N, C, H, W): window i of a dimension covers
     ``floor(i * in / out)`` up to ``ceil((i + 1) * in / out)``."""
 
@@ -624,7 +620,7 @@ class AdaptivePoolSpec:
 
 
 @dataclass(frozen=True, kw_only=True)
-class PlaneSpec:
+class PlaneSpec(Spec):
     """Scatter or gather of values by flat index inside each (n, c) plane."""
 
     batch: int
@@ -642,7 +638,7 @@ MASK_LEVELS = 65536  # a mask bit compares 16 random bits: probabilities are hon
 
 
 @dataclass(frozen=True, kw_only=True)
-class DropoutSpec:
+class DropoutSpec(Spec):
     """Bernoulli mask of ``size`` bits, each covering ``inner`` consecutive elements.
 
     Where the stream of bits starts does not enter comparison: dispatch keeps its choices by spec, and every call may
@@ -655,12 +651,12 @@ class DropoutSpec:
     seed: int = field(compare=False)
     offset: int = field(compare=False)
 
-    @property
+    @cached_property
     def scale(self) -> float:
         """Factor of the kept elements (inverted dropout); 0 where everything is dropped."""
         return 0.0 if self.p == 1.0 else 1.0 / (1.0 - self.p)
 
-    @property
+    @cached_property
     def threshold(self) -> int:
         """Elements whose 16 random bits are below it are dropped."""
         return round(self.p * MASK_LEVELS)
@@ -668,17 +664,25 @@ class DropoutSpec:
     @staticmethod
     def from_args(size: int, inner: int, p: Any, seed: Any, offset: Any) -> DropoutSpec:
         """Check ``p`` in [0, 1], ``seed`` in [0, 2**64), and that ``offset`` + ``size`` stays in the stream."""
-        return DropoutSpec(
-            size=size,
-            inner=inner,
-            p=as_probability(p),
+        spec = object.__new__(DropoutSpec)
+        spec.__dict__.update(
+            _dropout_spec(size, inner, as_probability(p)).__dict__,
             seed=as_int(seed, "seed", 0, STREAM - 1),
             offset=as_int(offset, "offset", 0, STREAM - size),
         )
+        return spec
+
+
+@lru_cache(_CACHE_SIZE)
+def _dropout_spec(size: int, inner: int, p: float) -> DropoutSpec:
+    """What all seeds have in common, to be copied: its hash, scale and threshold are computed once."""
+    spec = DropoutSpec(size=size, inner=inner, p=p, seed=0, offset=0)
+    _ = hash(spec), spec.scale, spec.threshold
+    return spec
 
 
 @dataclass(frozen=True, kw_only=True)
-class DropBlockSpec:
+class DropBlockSpec(Spec):
     """DropBlock mask over (N, C, H, W); Ghiasi, Lin, Le 2018.  Compared without the start of its stream of bits."""
 
     batch: int
@@ -723,7 +727,7 @@ class DropBlockSpec:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ActivationSpec:
+class ActivationSpec(Spec):
     """Element-wise function; ``kind`` is relu, leaky_relu, relu6, sigmoid or tanh."""
 
     kind: str
@@ -731,9 +735,15 @@ class ActivationSpec:
     dtype: str
     slope: float = 0.0
 
+    @staticmethod
+    @lru_cache(_CACHE_SIZE)
+    def of(kind: str, size: int, dtype: str, slope: float) -> ActivationSpec:
+        """The spec, kept for the next call."""
+        return ActivationSpec(kind=kind, size=size, dtype=dtype, slope=slope)
+
 
 @dataclass(frozen=True, kw_only=True)
-class SoftmaxSpec:
+class SoftmaxSpec(Spec):
     """Softmax along the middle axis of (outer, length, inner)."""
 
     outer: int
@@ -745,22 +755,26 @@ class SoftmaxSpec:
     @staticmethod
     def from_shape(shape: Shape, dim: Any, log: bool, dtype: str) -> SoftmaxSpec:
         """Spec along axis ``dim`` (negative counts from the end) of an array of ``shape``."""
-        dim = as_int(dim, "dim")
-        ndim = max(len(shape), 1)
-        if not -ndim <= dim < ndim:
-            raise ValueError(f"dim must be between {-ndim} and {ndim - 1} for shape {shape}, got {dim}")
-        axis, full = dim % ndim, shape or (1,)
-        return SoftmaxSpec(
-            outer=math.prod(full[:axis]),
-            length=full[axis],
-            inner=math.prod(full[axis + 1 :]),
-            log=log,
-            dtype=dtype,
-        )
+        return _softmax_spec(shape, as_int(dim, "dim"), log, dtype)
+
+
+@lru_cache(_CACHE_SIZE)
+def _softmax_spec(shape: Shape, dim: int, log: bool, dtype: str) -> SoftmaxSpec:
+    ndim = max(len(shape), 1)
+    if not -ndim <= dim < ndim:
+        raise ValueError(f"dim must be between {-ndim} and {ndim - 1} for shape {shape}, got {dim}")
+    axis, full = dim % ndim, shape or (1,)
+    return SoftmaxSpec(
+        outer=math.prod(full[:axis]),
+        length=full[axis],
+        inner=math.prod(full[axis + 1 :]),
+        log=log,
+        dtype=dtype,
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
-class MatmulSpec:
+class MatmulSpec(Spec):
     """``C[m, n] = op(A) @ op(B) (+ bias[n])``; A is (m, k), or (k, m) with ``trans_a``; B alike."""
 
     m: int
@@ -770,9 +784,15 @@ class MatmulSpec:
     trans_b: bool
     dtype: str
 
+    @staticmethod
+    @lru_cache(_CACHE_SIZE)
+    def of(m: int, n: int, k: int, trans_a: bool, trans_b: bool, dtype: str) -> MatmulSpec:
+        """The spec, kept for the next call."""
+        return MatmulSpec(m=m, n=n, k=k, trans_a=trans_a, trans_b=trans_b, dtype=dtype)
+
 
 @dataclass(frozen=True, kw_only=True)
-class ChannelSpec:
+class ChannelSpec(Spec):
     """An array seen as (batch, channels, inner)."""
 
     batch: int
@@ -780,9 +800,15 @@ class ChannelSpec:
     inner: int
     dtype: str
 
+    @staticmethod
+    @lru_cache(_CACHE_SIZE)
+    def of(batch: int, channels: int, inner: int, dtype: str) -> ChannelSpec:
+        """The spec, kept for the next call."""
+        return ChannelSpec(batch=batch, channels=channels, inner=inner, dtype=dtype)
+
 
 @dataclass(frozen=True, kw_only=True)
-class BatchNormSpec:
+class BatchNormSpec(Spec):
     """Batch normalisation of (batch, channels, inner)."""
 
     batch: int
@@ -798,26 +824,30 @@ class BatchNormSpec:
 
         The backward pass, which has no use for ``eps``, leaves it out.
         """
-        if len(shape) < 2:
-            raise ValueError(f"batch_norm takes an input of shape (N, C, ...), got {shape}")
-        values = math.prod(shape[:1] + shape[2:])
-        if training and values == 1:
-            raise ValueError(f"training needs more than 1 value per channel, got input of shape {shape}")
-        eps = float(eps)
-        if not eps >= 0.0:
-            raise ValueError(f"eps must be >= 0, got {eps}")
-        return BatchNormSpec(
-            batch=shape[0],
-            channels=shape[1],
-            inner=math.prod(shape[2:]),
-            training=training,
-            eps=eps,
-            dtype=dtype,
-        )
+        return _batch_norm_spec(shape, dtype, training, float(eps))
+
+
+@lru_cache(_CACHE_SIZE)
+def _batch_norm_spec(shape: Shape, dtype: str, training: bool, eps: float) -> BatchNormSpec:
+    if len(shape) < 2:
+        raise ValueError(f"batch_norm takes an input of shape (N, C, ...), got {shape}")
+    values = math.prod(shape[:1] + shape[2:])
+    if training and values == 1:
+        raise ValueError(f"training needs more than 1 value per channel, got input of shape {shape}")
+    if not eps >= 0.0:
+        raise ValueError(f"eps must be >= 0, got {eps}")
+    return BatchNormSpec(
+        batch=shape[0],
+        channels=shape[1],
+        inner=math.prod(shape[2:]),
+        training=training,
+        eps=eps,
+        dtype=dtype,
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
-class CrossEntropySpec:
+class CrossEntropySpec(Spec):
     """Cross-entropy of logits seen as (batch, classes, inner)."""
 
     batch: int
@@ -843,33 +873,55 @@ class CrossEntropySpec:
         reduction: str = "mean",
     ) -> CrossEntropySpec:
         """Spec of logits (C,), (N, C) or (N, C, ...); labels lack the C axis, probabilities (``soft``) have it."""
-        if not logits_shape:
-            raise ValueError("cross_entropy takes an input of shape (C,), (N, C) or (N, C, ...), got ()")
-        axis = 0 if len(logits_shape) == 1 else 1
-        expected = logits_shape if soft else logits_shape[:axis] + logits_shape[axis + 1 :]
-        if target_shape != expected:
-            kind = "probabilities" if soft else "labels"
-            raise ValueError(
-                f"target {kind} for input of shape {logits_shape} must have shape {expected}, got {target_shape}"
-            )
-        if logits_shape[axis] < 1:
-            raise ValueError(f"cross_entropy needs at least one class, got input of shape {logits_shape}")
         if reduction not in ("none", "mean", "sum"):
             raise ValueError(f"reduction must be 'none', 'mean' or 'sum', got {reduction!r}")
-        ignore = as_int(ignore_index, "ignore_index")
-        if soft and ignore >= 0:
-            raise ValueError(f"ignore_index is for labels, not for probabilities, got {ignore}")
-        return CrossEntropySpec(
-            batch=1 if axis == 0 else logits_shape[0],
-            classes=logits_shape[axis],
-            inner=math.prod(logits_shape[axis + 1 :]),
-            soft=soft,
-            weighted=weighted,
-            ignore_index=ignore,
-            label_smoothing=as_probability(label_smoothing, "label_smoothing"),
-            reduction=reduction,
-            dtype=dtype,
+        return _cross_entropy_spec(
+            logits_shape,
+            target_shape,
+            dtype,
+            soft,
+            weighted,
+            as_int(ignore_index, "ignore_index"),
+            as_probability(label_smoothing, "label_smoothing"),
+            reduction,
         )
+
+
+@lru_cache(_CACHE_SIZE)
+def _cross_entropy_spec(
+    logits_shape: Shape,
+    target_shape: Shape,
+    dtype: str,
+    soft: bool,
+    weighted: bool,
+    ignore_index: int,
+    label_smoothing: float,
+    reduction: str,
+) -> CrossEntropySpec:
+    if not logits_shape:
+        raise ValueError("cross_entropy takes an input of shape (C,), (N, C) or (N, C, ...), got ()")
+    axis = 0 if len(logits_shape) == 1 else 1
+    expected = logits_shape if soft else logits_shape[:axis] + logits_shape[axis + 1 :]
+    if target_shape != expected:
+        kind = "probabilities" if soft else "labels"
+        raise ValueError(
+            f"target {kind} for input of shape {logits_shape} must have shape {expected}, got {target_shape}"
+        )
+    if logits_shape[axis] < 1:
+        raise ValueError(f"cross_entropy needs at least one class, got input of shape {logits_shape}")
+    if soft and ignore_index >= 0:
+        raise ValueError(f"ignore_index is for labels, not for probabilities, got {ignore_index}")
+    return CrossEntropySpec(
+        batch=1 if axis == 0 else logits_shape[0],
+        classes=logits_shape[axis],
+        inner=math.prod(logits_shape[axis + 1 :]),
+        soft=soft,
+        weighted=weighted,
+        ignore_index=ignore_index,
+        label_smoothing=label_smoothing,
+        reduction=reduction,
+        dtype=dtype,
+    )
 
 
 # ---------------------------------------------------------------------------------------------------- padding
@@ -879,7 +931,7 @@ PAD_MODES = ("constant", "reflect", "replicate", "circular")
 
 
 @dataclass(frozen=True, kw_only=True)
-class PadSpec:
+class PadSpec(Spec):
     """Padding of the trailing dimensions ``in_shape`` of an array with ``outer`` leading elements.
 
     ``lo`` and ``hi`` may be negative (cropping) in constant mode.

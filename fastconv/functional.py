@@ -1108,7 +1108,7 @@ def drop_block2d(
 
 def _activation(kind: str, input: ArrayLike, slope: float = 0.0) -> Array:
     x = _arrays.as_floats(input, "input")
-    spec = ActivationSpec(kind=kind, size=x.size, dtype=_arrays.dtype_name(x), slope=slope)
+    spec = ActivationSpec.of(kind, x.size, _arrays.dtype_name(x), slope)
     out: Array = run("activation_forward", spec, x)
     return out
 
@@ -1336,9 +1336,7 @@ def linear(input: ArrayLike, weight: ArrayLike, bias: ArrayLike | None = None) -
         _arrays.check_shape(bias, w.shape[:-1], "bias")
         bias = bias.reshape(-1)
     rows, outputs = math.prod(x.shape[:-1]), math.prod(w.shape[:-1])
-    spec = MatmulSpec(
-        m=rows, n=outputs, k=x.shape[-1], trans_a=False, trans_b=True, dtype=_arrays.dtype_name(x)
-    )
+    spec = MatmulSpec.of(rows, outputs, x.shape[-1], False, True, _arrays.dtype_name(x))
     out: Array = run("matmul", spec, x.reshape(rows, spec.k), w.reshape(outputs, spec.k), bias)
     return out.reshape(x.shape[:-1] + w.shape[:-1])
 

@@ -409,9 +409,7 @@ def conv_bias(grad_output: ArrayLike) -> Array:
     if grad.ndim < 2:
         raise ValueError(f"grad_output must have shape (N, K, ...), got {grad.shape}")
     inner = math.prod(grad.shape[2:])
-    spec = ChannelSpec(
-        batch=grad.shape[0], channels=grad.shape[1], inner=inner, dtype=_arrays.dtype_name(grad)
-    )
+    spec = ChannelSpec.of(grad.shape[0], grad.shape[1], inner, _arrays.dtype_name(grad))
     out: Array = run("channel_sum", spec, grad.reshape(spec.batch, spec.channels, inner))
     return out
 
@@ -1210,12 +1208,8 @@ def _pair(grad_output: ArrayLike, output: ArrayLike) -> tuple[Array, Array]:
 
 def _activation(kind: str, grad_output: ArrayLike, output: ArrayLike, slope: float = 0.0) -> Array:
     grad, y = _pair(grad_output, output)
-    out: Array = run(
-        "activation_backward",
-        ActivationSpec(kind=kind, size=y.size, dtype=_arrays.dtype_name(y), slope=slope),
-        grad,
-        y,
-    )
+    spec = ActivationSpec.of(kind, y.size, _arrays.dtype_name(y), slope)
+    out: Array = run("activation_backward", spec, grad, y)
     return out
 
 
@@ -1433,9 +1427,7 @@ def linear_input(weight: ArrayLike, grad_output: ArrayLike) -> Array:
     lead = grad.shape if w.ndim == 1 else grad.shape[:-1]
     _check_grad(grad, lead + w.shape[:-1])
     rows, outputs = math.prod(lead), math.prod(w.shape[:-1])
-    spec = MatmulSpec(
-        m=rows, n=w.shape[-1], k=outputs, trans_a=False, trans_b=False, dtype=_arrays.dtype_name(w)
-    )
+    spec = MatmulSpec.of(rows, w.shape[-1], outputs, False, False, _arrays.dtype_name(w))
     out: Array = run("matmul", spec, grad.reshape(rows, outputs), w.reshape(outputs, spec.n), None)
     return out.reshape(*lead, spec.n)
 
@@ -1469,7 +1461,7 @@ def linear_weight(input: ArrayLike, grad_output: ArrayLike) -> Array:
     outputs = () if grad.ndim == x.ndim - 1 else grad.shape[-1:]
     _check_grad(grad, x.shape[:-1] + outputs)
     rows, n = math.prod(x.shape[:-1]), math.prod(outputs)
-    spec = MatmulSpec(m=n, n=x.shape[-1], k=rows, trans_a=True, trans_b=False, dtype=_arrays.dtype_name(x))
+    spec = MatmulSpec.of(n, x.shape[-1], rows, True, False, _arrays.dtype_name(x))
     out: Array = run("matmul", spec, grad.reshape(rows, n), x.reshape(rows, spec.n), None)
     return out.reshape(*outputs, spec.n)
 
@@ -1499,7 +1491,7 @@ def linear_bias(grad_output: ArrayLike) -> Array:
     if grad.ndim < 1:
         raise ValueError(f"grad_output must have shape (..., out_features), got {grad.shape}")
     rows = math.prod(grad.shape[:-1])
-    spec = ChannelSpec(batch=rows, channels=grad.shape[-1], inner=1, dtype=_arrays.dtype_name(grad))
+    spec = ChannelSpec.of(rows, grad.shape[-1], 1, _arrays.dtype_name(grad))
     out: Array = run("channel_sum", spec, grad.reshape(rows, spec.channels, 1))
     return out
 

@@ -6,15 +6,16 @@ bits for any number of threads.
 """
 
 from cython cimport floating
-from cython.parallel cimport prange
 from libc.math cimport NAN, sqrt
 from libc.stdint cimport int64_t
 
 from fc_pointwise cimport *
 
+include "arrays.pxi"
+include "tasks.pxi"
+
 cdef enum:
     CHUNK = 16384  # elements of an element-wise task; about as many in a task of rows
-    SMALL = 32768  # elements below which threads cost more than they save
     SHORT = 16  # runs shorter than this are taken as columns
     STRETCH = 4096  # elements that a task of short runs reads in one go
     SHIFT_TERMS = 1024  # elements averaged for the shift of a variance
@@ -22,181 +23,252 @@ cdef enum:
 KINDS = {"relu": FC_RELU, "leaky_relu": FC_LEAKY_RELU, "relu6": FC_RELU6, "sigmoid": FC_SIGMOID, "tanh": FC_TANH}
 
 
-cdef inline const floating *data_of(const floating[::1] x) noexcept nogil:
-    """First element, NULL for None."""
-    if x is None:  # not a conditional expression: Cython's temporary for one drops the const
-        return NULL
-    return &x[0]
-
-
-cdef inline int threads_for(size_t elements, int n_threads) noexcept nogil:
-    return n_threads if elements >= SMALL else 1
+# Arrays come as Python objects and are worked on as bytes: `item` (4 or 8) says which build of a kernel is called.
 
 
 # ------------------------------------------------------------------------------------------------ activations
 
 
-def activation_forward(const floating[::1] x, floating[::1] y, int kind, double slope, int isa, int n_threads):
-    """``y = f(x)``."""
-    cdef size_t size = x.shape[0]
-    cdef Py_ssize_t i, n_chunks = (size + CHUNK - 1) // CHUNK
-    for i in prange(n_chunks, nogil=True, num_threads=threads_for(size, n_threads), schedule="static"):
-        fc_activation_forward(
-            isa, sizeof(floating), kind, &x[i * CHUNK], &y[i * CHUNK], min(<size_t>CHUNK, size - i * CHUNK), slope
-        )
+cdef struct ActivationJob:
+    const char *grad  # NULL in the forward pass
+    const char *source
+    char *target
+    size_t size, item
+    double slope
+    int kind, isa
 
 
-def activation_backward(
-    const floating[::1] g, const floating[::1] y, floating[::1] dx, int kind, double slope, int isa, int n_threads
-):
-    """``dx = g f'``, the derivative told from the output ``y``."""
-    cdef size_t size = g.shape[0]
-    cdef Py_ssize_t i, n_chunks = (size + CHUNK - 1) // CHUNK
-    for i in prange(n_chunks, nogil=True, num_threads=threads_for(size, n_threads), schedule="static"):
+cdef void activation_task(const void *shared, Py_ssize_t i) noexcept nogil:
+    cdef const ActivationJob *job = <const ActivationJob *> shared
+    cdef size_t at = i * CHUNK * job.item, n = min(<size_t>CHUNK, job.size - i * CHUNK)
+    if job.grad == NULL:
+        fc_activation_forward(job.isa, job.item, job.kind, job.source + at, job.target + at, n, job.slope)
+    else:
         fc_activation_backward(
-            isa, sizeof(floating), kind, &g[i * CHUNK], &y[i * CHUNK], &dx[i * CHUNK],
-            min(<size_t>CHUNK, size - i * CHUNK), slope,
+            job.isa, job.item, job.kind, job.grad + at, job.source + at, job.target + at, n, job.slope
         )
 
 
-# ------------------------------------------------------------------------------------------------ softmax
-# A task is a few whole rows where the axis is contiguous, else up to FC_COLUMNS neighbouring positions of one row.
+cdef run_activation(g, x, y, size_t size, size_t item, int kind, double slope, int isa, int n_threads):
+    cdef ActivationJob job = ActivationJob(
+        read_from(g, size * item), read_from(x, size * item), write_to(y, size * item), size, item, slope, kind, isa
+    )
+    run_tasks(activation_task, &job, (size + CHUNK - 1) // CHUNK, n_threads)
 
-cdef inline size_t task_positions(size_t length, size_t inner) noexcept nogil:
+
+def activation_forward(x, y, size_t size, size_t item, int kind, double slope, int isa, int n_threads):
+    """``y = f(x)``."""
+    run_activation(None, x, y, size, item, kind, slope, isa, n_threads)
+
+
+def activation_backward(g, y, dx, size_t size, size_t item, int kind, double slope, int isa, int n_threads):
+    """``dx = g f'``, the derivative told from the output ``y``."""
+    run_activation(g, y, dx, size, item, kind, slope, isa, n_threads)
+
+
+# ------------------------------------------------------------------------------------------------ along an axis
+# Softmax and cross-entropy see an array as (outer, length, inner).  A task is a few whole rows where the axis is
+# contiguous, else up to FC_COLUMNS neighbouring positions of one row.
+
+
+cdef struct Cut:
+    size_t outer, length, inner, step, per_row
+
+
+cdef Cut cut_of(size_t outer, size_t length, size_t inner):
+    cdef size_t step = FC_COLUMNS
     if inner == 1:
-        return 1 if length > CHUNK else CHUNK // max(length, <size_t>1)
-    return FC_COLUMNS
+        step = 1 if length > CHUNK else CHUNK // max(length, <size_t>1)
+    return Cut(outer, length, inner, step, (inner + step - 1) // step)
+
+
+cdef Py_ssize_t count_tasks(const Cut *cut) noexcept:
+    return (cut.outer + cut.step - 1) // cut.step if cut.inner == 1 else cut.outer * cut.per_row
+
+
+cdef inline size_t first_position(const Cut *cut, size_t i) noexcept nogil:
+    """Of a task, among the outer * inner positions."""
+    return i * cut.step if cut.inner == 1 else i // cut.per_row * cut.inner + i % cut.per_row * cut.step
+
+
+cdef inline size_t first_element(const Cut *cut, size_t i) noexcept nogil:
+    if cut.inner == 1:
+        return i * cut.step * cut.length
+    return i // cut.per_row * cut.length * cut.inner + i % cut.per_row * cut.step
+
+
+cdef inline size_t positions_of(const Cut *cut, size_t i) noexcept nogil:
+    if cut.inner == 1:
+        return min(cut.step, cut.outer - i * cut.step)
+    return min(cut.step, cut.inner - i % cut.per_row * cut.step)
+
+
+cdef struct SoftmaxJob:
+    Cut cut
+    const char *grad  # NULL in the forward pass
+    const char *source
+    char *target
+    size_t item
+    int log_output, isa
+
+
+cdef void softmax_task(const void *shared, Py_ssize_t i) noexcept nogil:
+    cdef const SoftmaxJob *job = <const SoftmaxJob *> shared
+    cdef const Cut *cut = &job.cut
+    cdef size_t at = first_element(cut, i) * job.item, n = positions_of(cut, i)
+    cdef const char *x = job.source + at
+    cdef char *y = job.target + at
+    if job.grad == NULL:
+        if cut.inner == 1:
+            fc_softmax_rows(job.isa, job.item, x, y, n, cut.length, job.log_output)
+        else:
+            fc_softmax_columns(job.isa, job.item, x, y, cut.length, cut.inner, n, job.log_output)
+    elif cut.inner == 1:
+        fc_softmax_grad_rows(job.isa, job.item, job.grad + at, x, y, n, cut.length, job.log_output)
+    else:
+        fc_softmax_grad_columns(
+            job.isa, job.item, job.grad + at, x, y, cut.length, cut.inner, n, job.log_output
+        )
+
+
+cdef run_softmax(
+    g, x, y, size_t outer, size_t length, size_t inner, size_t item, bint log_output, int isa, int n_threads
+):
+    cdef size_t nbytes = outer * length * inner * item
+    cdef SoftmaxJob job = SoftmaxJob(
+        cut_of(outer, length, inner), read_from(g, nbytes), read_from(x, nbytes), write_to(y, nbytes), item,
+        log_output, isa
+    )
+    run_tasks(softmax_task, &job, count_tasks(&job.cut), n_threads)
 
 
 def softmax_forward(
-    const floating[::1] x, floating[::1] y, size_t outer, size_t length, size_t inner, bint log_output, int isa,
-    int n_threads,
+    x, y, size_t outer, size_t length, size_t inner, size_t item, bint log_output, int isa, int n_threads
 ):
     """(Log-)softmax along the middle axis of (outer, length, inner)."""
-    cdef size_t step = task_positions(length, inner), at, n
-    cdef size_t per_row = 1 if inner == 1 else (inner + step - 1) // step
-    cdef Py_ssize_t i, n_tasks = (outer + step - 1) // step if inner == 1 else outer * per_row
-    for i in prange(n_tasks, nogil=True, num_threads=threads_for(x.shape[0], n_threads), schedule="static"):
-        if inner == 1:
-            at = i * step * length
-            fc_softmax_rows(isa, sizeof(floating), &x[at], &y[at], min(step, outer - i * step), length, log_output)
-        else:
-            n = i % per_row * step
-            at = i // per_row * length * inner + n
-            fc_softmax_columns(
-                isa, sizeof(floating), &x[at], &y[at], length, inner, min(step, inner - n), log_output
-            )
+    run_softmax(None, x, y, outer, length, inner, item, log_output, isa, n_threads)
 
 
 def softmax_backward(
-    const floating[::1] g, const floating[::1] y, floating[::1] dx, size_t outer, size_t length, size_t inner,
-    bint log_output, int isa, int n_threads,
+    g, y, dx, size_t outer, size_t length, size_t inner, size_t item, bint log_output, int isa, int n_threads
 ):
     """Gradient of softmax_forward from its output."""
-    cdef size_t step = task_positions(length, inner), at, n
-    cdef size_t per_row = 1 if inner == 1 else (inner + step - 1) // step
-    cdef Py_ssize_t i, n_tasks = (outer + step - 1) // step if inner == 1 else outer * per_row
-    for i in prange(n_tasks, nogil=True, num_threads=threads_for(g.shape[0], n_threads), schedule="static"):
-        if inner == 1:
-            at = i * step * length
-            fc_softmax_grad_rows(
-                isa, sizeof(floating), &g[at], &y[at], &dx[at], min(step, outer - i * step), length, log_output
-            )
-        else:
-            n = i % per_row * step
-            at = i // per_row * length * inner + n
-            fc_softmax_grad_columns(
-                isa, sizeof(floating), &g[at], &y[at], &dx[at], length, inner, min(step, inner - n), log_output
-            )
+    run_softmax(g, y, dx, outer, length, inner, item, log_output, isa, n_threads)
 
 
-# ------------------------------------------------------------------------------------------------ cross-entropy
-
-
-def label_weight(const int64_t[::1] label, const floating[::1] weight, int64_t ignore):
+def label_weight(label, weight, size_t positions, size_t classes, size_t item, int64_t ignore):
     """Sum of the class weights of all labels but ``ignore``: the divisor of a mean."""
+    cdef const int64_t *labels = <const int64_t *> read_from(label, positions * sizeof(int64_t))
+    cdef const char *weights = read_from(weight, classes * item)
     cdef double total = 0
-    cdef Py_ssize_t i
+    cdef size_t i
     with nogil:
-        for i in range(label.shape[0]):
-            if label[i] != ignore:
-                total += weight[label[i]]
+        for i in range(positions):
+            if labels[i] != ignore:
+                if item == 4:
+                    total += (<const float *> weights)[labels[i]]
+                else:
+                    total += (<const double *> weights)[labels[i]]
     return total
 
 
-def total_over(const floating[::1] x, double divisor, int isa):
+def total_over(x, size_t size, size_t item, double divisor, int isa):
     """Sum of ``x`` divided by ``divisor``, as C divides: 0 / 0 is NaN."""
+    cdef const char *source = read_from(x, size * item)
     cdef double total = 0
     with nogil:
-        fc_sum_run(isa, sizeof(floating), data_of(x), x.shape[0], &total)
+        fc_sum_run(isa, item, source, size, &total)
     return total / divisor
 
 
-def cross_entropy_forward(
-    const floating[::1] logp, const int64_t[::1] label, const floating[::1] probs, const floating[::1] weight,
-    floating[::1] loss, size_t batch, size_t classes, size_t inner, int64_t ignore, double smoothing, int isa, int n_threads,
-):
-    """Loss of every position from log-probabilities; targets are ``label`` or, if that is None, ``probs``."""
-    cdef const int64_t *label_at = NULL
-    cdef const floating *probs_at = data_of(probs)
-    cdef double a = 1 - smoothing, b = smoothing / classes
-    cdef size_t step = task_positions(classes, inner), at, n, place
-    cdef size_t per_row = 1 if inner == 1 else (inner + step - 1) // step
-    cdef Py_ssize_t i, n_tasks = (batch + step - 1) // step if inner == 1 else batch * per_row
-    if label is not None:
-        label_at = &label[0]
-    for i in prange(n_tasks, nogil=True, num_threads=threads_for(logp.shape[0], n_threads), schedule="static"):
-        if inner == 1:
-            place = i * step
-            at = place * classes
+cdef struct CrossEntropyJob:
+    Cut cut
+    const char *logp
+    const int64_t *label  # or NULL
+    const char *probs  # or NULL
+    const char *weight
+    const char *scale  # factor of every position or, with step 0, of all; NULL in the forward pass
+    size_t scale_step
+    char *target
+    size_t item
+    int64_t ignore
+    double a, b
+    int isa
+
+
+cdef void cross_entropy_task(const void *shared, Py_ssize_t i) noexcept nogil:
+    cdef const CrossEntropyJob *job = <const CrossEntropyJob *> shared
+    cdef const Cut *cut = &job.cut
+    cdef size_t item = job.item, place = first_position(cut, i), at = first_element(cut, i) * item
+    cdef size_t n = positions_of(cut, i)
+    cdef const int64_t *label = NULL
+    cdef const char *probs = NULL
+    cdef const char *logp = job.logp + at
+    cdef const char *scale
+    cdef char *loss = job.target + place * item
+    cdef char *d = job.target + at
+    if job.label != NULL:
+        label = job.label + place
+    if job.probs != NULL:
+        probs = job.probs + at
+    if job.scale == NULL:
+        if cut.inner == 1:
             fc_cross_entropy_rows(
-                isa, sizeof(floating), &logp[at], label_at + place if label_at else NULL,
-                probs_at + at if probs_at else NULL, &weight[0], &loss[place], min(step, batch - place), classes,
-                ignore, a, b,
+                job.isa, item, logp, label, probs, job.weight, loss, n, cut.length, job.ignore, job.a, job.b
             )
         else:
-            n = i % per_row * step
-            place = i // per_row * inner + n
-            at = i // per_row * classes * inner + n
             fc_cross_entropy_columns(
-                isa, sizeof(floating), &logp[at], label_at + place if label_at else NULL,
-                probs_at + at if probs_at else NULL, &weight[0], &loss[place], classes, inner, min(step, inner - n),
-                ignore, a, b,
+                job.isa, item, logp, label, probs, job.weight, loss, cut.length, cut.inner, n, job.ignore, job.a,
+                job.b,
             )
+        return
+    scale = job.scale + place * job.scale_step * item
+    if cut.inner == 1:
+        fc_cross_entropy_grad_rows(
+            job.isa, item, logp, label, probs, job.weight, scale, job.scale_step, d, n, cut.length, job.ignore, job.a,
+            job.b,
+        )
+    else:
+        fc_cross_entropy_grad_columns(
+            job.isa, item, logp, label, probs, job.weight, scale, job.scale_step, d, cut.length, cut.inner, n,
+            job.ignore, job.a, job.b,
+        )
+
+
+cdef run_cross_entropy(
+    logp, label, probs, weight, scale, target, size_t n_scales, size_t n_targets, size_t batch, size_t classes,
+    size_t inner, size_t item, int64_t ignore, double smoothing, int isa, int n_threads,
+):
+    cdef size_t positions = batch * inner, nbytes = positions * classes * item
+    cdef CrossEntropyJob job = CrossEntropyJob(
+        cut_of(batch, classes, inner), read_from(logp, nbytes),
+        <const int64_t *> read_from(label, positions * sizeof(int64_t)), read_from(probs, nbytes),
+        read_from(weight, classes * item), read_from(scale, n_scales * item), 0 if n_scales == 1 else 1,
+        write_to(target, n_targets * item), item, ignore, 1 - smoothing, smoothing / classes, isa
+    )
+    run_tasks(cross_entropy_task, &job, count_tasks(&job.cut), n_threads)
+
+
+def cross_entropy_forward(
+    logp, label, probs, weight, loss, size_t batch, size_t classes, size_t inner, size_t item, int64_t ignore,
+    double smoothing, int isa, int n_threads,
+):
+    """Loss of every position from log-probabilities; targets are ``label`` or, if that is None, ``probs``."""
+    run_cross_entropy(
+        logp, label, probs, weight, None, loss, 0, batch * inner, batch, classes, inner, item, ignore, smoothing, isa,
+        n_threads,
+    )
 
 
 def cross_entropy_backward(
-    const floating[::1] logp, const int64_t[::1] label, const floating[::1] probs, const floating[::1] weight,
-    const floating[::1] scale, floating[::1] d, size_t batch, size_t classes, size_t inner, int64_t ignore, double smoothing, int isa, int n_threads,
+    logp, label, probs, weight, scale, d, size_t n_scales, size_t batch, size_t classes, size_t inner, size_t item,
+    int64_t ignore, double smoothing, int isa, int n_threads,
 ):
     """Gradient in the logits; ``scale`` holds the factor of every position, or one for all."""
-    cdef const int64_t *label_at = NULL
-    cdef const floating *probs_at = data_of(probs)
-    cdef double a = 1 - smoothing, b = smoothing / classes
-    cdef size_t scale_step = 0 if scale.shape[0] == 1 else 1
-    cdef size_t step = task_positions(classes, inner), at, n, place
-    cdef size_t per_row = 1 if inner == 1 else (inner + step - 1) // step
-    cdef Py_ssize_t i, n_tasks = (batch + step - 1) // step if inner == 1 else batch * per_row
-    if label is not None:
-        label_at = &label[0]
-    for i in prange(n_tasks, nogil=True, num_threads=threads_for(logp.shape[0], n_threads), schedule="static"):
-        if inner == 1:
-            place = i * step
-            at = place * classes
-            fc_cross_entropy_grad_rows(
-                isa, sizeof(floating), &logp[at], label_at + place if label_at else NULL,
-                probs_at + at if probs_at else NULL, &weight[0], &scale[place * scale_step], scale_step, &d[at],
-                min(step, batch - place), classes, ignore, a, b,
-            )
-        else:
-            n = i % per_row * step
-            place = i // per_row * inner + n
-            at = i // per_row * classes * inner + n
-            fc_cross_entropy_grad_columns(
-                isa, sizeof(floating), &logp[at], label_at + place if label_at else NULL,
-                probs_at + at if probs_at else NULL, &weight[0], &scale[place * scale_step], scale_step, &d[at],
-                classes, inner, min(step, inner - n), ignore, a, b,
-            )
+    run_cross_entropy(
+        logp, label, probs, weight, scale, d, n_scales, batch * classes * inner, batch, classes, inner, item, ignore,
+        smoothing, isa, n_threads,
+    )
 
 
 # ------------------------------------------------------------------------------------------------ channels
@@ -208,32 +280,42 @@ cdef inline size_t channels_per_task(size_t inner) noexcept nogil:
     return 1 if inner >= SHORT else FC_COLUMNS // max(inner, <size_t>1)
 
 
-cdef void sum_task(
-    const floating *x, double *total, size_t batch, size_t channels, size_t inner, size_t first, size_t count, int isa
-) noexcept nogil:
+cdef struct SumJob:
+    const char *source
+    double *total
+    size_t batch, channels, inner, step, item
+    int isa
+
+
+cdef void sum_task(const void *shared, Py_ssize_t i) noexcept nogil:
+    cdef const SumJob *job = <const SumJob *> shared
     cdef double column[FC_COLUMNS]
-    cdef size_t c, n
+    cdef size_t inner = job.inner, first = i * job.step, count = min(job.step, job.channels - first), c, n
+    cdef const char *source = job.source + first * inner * job.item
     for c in range(first, first + count):
-        total[c] = 0
+        job.total[c] = 0
     if inner >= SHORT:
-        for n in range(batch):
-            for c in range(first, first + count):
-                fc_sum_run(isa, sizeof(floating), x + (n * channels + c) * inner, inner, &total[c])
+        for n in range(job.batch):
+            for c in range(count):
+                fc_sum_run(
+                    job.isa, job.item, source + (n * job.channels + c) * inner * job.item, inner,
+                    &job.total[first + c],
+                )
     else:
-        fc_sum_columns(isa, sizeof(floating), x + first * inner, batch, channels * inner, count * inner, column)
+        fc_sum_columns(job.isa, job.item, source, job.batch, job.channels * inner, count * inner, column)
         for n in range(count * inner):
-            total[first + n // inner] += column[n]
+            job.total[first + n // inner] += column[n]
 
 
-def channel_sum(
-    const floating[::1] x, double[::1] total, size_t batch, size_t channels, size_t inner, int isa, int n_threads
-):
-    """Sum of (batch, channels, inner) over batch and inner."""
+def channel_sum(x, total, size_t batch, size_t channels, size_t inner, size_t item, int isa, int n_threads):
+    """Sum of (batch, channels, inner) over batch and inner, in float64."""
     # a sum reads its channels once: enough of them to follow each other in memory for a while
     cdef size_t step = channels_per_task(inner) if inner < SHORT else max(STRETCH // inner, <size_t>1)
-    cdef Py_ssize_t i, n_tasks = (channels + step - 1) // step
-    for i in prange(n_tasks, nogil=True, num_threads=threads_for(x.shape[0], n_threads), schedule="static"):
-        sum_task(&x[0], &total[0], batch, channels, inner, i * step, min(step, channels - i * step), isa)
+    cdef SumJob job = SumJob(
+        read_from(x, batch * channels * inner * item), <double *> write_to(total, channels * sizeof(double)), batch,
+        channels, inner, step, item, isa
+    )
+    run_tasks(sum_task, &job, (channels + step - 1) // step, n_threads)
 
 
 cdef void channel_moments(
@@ -282,7 +364,7 @@ cdef void channel_moments(
         var[first + c] = max((moment[1] - moment[0] * moment[0] / total) / total, 0.0)
 
 
-cdef void normalize_task(
+cdef void normalize_channels(
     const floating *x, floating *y, const double *mean, const double *inv_std, const floating *weight,
     const floating *bias, size_t batch, size_t channels, size_t inner, size_t first, size_t count, int isa
 ) noexcept nogil:
@@ -309,43 +391,99 @@ cdef void normalize_task(
         )
 
 
+cdef struct BatchNormJob:
+    const char *source
+    char *target
+    const char *given_mean  # or NULL, as the three below
+    const char *given_var
+    const char *weight
+    const char *bias
+    char *mean
+    char *inv_std
+    double *means
+    double *inv_stds
+    size_t batch, channels, inner, step, item
+    double eps
+    int isa
+
+
+cdef void batch_norm_channels(const BatchNormJob *job, floating *mean, size_t first, size_t count) noexcept nogil:
+    """A task for the dtype of ``mean``."""
+    cdef const floating *x = <const floating *> job.source
+    cdef const floating *given_mean = <const floating *> job.given_mean
+    cdef const floating *given_var = <const floating *> job.given_var
+    cdef floating *inv_std = <floating *> job.inv_std
+    cdef size_t c
+    if given_mean == NULL:
+        channel_moments(
+            x, job.means, job.inv_stds, job.batch, job.channels, job.inner, first, count, job.isa
+        )
+    for c in range(first, first + count):
+        if given_mean != NULL:
+            job.means[c] = given_mean[c]
+            job.inv_stds[c] = given_var[c]
+        job.inv_stds[c] = 1 / sqrt(job.inv_stds[c] + job.eps)
+        mean[c] = <floating>job.means[c]
+        inv_std[c] = <floating>job.inv_stds[c]
+    normalize_channels(
+        x, <floating *> job.target, job.means, job.inv_stds, <const floating *> job.weight,
+        <const floating *> job.bias, job.batch, job.channels, job.inner, first, count, job.isa,
+    )
+
+
+cdef void batch_norm_task(const void *shared, Py_ssize_t i) noexcept nogil:
+    cdef const BatchNormJob *job = <const BatchNormJob *> shared
+    cdef size_t first = i * job.step, count = min(job.step, job.channels - first)
+    if job.item == 4:
+        batch_norm_channels(job, <float *> job.mean, first, count)
+    else:
+        batch_norm_channels(job, <double *> job.mean, first, count)
+
+
 def batch_norm_forward(
-    const floating[::1] x, floating[::1] y, const floating[::1] given_mean, const floating[::1] given_var,
-    const floating[::1] weight, const floating[::1] bias, floating[::1] mean, floating[::1] inv_std,
-    double[:, ::1] scratch, size_t batch, size_t channels, size_t inner, double eps, int isa, int n_threads,
+    x, y, given_mean, given_var, weight, bias, mean, inv_std, scratch, size_t batch, size_t channels, size_t inner,
+    size_t item, double eps, int isa, int n_threads,
 ):
     """``y = (x - mean) inv_std weight + bias``, ``inv_std = 1 / sqrt(var + eps)``; both are also outputs.
 
     Mean and biased variance are the batch's own unless given.  ``scratch`` holds two rows of ``channels``.
     """
-    cdef const floating *mean_at = data_of(given_mean)
-    cdef const floating *var_at = data_of(given_var)
-    cdef const floating *weight_at = data_of(weight)
-    cdef const floating *bias_at = data_of(bias)
-    cdef double *means = &scratch[0, 0]
-    cdef double *inv_stds = &scratch[1, 0]
-    cdef size_t step = channels_per_task(inner), first, count, c
-    cdef Py_ssize_t i, n_tasks = (channels + step - 1) // step
-    for i in prange(n_tasks, nogil=True, num_threads=threads_for(x.shape[0], n_threads), schedule="static"):
-        first = i * step
-        count = min(step, channels - first)
-        if mean_at == NULL:
-            channel_moments(&x[0], means, inv_stds, batch, channels, inner, first, count, isa)
-        for c in range(first, first + count):
-            if mean_at != NULL:
-                means[c] = mean_at[c]
-                inv_stds[c] = var_at[c]
-            inv_stds[c] = 1 / sqrt(inv_stds[c] + eps)
-            mean[c] = <floating>means[c]
-            inv_std[c] = <floating>inv_stds[c]
-        normalize_task(&x[0], &y[0], means, inv_stds, weight_at, bias_at, batch, channels, inner, first, count, isa)
+    cdef size_t nbytes = batch * channels * inner * item, row = channels * item, step = channels_per_task(inner)
+    cdef double *means = <double *> write_to(scratch, 2 * channels * sizeof(double))
+    cdef BatchNormJob job = BatchNormJob(
+        read_from(x, nbytes), write_to(y, nbytes), read_from(given_mean, row), read_from(given_var, row),
+        read_from(weight, row), read_from(bias, row), write_to(mean, row), write_to(inv_std, row), means,
+        means + channels, batch, channels, inner, step, item, eps, isa
+    )
+    run_tasks(batch_norm_task, &job, (channels + step - 1) // step, n_threads)
 
 
-cdef void normalize_grad_task(
-    const floating *g, const floating *x, floating *dx, const floating *mean, const floating *inv_std,
-    const floating *weight, double *dweight, double *dbias, size_t batch, size_t channels, size_t inner, size_t first,
-    size_t count, bint training, int isa
+cdef struct BatchNormGradJob:
+    const char *grad
+    const char *source
+    char *target
+    const char *mean
+    const char *inv_std
+    const char *weight  # or NULL
+    double *dweight
+    double *dbias
+    size_t batch, channels, inner, step, item
+    bint training
+    int isa
+
+
+cdef void normalize_grad_channels(
+    const BatchNormGradJob *job, floating *dx, size_t first, size_t count
 ) noexcept nogil:
+    """A task for the dtype of ``dx``."""
+    cdef const floating *g = <const floating *> job.grad
+    cdef const floating *x = <const floating *> job.source
+    cdef const floating *mean = <const floating *> job.mean
+    cdef const floating *inv_std = <const floating *> job.inv_std
+    cdef const floating *weight = <const floating *> job.weight
+    cdef size_t batch = job.batch, channels = job.channels, inner = job.inner
+    cdef bint training = job.training
+    cdef int isa = job.isa
     cdef double center[FC_COLUMNS]
     cdef double column_sum[FC_COLUMNS]
     cdef double column_product[FC_COLUMNS]
@@ -374,8 +512,8 @@ cdef void normalize_grad_task(
                 moment[0] += column_sum[j]
                 moment[1] += column_product[j]
         inv = inv_std[first + c]
-        dbias[first + c] = moment[0]
-        dweight[first + c] = moment[1] * inv
+        job.dbias[first + c] = moment[0]
+        job.dweight[first + c] = moment[1] * inv
         stop = 1 if inner >= SHORT else (c + 1) * inner
         for j in range(0 if inner >= SHORT else c * inner, stop):
             mean_at[j] = mean[first + c]
@@ -396,17 +534,24 @@ cdef void normalize_grad_task(
         )
 
 
+cdef void normalize_grad_task(const void *shared, Py_ssize_t i) noexcept nogil:
+    cdef const BatchNormGradJob *job = <const BatchNormGradJob *> shared
+    cdef size_t first = i * job.step, count = min(job.step, job.channels - first)
+    if job.item == 4:
+        normalize_grad_channels(job, <float *> job.target, first, count)
+    else:
+        normalize_grad_channels(job, <double *> job.target, first, count)
+
+
 def batch_norm_backward(
-    const floating[::1] g, const floating[::1] x, floating[::1] dx, const floating[::1] mean,
-    const floating[::1] inv_std, const floating[::1] weight, double[::1] dweight, double[::1] dbias, size_t batch,
-    size_t channels, size_t inner, bint training, int isa, int n_threads,
+    g, x, dx, mean, inv_std, weight, dweight, dbias, size_t batch, size_t channels, size_t inner, size_t item,
+    bint training, int isa, int n_threads,
 ):
     """Gradients in input, weight and bias; in training also through the batch's statistics."""
-    cdef const floating *weight_at = data_of(weight)
-    cdef size_t step = channels_per_task(inner)
-    cdef Py_ssize_t i, n_tasks = (channels + step - 1) // step
-    for i in prange(n_tasks, nogil=True, num_threads=threads_for(x.shape[0], n_threads), schedule="static"):
-        normalize_grad_task(
-            &g[0], &x[0], &dx[0], &mean[0], &inv_std[0], weight_at, &dweight[0], &dbias[0], batch, channels, inner,
-            i * step, min(step, channels - i * step), training, isa,
-        )
+    cdef size_t nbytes = batch * channels * inner * item, row = channels * item, step = channels_per_task(inner)
+    cdef BatchNormGradJob job = BatchNormGradJob(
+        read_from(g, nbytes), read_from(x, nbytes), write_to(dx, nbytes), read_from(mean, row),
+        read_from(inv_std, row), read_from(weight, row), <double *> write_to(dweight, channels * sizeof(double)),
+        <double *> write_to(dbias, channels * sizeof(double)), batch, channels, inner, step, item, training, isa
+    )
+    run_tasks(normalize_grad_task, &job, (channels + step - 1) // step, n_threads)

@@ -3,13 +3,15 @@
 ``direct`` sums shifted rows and serves depthwise convolution and groups of few channels; ``implicit_gemm`` packs
 columns of the im2col matrix block by block (never the whole) for a register-tiled matrix product, or reads them in place
 where few rows would share the packing, and serves everything; ``col2im`` computes an input gradient as one product whose
-rows are added where each tap looks.
+rows are added where each tap looks; ``winograd4``, ``winograd2`` and ``winograd6`` need fewer products for kernels of 3
+taps (see :mod:`._cpu_winograd`).
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +19,7 @@ from numpy.typing import NDArray
 from fastconv import _config, _conv
 from fastconv._dispatch import Implementation
 from fastconv._spec import ConvSpec, MatmulSpec
+from fastconv.backends import _cpu_cost, _cpu_winograd
 
 Array = NDArray
 
@@ -162,19 +165,28 @@ def _refuse_direct_weight_grad(spec: ConvSpec) -> str | None:
     return _too_many_taps(spec)
 
 
+def _gemm_cost(op: str, spec: ConvSpec) -> float:
+    return _cpu_cost.cost(op, 0, _cpu_cost.implicit_gemm_features(spec, op))
+
+
+def _implementations(
+    op: str, run: Callable[[bool], Callable[..., Array]], refuse_direct: Callable[[ConvSpec], str | None]
+) -> tuple[Implementation, ...]:
+    """``direct`` wherever it pays, else the cheaper of Winograd and the implicit product."""
+    gemm = Implementation("implicit_gemm", run(False), _too_many_taps, cost=partial(_gemm_cost, op))
+    return (
+        Implementation("direct", run(True), refuse_direct),
+        *_cpu_winograd.implementations(op, gemm.run),
+        gemm,
+    )
+
+
 IMPLEMENTATIONS: dict[str, tuple[Implementation, ...]] = {
-    "conv_forward": (
-        Implementation("direct", _forward(direct=True), _refuse_direct_forward),
-        Implementation("implicit_gemm", _forward(direct=False), _too_many_taps),
-    ),
+    "conv_forward": _implementations("conv_forward", _forward, _refuse_direct_forward),
     "conv_input_grad": (
         Implementation("col2im", _input_grad_col2im, _refuse_col2im),
-        Implementation("direct", _input_grad(direct=True), _refuse_direct_input_grad),
-        Implementation("implicit_gemm", _input_grad(direct=False), _too_many_taps),
+        *_implementations("conv_input_grad", _input_grad, _refuse_direct_input_grad),
     ),
-    "conv_weight_grad": (
-        Implementation("direct", _weight_grad(direct=True), _refuse_direct_weight_grad),
-        Implementation("implicit_gemm", _weight_grad(direct=False), _too_many_taps),
-    ),
+    "conv_weight_grad": _implementations("conv_weight_grad", _weight_grad, _refuse_direct_weight_grad),
     "matmul": (Implementation("gemm", _matmul),),
 }

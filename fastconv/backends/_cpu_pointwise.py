@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fastconv import _dropout, _pointwise
-from fastconv._config import get_num_threads, isa
+from fastconv._config import isa, threads_for
 from fastconv._dispatch import Implementation
 from fastconv._spec import (
     ActivationSpec,
@@ -24,36 +24,20 @@ from fastconv._spec import (
 Array = NDArray[Any]
 
 
-def _builds(driver: Any) -> dict[np.dtype[Any], Callable[..., Any]]:
-    """A driver's builds by dtype: choosing here is cheaper than letting Cython look at the arguments."""
-    return {np.dtype(np.float32): driver["float"], np.dtype(np.float64): driver["double"]}
-
-
-_DROPOUT_APPLY = _builds(_dropout.dropout_apply)
-_DROPOUT_FORWARD = _builds(_dropout.dropout_forward)
-_ACTIVATION_FORWARD = _builds(_pointwise.activation_forward)
-_ACTIVATION_BACKWARD = _builds(_pointwise.activation_backward)
-_SOFTMAX_FORWARD = _builds(_pointwise.softmax_forward)
-_SOFTMAX_BACKWARD = _builds(_pointwise.softmax_backward)
-_LABEL_WEIGHT = _builds(_pointwise.label_weight)
-_TOTAL_OVER = _builds(_pointwise.total_over)
-_CROSS_ENTROPY_FORWARD = _builds(_pointwise.cross_entropy_forward)
-_CROSS_ENTROPY_BACKWARD = _builds(_pointwise.cross_entropy_backward)
-_CHANNEL_SUM = _builds(_pointwise.channel_sum)
-_BATCH_NORM_FORWARD = _builds(_pointwise.batch_norm_forward)
-_BATCH_NORM_BACKWARD = _builds(_pointwise.batch_norm_backward)
-
-
 def dropout_mask(spec: DropoutSpec) -> Array:
     mask = np.empty((spec.size + 7) // 8, np.uint8)
-    _dropout.dropout_mask(mask, spec.size, spec.threshold, spec.seed, spec.offset, isa(), get_num_threads())
+    _dropout.dropout_mask(
+        mask, spec.size, spec.threshold, spec.seed, spec.offset, isa(), threads_for(spec.size)
+    )
     return mask
 
 
 def dropout_apply(spec: DropoutSpec, input: Array, mask: Array) -> Array:
-    out = np.empty_like(input)
-    apply = _DROPOUT_APPLY[input.dtype]
-    apply(input.reshape(-1), mask, out.reshape(-1), spec.inner, spec.scale, isa(), get_num_threads())
+    out = np.empty(input.shape, input.dtype)
+    threads = threads_for(spec.size * spec.inner)
+    _dropout.dropout_apply(
+        input, mask, out, spec.size, input.itemsize, spec.inner, spec.scale, isa(), threads
+    )
     return out
 
 
@@ -61,16 +45,28 @@ def dropout_forward(spec: DropoutSpec, input: Array) -> tuple[Array, Array]:
     if spec.inner != 1:  # few bits: nothing to gain from making them on the way
         mask = dropout_mask(spec)
         return dropout_apply(spec, input, mask), mask
-    out, mask = np.empty_like(input), np.empty((spec.size + 7) // 8, np.uint8)
-    forward = _DROPOUT_FORWARD[input.dtype]
-    x, y = input.reshape(-1), out.reshape(-1)
-    forward(x, y, mask, spec.threshold, spec.seed, spec.offset, spec.scale, isa(), get_num_threads())
+    size = spec.size
+    out, mask = np.empty(input.shape, input.dtype), np.empty((size + 7) // 8, np.uint8)
+    _dropout.dropout_forward(
+        input,
+        out,
+        mask,
+        size,
+        input.itemsize,
+        spec.threshold,
+        spec.seed,
+        spec.offset,
+        spec.scale,
+        isa(),
+        threads_for(size),
+    )
     return out, mask
 
 
 def drop_block_mask(spec: DropBlockSpec) -> Array:
     (rows, cols), (block_rows, block_cols) = spec.size, spec.block
-    planes, threads = spec.batch * spec.channels, get_num_threads()
+    planes = spec.batch * spec.channels
+    threads = threads_for(planes * rows * cols)
     mask = np.empty((planes * rows * cols + 7) // 8, np.uint8)
     scratch = np.empty((threads, 9 * rows * cols), np.uint8)
     _dropout.drop_block_mask(
@@ -91,78 +87,81 @@ def drop_block_mask(spec: DropBlockSpec) -> Array:
 
 
 def activation_forward(spec: ActivationSpec, x: Array) -> Array:
-    y = np.empty_like(x)
-    _ACTIVATION_FORWARD[x.dtype](
-        x.reshape(-1), y.reshape(-1), _pointwise.KINDS[spec.kind], spec.slope, isa(), get_num_threads()
-    )
+    y = np.empty(x.shape, x.dtype)
+    kind, size = _pointwise.KINDS[spec.kind], spec.size
+    _pointwise.activation_forward(x, y, size, x.itemsize, kind, spec.slope, isa(), threads_for(size))
     return y
 
 
 def activation_backward(spec: ActivationSpec, grad_output: Array, output: Array) -> Array:
-    dx = np.empty_like(grad_output)
-    _ACTIVATION_BACKWARD[output.dtype](
-        grad_output.reshape(-1),
-        output.reshape(-1),
-        dx.reshape(-1),
-        _pointwise.KINDS[spec.kind],
-        spec.slope,
-        isa(),
-        get_num_threads(),
+    dx = np.empty(output.shape, output.dtype)
+    kind, size = _pointwise.KINDS[spec.kind], spec.size
+    _pointwise.activation_backward(
+        grad_output, output, dx, size, dx.itemsize, kind, spec.slope, isa(), threads_for(size)
     )
     return dx
 
 
 def softmax_forward(spec: SoftmaxSpec, x: Array) -> Array:
-    y = np.empty_like(x)
-    view = (spec.outer, spec.length, spec.inner)
-    _SOFTMAX_FORWARD[x.dtype](x.reshape(-1), y.reshape(-1), *view, spec.log, isa(), get_num_threads())
+    y = np.empty(x.shape, x.dtype)
+    view = (spec.outer, spec.length, spec.inner, x.itemsize)
+    _pointwise.softmax_forward(x, y, *view, spec.log, isa(), threads_for(x.size))
     return y
 
 
 def softmax_backward(spec: SoftmaxSpec, grad_output: Array, output: Array) -> Array:
-    dx = np.empty_like(grad_output)
-    view = (spec.outer, spec.length, spec.inner)
-    _SOFTMAX_BACKWARD[output.dtype](
-        grad_output.reshape(-1), output.reshape(-1), dx.reshape(-1), *view, spec.log, isa(), get_num_threads()
-    )
+    dx = np.empty(output.shape, output.dtype)
+    view = (spec.outer, spec.length, spec.inner, dx.itemsize)
+    _pointwise.softmax_backward(grad_output, output, dx, *view, spec.log, isa(), threads_for(dx.size))
     return dx
+
+
+@lru_cache(64)
+def _ones(n: int, dtype: str) -> Array:
+    """The weights of classes that were given none."""
+    ones = np.ones(n, dtype)
+    ones.flags.writeable = False
+    return ones
 
 
 def _targets(spec: CrossEntropySpec, target: Array) -> tuple[Array | None, Array | None]:
     """(labels, probabilities): one of them is None."""
-    return (None, target.reshape(-1)) if spec.soft else (target.reshape(-1), None)
+    return (None, target) if spec.soft else (target, None)
 
 
 def _divisor(spec: CrossEntropySpec, target: Array, weight: Array) -> float:
     """What a reduced loss is divided by; zero for the mean where every label is ignored."""
     if spec.reduction == "sum":
         return 1.0
+    positions = spec.batch * spec.inner
     if spec.soft:
-        return float(spec.batch * spec.inner)
-    return _LABEL_WEIGHT[weight.dtype](target.reshape(-1), weight, spec.ignore_index)
+        return float(positions)
+    return _pointwise.label_weight(
+        target, weight, positions, spec.classes, weight.itemsize, spec.ignore_index
+    )
 
 
 def cross_entropy_forward(
     spec: CrossEntropySpec, logits: Array, target: Array, weight: Array | None
 ) -> tuple[Array, Array]:
-    view = (spec.batch, spec.classes, spec.inner)
-    settings = (isa(), get_num_threads())
-    weights = np.ones(spec.classes, spec.dtype) if weight is None else weight
-    log_probs, loss = np.empty_like(logits), np.empty((spec.batch, spec.inner), spec.dtype)
-    flat_loss = loss.reshape(-1)
-    _SOFTMAX_FORWARD[logits.dtype](logits.reshape(-1), log_probs.reshape(-1), *view, True, *settings)
-    _CROSS_ENTROPY_FORWARD[logits.dtype](
-        log_probs.reshape(-1),
+    item, positions = logits.itemsize, spec.batch * spec.inner
+    view = (spec.batch, spec.classes, spec.inner, item)
+    settings = (isa(), threads_for(logits.size))
+    weights = _ones(spec.classes, spec.dtype) if weight is None else weight
+    log_probs, loss = np.empty(logits.shape, spec.dtype), np.empty((spec.batch, spec.inner), spec.dtype)
+    _pointwise.softmax_forward(logits, log_probs, *view, True, *settings)
+    _pointwise.cross_entropy_forward(
+        log_probs,
         *_targets(spec, target),
         weights,
-        flat_loss,
+        loss,
         *view,
         spec.ignore_index,
         spec.label_smoothing,
         *settings,
     )
     if spec.reduction != "none":
-        total = _TOTAL_OVER[logits.dtype](flat_loss, _divisor(spec, target, weights), isa())
+        total = _pointwise.total_over(loss, positions, item, _divisor(spec, target, weights), isa())
         loss = np.asarray(total, spec.dtype)
     return loss, log_probs
 
@@ -170,33 +169,36 @@ def cross_entropy_forward(
 def cross_entropy_backward(
     spec: CrossEntropySpec, grad_loss: Array, log_probs: Array, target: Array, weight: Array | None
 ) -> Array:
-    weights = np.ones(spec.classes, spec.dtype) if weight is None else weight
-    scale = grad_loss.reshape(-1)
+    item = log_probs.itemsize
+    weights = _ones(spec.classes, spec.dtype) if weight is None else weight
+    scale = grad_loss
     if spec.reduction == "mean":
-        mean_scale = _TOTAL_OVER[scale.dtype](scale, _divisor(spec, target, weights), isa())
-        scale = np.full(1, mean_scale, spec.dtype)
-    d = np.empty_like(log_probs)
-    _CROSS_ENTROPY_BACKWARD[log_probs.dtype](
-        log_probs.reshape(-1),
+        mean_scale = _pointwise.total_over(scale, 1, item, _divisor(spec, target, weights), isa())
+        scale = np.asarray(mean_scale, spec.dtype)
+    d = np.empty(log_probs.shape, spec.dtype)
+    _pointwise.cross_entropy_backward(
+        log_probs,
         *_targets(spec, target),
         weights,
         scale,
-        d.reshape(-1),
+        d,
+        scale.size,
         spec.batch,
         spec.classes,
         spec.inner,
+        item,
         spec.ignore_index,
         spec.label_smoothing,
         isa(),
-        get_num_threads(),
+        threads_for(d.size),
     )
     return d
 
 
 def channel_sum(spec: ChannelSpec, x: Array) -> Array:
     total = np.empty(spec.channels)
-    _CHANNEL_SUM[x.dtype](
-        x.reshape(-1), total, spec.batch, spec.channels, spec.inner, isa(), get_num_threads()
+    _pointwise.channel_sum(
+        x, total, spec.batch, spec.channels, spec.inner, x.itemsize, isa(), threads_for(x.size)
     )
     return total.astype(spec.dtype)
 
@@ -210,13 +212,13 @@ def batch_norm_forward(
     bias: Array | None,
 ) -> tuple[Array, Array, Array]:
     y, out_mean, inv_std = (
-        np.empty_like(x),
+        np.empty(x.shape, x.dtype),
         np.empty(spec.channels, x.dtype),
         np.empty(spec.channels, x.dtype),
     )
-    _BATCH_NORM_FORWARD[x.dtype](
-        x.reshape(-1),
-        y.reshape(-1),
+    _pointwise.batch_norm_forward(
+        x,
+        y,
         mean,
         var,
         weight,
@@ -227,9 +229,10 @@ def batch_norm_forward(
         spec.batch,
         spec.channels,
         spec.inner,
+        x.itemsize,
         spec.eps,
         isa(),
-        get_num_threads(),
+        threads_for(x.size),
     )
     return y, out_mean, inv_std
 
@@ -237,11 +240,11 @@ def batch_norm_forward(
 def batch_norm_backward(
     spec: BatchNormSpec, grad_output: Array, x: Array, mean: Array, inv_std: Array, weight: Array | None
 ) -> tuple[Array, Array, Array]:
-    dx, dweight, dbias = np.empty_like(x), np.empty(spec.channels), np.empty(spec.channels)
-    _BATCH_NORM_BACKWARD[x.dtype](
-        grad_output.reshape(-1),
-        x.reshape(-1),
-        dx.reshape(-1),
+    dx, dweight, dbias = np.empty(x.shape, x.dtype), np.empty(spec.channels), np.empty(spec.channels)
+    _pointwise.batch_norm_backward(
+        grad_output,
+        x,
+        dx,
         mean,
         inv_std,
         weight,
@@ -250,9 +253,10 @@ def batch_norm_backward(
         spec.batch,
         spec.channels,
         spec.inner,
+        x.itemsize,
         spec.training,
         isa(),
-        get_num_threads(),
+        threads_for(x.size),
     )
     return dx, dweight.astype(spec.dtype), dbias.astype(spec.dtype)
 

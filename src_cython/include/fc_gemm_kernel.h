@@ -26,8 +26,10 @@
 #define GEMM_NR (GEMM_NRV * FC_VL)
 
 #define FC_V FC_NAME(fc_vec)
+#define FC_TV FC_NAME(fc_tvec)
 #if FC_VL == 1
 typedef FC_T FC_V;
+typedef FC_T FC_TV;
 #else
 typedef FC_T FC_V __attribute__((vector_size(FC_VBYTES), aligned(sizeof(FC_T)), may_alias));
 #define FC_IV FC_NAME(fc_ivec)
@@ -39,23 +41,24 @@ typedef FC_INT FC_IV __attribute__((vector_size(FC_VBYTES), aligned(sizeof(FC_T)
 #define GEMM_TBYTES 16
 #endif
 #define GEMM_TW (GEMM_TBYTES / FC_TBYTES)
-#define FC_TV FC_NAME(fc_tvec)
 typedef FC_T FC_TV __attribute__((vector_size(GEMM_TBYTES), aligned(sizeof(FC_T)), may_alias));
 typedef FC_INT FC_NAME(fc_tint) __attribute__((vector_size(GEMM_TBYTES)));
 #endif
 
 static FC_UNUSED const int FC_NAME(gemm_mr) = GEMM_MR;
 static FC_UNUSED const int FC_NAME(gemm_nr) = GEMM_NR;
+static FC_UNUSED const int FC_NAME(gemm_tw) = GEMM_TW;
 
 /* Tail tiles come in three heights, so that a few rows do not cost a whole tile. */
 #undef GEMM_MR_STEP
 #define GEMM_MR_STEP (GEMM_MR == 12 ? 4 : 2)
 
 /* Vector j of row i at c[j] + i * ldc = (load ? what is there : init[i]) + sum_p a[p * GEMM_MR + i] * b[j][offset[p]] for the
- * first m of `rows` rows (a constant); init may be NULL for zeros, and offset NULL for p * GEMM_NR. */
+ * first m of `rows` rows (a constant); init may be NULL for zeros, and offset NULL for p * GEMM_NR.  k * step
+ * elements from `ahead` on are fetched into the cache for a later product. */
 FC_INLINE void FC_NAME(gemm_tile)(const int rows, int64_t k, const FC_T *restrict a, const FC_T *const *b,
                                   const int64_t *offset, const FC_T *init, int load, FC_T *const *c, int64_t ldc,
-                                  int64_t m) {
+                                  int64_t m, const FC_T *ahead, int64_t step) {
     FC_V acc[GEMM_MR][GEMM_NRV];
 #pragma GCC unroll 16
     for (int i = 0; i < rows; i++)
@@ -67,6 +70,10 @@ FC_INLINE void FC_NAME(gemm_tile)(const int rows, int64_t k, const FC_T *restric
     for (int64_t p = 0; p < k; p++) {
         const int64_t at = offset ? offset[p] : p * GEMM_NR;
         FC_V bv[GEMM_NRV];
+        if (step) {
+            FC_PREFETCH(ahead);
+            ahead += step;
+        }
 #pragma GCC unroll 4
         for (int j = 0; j < GEMM_NRV; j++)
             bv[j] = *(const FC_V *)(b[j] + at);
@@ -93,46 +100,52 @@ FC_INLINE void FC_NAME(gemm_tile)(const int rows, int64_t k, const FC_T *restric
     }
 }
 
-/* c[i][j] = (load ? c[i][j] : init[i]) + sum_p a[p][i] * b[p][j]; init may be NULL for zeros. */
-static FC_UNUSED void FC_NAME(gemm)(int64_t k, const FC_T *restrict a, const FC_T *restrict b, const FC_T *init, int load,
-                                    FC_T *restrict c, int64_t ldc) {
+/* A tile of neighbouring vectors on packed columns. */
+FC_INLINE void FC_NAME(gemm_packed)(const int rows, int64_t k, const FC_T *a, const FC_T *b, const FC_T *init, int load,
+                                    FC_T *c, int64_t ldc, int64_t m, const FC_T *ahead, int64_t step) {
     const FC_T *from[GEMM_NRV];
     FC_T *to[GEMM_NRV];
     for (int j = 0; j < GEMM_NRV; j++) {
         from[j] = b + j * FC_VL;
         to[j] = c + j * FC_VL;
     }
-    FC_NAME(gemm_tile)(GEMM_MR, k, a, from, NULL, init, load, to, ldc, GEMM_MR);
+    FC_NAME(gemm_tile)(rows, k, a, from, NULL, init, load, to, ldc, m, ahead, step);
+}
+
+/* c[i][j] = (load ? c[i][j] : init[i]) + sum_p a[p][i] * b[p][j]; init may be NULL for zeros. */
+static FC_UNUSED void FC_NAME(gemm)(int64_t k, const FC_T *a, const FC_T *b, const FC_T *init, int load, FC_T *c,
+                                    int64_t ldc) {
+    FC_NAME(gemm_packed)(GEMM_MR, k, a, b, init, load, c, ldc, GEMM_MR, NULL, 0);
+}
+
+/* The same, fetching k * step elements from `ahead` on into the cache for a later product. */
+static FC_UNUSED void FC_NAME(gemm_ahead)(int64_t k, const FC_T *a, const FC_T *b, int load, FC_T *c, int64_t ldc,
+                                          const FC_T *ahead, int64_t step) {
+    FC_NAME(gemm_packed)(GEMM_MR, k, a, b, NULL, load, c, ldc, GEMM_MR, ahead, step);
 }
 
 /* The first m rows of gemm(), m at most GEMM_MR. */
-static FC_UNUSED void FC_NAME(gemm_rows)(int64_t k, const FC_T *restrict a, const FC_T *restrict b, const FC_T *init, int load,
-                                         FC_T *restrict c, int64_t ldc, int64_t m) {
-    const FC_T *from[GEMM_NRV];
-    FC_T *to[GEMM_NRV];
-    for (int j = 0; j < GEMM_NRV; j++) {
-        from[j] = b + j * FC_VL;
-        to[j] = c + j * FC_VL;
-    }
+static FC_UNUSED void FC_NAME(gemm_rows)(int64_t k, const FC_T *a, const FC_T *b, const FC_T *init, int load, FC_T *c,
+                                         int64_t ldc, int64_t m) {
     if (m <= GEMM_MR_STEP)
-        FC_NAME(gemm_tile)(GEMM_MR_STEP, k, a, from, NULL, init, load, to, ldc, m);
+        FC_NAME(gemm_packed)(GEMM_MR_STEP, k, a, b, init, load, c, ldc, m, NULL, 0);
     else if (m <= 2 * GEMM_MR_STEP)
-        FC_NAME(gemm_tile)(2 * GEMM_MR_STEP, k, a, from, NULL, init, load, to, ldc, m);
+        FC_NAME(gemm_packed)(2 * GEMM_MR_STEP, k, a, b, init, load, c, ldc, m, NULL, 0);
     else
-        FC_NAME(gemm_tile)(GEMM_MR, k, a, from, NULL, init, load, to, ldc, m);
+        FC_NAME(gemm_packed)(GEMM_MR, k, a, b, init, load, c, ldc, m, NULL, 0);
 }
 
 /* gemm_rows() on unpacked columns: vector j of b's row p lies at b[j] + offset[p]. */
 static FC_UNUSED void FC_NAME(gemm_indirect)(int64_t k, const FC_T *restrict a, const FC_T *const *b, const int64_t *offset,
                                              const FC_T *init, FC_T *const *c, int64_t ldc, int64_t m) {
     if (m <= GEMM_MR_STEP)
-        FC_NAME(gemm_tile)(GEMM_MR_STEP, k, a, b, offset, init, 0, c, ldc, m);
+        FC_NAME(gemm_tile)(GEMM_MR_STEP, k, a, b, offset, init, 0, c, ldc, m, NULL, 0);
     else if (m <= 2 * GEMM_MR_STEP)
-        FC_NAME(gemm_tile)(2 * GEMM_MR_STEP, k, a, b, offset, init, 0, c, ldc, m);
+        FC_NAME(gemm_tile)(2 * GEMM_MR_STEP, k, a, b, offset, init, 0, c, ldc, m, NULL, 0);
     else if (m < GEMM_MR)
-        FC_NAME(gemm_tile)(GEMM_MR, k, a, b, offset, init, 0, c, ldc, m);
+        FC_NAME(gemm_tile)(GEMM_MR, k, a, b, offset, init, 0, c, ldc, m, NULL, 0);
     else
-        FC_NAME(gemm_tile)(GEMM_MR, k, a, b, offset, init, 0, c, ldc, GEMM_MR);
+        FC_NAME(gemm_tile)(GEMM_MR, k, a, b, offset, init, 0, c, ldc, GEMM_MR, NULL, 0);
 }
 
 /* c[i][j] = (load ? c[i][j] : 0) + sum_p a[i][offset[p]] * b[p][j] for i < rows (a constant): a is read where it lies, b is

@@ -1,0 +1,37 @@
+from typing import Any
+
+from numpy.typing import NDArray
+
+from fastconv._spec import ConvSpec
+
+def plane(values: tuple[int, ...], fill: int) -> tuple[int, ...]: ...
+def tile_shape(spec: ConvSpec, m: int) -> tuple[int, ...]: ...
+def conv_forward(
+    spec: ConvSpec,
+    input: NDArray[Any],
+    weight: NDArray[Any],
+    bias: NDArray[Any] | None,
+    out: NDArray[Any],
+    m: int,
+    isa: int,
+    n_threads: int,
+) -> bool: ...
+def conv_input_grad(
+    spec: ConvSpec,
+    grad: NDArray[Any],
+    weight: NDArray[Any],
+    bias: NDArray[Any] | None,
+    out: NDArray[Any],
+    m: int,
+    isa: int,
+    n_threads: int,
+) -> bool: ...
+def conv_weight_grad(
+    spec: ConvSpec,
+    input: NDArray[Any],
+    grad: NDArray[Any],
+    out: NDArray[Any],
+    m: int,
+    isa: int,
+    n_threads: int,
+) -> bool: ...

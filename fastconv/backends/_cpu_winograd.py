@@ -1,0 +1,121 @@
+"""Winograd convolution on the CPU: kernels of 3 taps and stride 1, any padding, dilation and groups.
+
+F(m x m, 3 x 3) computes tiles of m x m outputs with (m + 2)^2 products instead of 9 m^2, in all three passes; kernels
+of 1 x 3, 3 x 1 and 3 (one dimension) take F(4, 3) along their one long side.  A dilated convolution is as many
+interleaved ordinary ones.
+
+Rounding.  With ``n`` products a result, the error is at most ``growth * n * eps * max|x| * sum|w|`` (for the weight
+gradient ``sum|grad|``), where ``growth`` is the maximum over output i and tap t of
+``sum_f |A[i, f] G[f, t]| sum_j |B[f, j]|``, squared in two dimensions; the plain sum has growth 1.  Typical errors are far
+smaller: see :data:`GROWTH`.
+
+Infinities and NaNs would spread over their tile.  So the kernels report a result that is not finite, and the call is
+then served by the implicit matrix product, which puts them where they belong.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastconv import _config, _winograd
+from fastconv._dispatch import Implementation
+from fastconv._spec import ConvSpec
+from fastconv.backends import _cpu_cost
+
+Array = NDArray
+
+# Worst-case growth of rounding errors in one dimension; measured maximum errors are about 1e-6 (m = 2), 3e-6 (4) and
+# 2e-5 (6) of the largest result in float32.
+GROWTH = {2: 4.0, 4: 13.2445, 6: 39.5556}
+
+MAX_LINE = 1 << 16  # of a row: a thread keeps several transformed rows
+MAX_CHANNELS = 1 << 13  # of all groups: the transformed tiles of one panel stay within scratch memory
+
+
+def _run(
+    op: str, driver: Callable[..., bool], m: int, fallback: Callable[..., Array]
+) -> Callable[..., Array]:
+    """The op by tiles of ``m``; by ``fallback`` where a result is not finite."""
+
+    def forward(spec: ConvSpec, input: Array, weight: Array, bias: Array | None, out: Array | None) -> Array:
+        result = np.empty(spec.output_shape, spec.dtype) if out is None else out
+        if _call(spec, input, weight, bias, result):
+            return result
+        return fallback(spec, input, weight, bias, out)
+
+    def input_grad(
+        spec: ConvSpec, grad_output: Array, weight: Array, bias: Array | None, out: Array | None
+    ) -> Array:
+        result = np.empty(spec.input_shape, spec.dtype) if out is None else out
+        if _call(spec, grad_output, weight, bias, result):
+            return result
+        return fallback(spec, grad_output, weight, bias, out)
+
+    def weight_grad(spec: ConvSpec, input: Array, grad_output: Array) -> Array:
+        result = np.empty(spec.weight_shape, spec.dtype)
+        if _call(spec, input, grad_output, result):
+            return result
+        return fallback(spec, input, grad_output)
+
+    def _call(spec: ConvSpec, *arrays: Array | None) -> bool:
+        flat = (None if a is None else a.reshape(-1) for a in arrays)
+        return driver(spec, *flat, m, _config.isa(), _config.get_num_threads())
+
+    return {
+        _cpu_cost.FORWARD: forward,
+        _cpu_cost.INPUT: input_grad,
+        _cpu_cost.WEIGHT: weight_grad,
+    }[op]
+
+
+def _refusal(m: int, spec: ConvSpec) -> str | None:
+    sides = sorted(spec.kernel[-2:])
+    if len(spec.kernel) > 2 or sides not in ([3], [3, 3], [1, 3]):
+        return f"it serves kernels of 3, 3 x 3, 1 x 3 and 3 x 1 taps, got {' x '.join(map(str, spec.kernel))}"
+    if m != 4 and sides != [3, 3]:
+        return f"one-sided kernels take tiles of 4, not {m}"
+    if any(s != 1 for s in spec.stride):
+        return f"it serves stride 1, got {spec.stride}"
+    if max(spec.in_size[-1], spec.out_size[-1]) + spec.dilation[-1] * (m + 2) > MAX_LINE:
+        return f"its scratch memory holds rows of up to {MAX_LINE} elements, got {spec.in_size[-1]}"
+    if max(spec.in_channels, spec.out_channels) > MAX_CHANNELS:
+        return f"its scratch memory holds tiles of up to {MAX_CHANNELS} channels"
+    if any(d > n for d, n in zip(spec.dilation, spec.out_size, strict=True)):
+        return f"dilation {spec.dilation} leaves single positions of an output of size {spec.out_size}"
+    return None
+
+
+def _growth(m: int, spec: ConvSpec) -> float:
+    return GROWTH[m] ** sum(k == 3 for k in spec.kernel)
+
+
+def _cost(op: str, m: int, spec: ConvSpec) -> float:
+    """float64 is taken for the sake of accuracy: there Winograd serves on request alone."""
+    if spec.dtype != "float32":
+        return math.inf
+    return _cpu_cost.cost(op, m, _cpu_cost.winograd_features(spec, op, m))
+
+
+def implementations(op: str, fallback: Callable[..., Any]) -> tuple[Implementation, ...]:
+    """F(4 x 4), F(2 x 2) and F(6 x 6) of one of the three passes."""
+    driver = {
+        _cpu_cost.FORWARD: _winograd.conv_forward,
+        _cpu_cost.INPUT: _winograd.conv_input_grad,
+        _cpu_cost.WEIGHT: _winograd.conv_weight_grad,
+    }[op]
+    return tuple(
+        Implementation(
+            f"winograd{m}",
+            _run(op, driver, m, fallback),
+            partial(_refusal, m),
+            partial(_growth, m),
+            partial(_cost, op, m),
+        )
+        for m in (4, 2, 6)
+    )
