@@ -195,8 +195,8 @@ FC_INLINE void FC_NAME(fc_max_pool_gather)(const fc_pool *geometry, const FC_T *
 }
 
 /* Where output and input are the same grid, position i receives from positions i + shift, one a tap, and all planes are a
- * single run.  Positions whose window would begin or end beyond the border see the offsets of another row there, which
- * do not match: such a tap would lead that row's windows out of the plane. */
+ * single run.  Beyond the border a position sees the offset of another row or plane, which does not match as long as
+ * offsets name taps inside the input: from there, the tap in question leads out of the plane. */
 FC_INLINE void FC_NAME(fc_max_pool_same_block)(const fc_pool *g, const FC_T *restrict grads, const FC_INT *restrict codes,
                                                FC_T *restrict dst, int64_t n, const int64_t kh, const int64_t kw) {
     for (int64_t i = 0; i < n; i += FC_VL) {
