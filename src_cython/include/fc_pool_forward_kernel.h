@@ -256,13 +256,21 @@ FC_INLINE void FC_NAME(fc_max_pool_down)(const FC_T *restrict maxima, const FC_I
     }
 }
 
-#define P_ACROSS_PARAMETERS                                                                                           \
-    const FC_T *restrict src, int64_t pitch, int64_t rows, FC_T *restrict maxima, FC_INT *restrict winners,           \
-        const FC_INT *restrict first, int64_t n_first, int64_t ow, int64_t code_x, const FC_T *ahead
-#define P_ACROSS(kw, sw, dw) FC_NAME(fc_max_pool_across)(src, pitch, rows, maxima, winners, first, n_first, ow, code_x, ahead, kw, sw, dw)
-static FC_APART void FC_NAME(fc_max_pool_across_3s1)(P_ACROSS_PARAMETERS) { P_ACROSS(3, 1, 1); }
-static FC_APART void FC_NAME(fc_max_pool_across_3s2)(P_ACROSS_PARAMETERS) { P_ACROSS(3, 2, 1); }
-static FC_APART void FC_NAME(fc_max_pool_across_any)(P_ACROSS_PARAMETERS, int64_t kw, int64_t sw, int64_t dw) {
+#define P_ACROSS_PARAMETERS                                                                                    \
+    const FC_T *restrict src, int64_t pitch, int64_t rows, FC_T *restrict maxima, FC_INT *restrict winners,    \
+        const FC_INT *restrict first, int64_t n_first, int64_t ow, int64_t code_x, const FC_T *ahead, int64_t kw, \
+        int64_t sw, int64_t dw
+#define P_ACROSS(kw, sw, dw)                                                                              \
+    FC_NAME(fc_max_pool_across)(src, pitch, rows, maxima, winners, first, n_first, ow, code_x, ahead, kw, sw, dw)
+static FC_APART void FC_NAME(fc_max_pool_across_3s1)(P_ACROSS_PARAMETERS) {
+    (void)kw, (void)sw, (void)dw;
+    P_ACROSS(3, 1, 1);
+}
+static FC_APART void FC_NAME(fc_max_pool_across_3s2)(P_ACROSS_PARAMETERS) {
+    (void)kw, (void)sw, (void)dw;
+    P_ACROSS(3, 2, 1);
+}
+static FC_APART void FC_NAME(fc_max_pool_across_any)(P_ACROSS_PARAMETERS) {
     if (sw == 1)
         P_ACROSS(kw, 1, dw);
     else if (sw == 2)
@@ -271,29 +279,23 @@ static FC_APART void FC_NAME(fc_max_pool_across_any)(P_ACROSS_PARAMETERS, int64_
         P_ACROSS(kw, sw, dw);
 }
 #undef P_ACROSS
-#undef P_ACROSS_PARAMETERS
 
-#define P_DOWN_PARAMETERS                                                                                           \
-    const FC_T *restrict maxima, const FC_INT *restrict winners, int64_t pitch, FC_T *restrict out, int64_t count,  \
-        int64_t room, int64_t code, int64_t code_y
-#define P_DOWN(codes, flat, base, step, n) \
-    FC_NAME(fc_max_pool_down)(maxima, winners, pitch, out, codes, flat, base, step, count, room, code, code_y, n)
-#define P_DOWN_KERNEL(name, n_)                                                                           \
-    static FC_APART void FC_NAME(name##_codes)(P_DOWN_PARAMETERS, FC_INT *restrict codes, int64_t n) {    \
-        (void)n;                                                                                          \
-        P_DOWN(codes, NULL, 0, 0, n_);                                                                    \
-    }                                                                                                     \
-    static FC_APART void FC_NAME(name##_flat)(P_DOWN_PARAMETERS, int64_t *restrict flat, int64_t base,    \
-                                              int64_t step, int64_t n) {                                  \
-        (void)n;                                                                                          \
-        P_DOWN(NULL, flat, base, step, n_);                                                               \
+#define P_DOWN_PARAMETERS                                                                                    \
+    const FC_T *restrict maxima, const FC_INT *restrict winners, int64_t pitch, FC_T *restrict out,          \
+        FC_INT *restrict codes, int64_t *restrict flat, int64_t base, int64_t step, int64_t count,           \
+        int64_t room, int64_t code, int64_t code_y, int64_t n
+#define P_DOWN_KERNEL(name, n_)                                                                                        \
+    static FC_APART void FC_NAME(name)(P_DOWN_PARAMETERS) {                                                            \
+        (void)n;                                                                                                       \
+        if (flat)                                                                                                      \
+            FC_NAME(fc_max_pool_down)(maxima, winners, pitch, out, NULL, flat, base, step, count, room, code, code_y, n_); \
+        else                                                                                                           \
+            FC_NAME(fc_max_pool_down)(maxima, winners, pitch, out, codes, NULL, 0, 0, count, room, code, code_y, n_);  \
     }
 P_DOWN_KERNEL(fc_max_pool_down_2, 2)
 P_DOWN_KERNEL(fc_max_pool_down_3, 3)
 P_DOWN_KERNEL(fc_max_pool_down_any, n)
 #undef P_DOWN_KERNEL
-#undef P_DOWN
-#undef P_DOWN_PARAMETERS
 
 FC_INLINE void FC_NAME(fc_max_pool_indexed)(const fc_pool *geometry, const FC_T *restrict input, FC_T *restrict output,
                                             uint8_t *restrict offsets, int64_t *restrict flats, int64_t unit0,
@@ -308,6 +310,9 @@ FC_INLINE void FC_NAME(fc_max_pool_indexed)(const fc_pool *geometry, const FC_T 
     const int padded = g->pw > 0 || (ow - 1) * sw + (kw - 1) * dw >= w;
     const int64_t vector_reach = ((ow + FC_VL - 1) / FC_VL * FC_VL - 1) * sw + (kw - 1) * dw + 1;
     const int64_t n_first = fc_min(ow, fc_ceil_div(g->pw, sw));
+    void (*across)(P_ACROSS_PARAMETERS) = kw == 3 && sw == 1 && dw == 1   ? FC_NAME(fc_max_pool_across_3s1)
+                                          : kw == 3 && sw == 2 && dw == 1 ? FC_NAME(fc_max_pool_across_3s2)
+                                                                          : FC_NAME(fc_max_pool_across_any);
     /* With equal steps of input and output, rows of flat indices continue one another. */
     const int runs = g->sh == 1 && (offsets || w == ow * sw);
 
@@ -334,19 +339,10 @@ FC_INLINE void FC_NAME(fc_max_pool_indexed)(const fc_pool *geometry, const FC_T 
             const int64_t safe = padded ? origin : fc_max(origin, fc_min(stop, fc_floor_div(h * w - vector_reach, w) + 1));
             for (int64_t y = safe; !padded && y < stop; y++)
                 P_COPY_ROW(rows + (y - origin) * pitch, in + y * w, w);
-#define P_ACROSS(kernel, ...)                                                                                                  \
-    do {                                                                                                                       \
-        FC_NAME(kernel)(in + origin * w, w, safe - origin, maxima, winners, first, n_first, ow, code_x, in + stop * w, ##__VA_ARGS__);        \
-        FC_NAME(kernel)(rows + (safe - origin) * pitch, pitch, stop - safe, maxima + (safe - origin) * ow,                     \
-                        winners + (safe - origin) * ow, first, n_first, ow, code_x, in + (stop + safe - origin) * w, ##__VA_ARGS__);                            \
-    } while (0)
-            if (kw == 3 && sw == 1 && dw == 1)
-                P_ACROSS(fc_max_pool_across_3s1);
-            else if (kw == 3 && sw == 2 && dw == 1)
-                P_ACROSS(fc_max_pool_across_3s2);
-            else
-                P_ACROSS(fc_max_pool_across_any, kw, sw, dw);
-#undef P_ACROSS
+            const int64_t in_place = safe - origin;
+            across(in + origin * w, w, in_place, maxima, winners, first, n_first, ow, code_x, in + stop * w, kw, sw, dw);
+            across(rows + in_place * pitch, pitch, stop - safe, maxima + in_place * ow, winners + in_place * ow, first,
+                   n_first, ow, code_x, in + (stop + in_place) * w, kw, sw, dw);
         }
         for (int64_t oy = y0, done; oy < y1; oy += done) {
             const int64_t top = oy * g->sh - g->ph, room = (end - plane * g->oh - oy) * ow;
@@ -362,20 +358,10 @@ FC_INLINE void FC_NAME(fc_max_pool_indexed)(const fc_pool *geometry, const FC_T 
                 if (runs && n == g->kh) /* and so are the following rows, up to the one whose window leaves the input */
                     done = fc_min(y1 - oy, h - tail);
                 const int64_t at = (head - origin) * ow;
-#define P_DOWN(kernel)                                                                                                  \
-    do {                                                                                                                \
-        if (offsets)                                                                                                    \
-            FC_NAME(kernel##_codes)(maxima + at, winners + at, g->dh * ow, dst, done * ow, room, code, code_y, code_row, n); \
-        else                                                                                                            \
-            FC_NAME(kernel##_flat)(maxima + at, winners + at, g->dh * ow, dst, done * ow, room, code, code_y, flat_row, base, sw, n); \
-    } while (0)
-                if (n == 3)
-                    P_DOWN(fc_max_pool_down_3);
-                else if (n == 2)
-                    P_DOWN(fc_max_pool_down_2);
-                else
-                    P_DOWN(fc_max_pool_down_any);
-#undef P_DOWN
+                void (*down)(P_DOWN_PARAMETERS) = n == 3   ? FC_NAME(fc_max_pool_down_3)
+                                                  : n == 2 ? FC_NAME(fc_max_pool_down_2)
+                                                           : FC_NAME(fc_max_pool_down_any);
+                down(maxima + at, winners + at, g->dh * ow, dst, code_row, flat_row, base, sw, done * ow, room, code, code_y, n);
                 continue;
             }
             const FC_T *src;
@@ -409,6 +395,9 @@ FC_INLINE void FC_NAME(fc_max_pool_indexed)(const fc_pool *geometry, const FC_T 
         }
     }
 }
+
+#undef P_ACROSS_PARAMETERS
+#undef P_DOWN_PARAMETERS
 
 static FC_UNUSED void FC_NAME(max_pool_uint8)(FC_POOL_PARAMETERS) {
     (void)in_index;
