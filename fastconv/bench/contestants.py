@@ -47,7 +47,7 @@ def _conv_options(problem: Problem) -> dict[str, Any]:
     return {name: problem.pair(letter) for name, letter in names.items()} | {"groups": problem["g"]}
 
 
-def _window(problem: Problem) -> tuple[tuple[int, int], ...]:
+def _window(problem: Problem) -> tuple[Any, Any, Any]:
     return problem.pair("k"), problem.pair("s"), problem.pair("p")
 
 
@@ -164,7 +164,8 @@ def onnx_model(problem: Problem, weight: Array) -> bytes | None:
     """A net of one node, the weight a constant in it; None for what is not an inference op."""
     helper = importlib.import_module("onnx.helper")
     numpy_helper = importlib.import_module("onnx.numpy_helper")
-    names, constants, options = ["x"], [], {}
+    names, constants = ["x"], []
+    options: dict[str, Any] = {}
     if problem.op in ("conv", "denormal", "pool"):
         (ph, pw), strides = problem.pair("p"), problem.pair("s")
         options = {"kernel_shape": problem.pair("k"), "strides": strides, "pads": (ph, pw, ph, pw)}
@@ -231,10 +232,10 @@ class OpenVino:
         core = self.openvino.Core()
         compiled = core.compile_model(core.read_model(model), "CPU", settings)
         request = compiled.create_infer_request()
-        input = self.openvino.Tensor(arrays[0], shared_memory=True)
-        request.set_input_tensor(input)
+        x = arrays[0]
+        request.set_input_tensor(self.openvino.Tensor(x, shared_memory=True))
 
-        def call() -> Any:
+        def call(kept: Array = x) -> Any:  # the tensor does not keep its memory alive
             request.infer()
             return request.get_output_tensor().data
 

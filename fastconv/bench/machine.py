@@ -20,7 +20,11 @@ import numpy as np
 
 BLAS_VARIABLES = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
 
-_MATRIX, _COPIED_BYTES, _TURNS = 1536, 1 << 28, 8
+_MATRIX, _COPIED_BYTES, _TURNS = (
+    768,
+    1 << 27,
+    40,
+)  # short turns: some are spared by what else the machine does
 
 
 def _least_time(call: Callable[[], Any]) -> float:

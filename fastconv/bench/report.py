@@ -26,18 +26,14 @@ def grouped(rows: Sequence[Row], *keys: str) -> dict[tuple[Any, ...], list[Row]]
 
 def console_line(row: Row) -> str:
     """What ``fastconv bench`` prints of a row as soon as it is measured."""
-    times = row["times"]
     parts = [f"{row['file'] + ' ' + row['name']:36} {row['pass']:18} {row['threads']:2} thr"]
-    if OURS in times:
-        parts.append(
-            f"{_milliseconds(row, OURS):>13} {row['rate']:7.4g} {row['unit']:7} {row['share']:4.0%} "
-            f"{row['served_by']:13}"
-        )
-    parts += [
-        f"{name} {each['min'] / times[OURS]['min']:.2f}" for name, each in times.items() if OURS in times
-    ]
+    if row["rate"] is not None:
+        parts.append(f"{_milliseconds(row, OURS):>11} {row['rate']:7.4g} {row['unit']:7} {row['share']:5.0%}")
+        parts.append(f"{row['served_by']:13}")
+        ours = row["times"][OURS]["min"]
+        parts += [f"{name} {each['min'] / ours:.2f}" for name, each in row["times"].items() if name != OURS]
     parts += [f"{name}: {reason}" for name, reason in row["failed"].items()]
-    return "  ".join(part for part in parts if not part.startswith(f"{OURS} 1.00"))
+    return "  ".join(parts)
 
 
 def section(results: dict[str, Any]) -> str:

@@ -125,7 +125,7 @@ class Runner(contextlib.AbstractContextManager["Runner"]):
         self.threads, self.effort = tuple(threads), effort
         self.machine = {count: probe(count) for count in self.threads}
         self.versions: dict[str, str] = {}
-        self._measured: dict[tuple[Any, ...], Row] = {}
+        self._measured: dict[tuple[Any, ...], dict[int, Row]] = {}
         self._places = {name: places[name] for name in (OURS, *peers)}
         self._processes: dict[str, Process] = {}
         self._folder = tempfile.TemporaryDirectory(prefix="fastconv-bench-")
@@ -156,15 +156,18 @@ class Runner(contextlib.AbstractContextManager["Runner"]):
         """Measure every pass of a problem; one that another file has had already is not measured again."""
         heading = {"file": file, "line": problem.line, "name": problem.name, "count": problem.count}
         for kind in tasks.PASSES[problem.op]:
-            keys = [(problem.op, *sorted(problem.sizes.items()), kind, count) for count in self.threads]
-            if not all(key in self._measured for key in keys):
-                self._processes[OURS].ask(
-                    "reference", line=problem.line, kind=kind, path=str(self._reference)
-                )
-            for key in keys:
-                if key not in self._measured:
-                    self._measured[key] = self._measure(problem, kind, key[-1])
-                yield heading | self._measured[key]
+            measured = self._measured.setdefault(self._key(problem, kind), {})
+            if not measured:
+                path = str(self._reference)
+                self._processes[OURS].ask("reference", line=problem.line, kind=kind, path=path)
+            for threads in self.threads:
+                if threads not in measured:
+                    measured[threads] = self._measure(problem, kind, threads)
+                yield heading | measured[threads]
+
+    @staticmethod
+    def _key(problem: Problem, kind: str) -> tuple[Any, ...]:
+        return problem.op, *sorted(problem.sizes.items()), kind
 
     def _measure(self, problem: Problem, kind: str, threads: int) -> Row:
         failed: dict[str, str] = {}
@@ -234,9 +237,7 @@ class Runner(contextlib.AbstractContextManager["Runner"]):
             if rivals := sorted(times.keys() - {OURS}, key=lambda name: times[name]["min"]):
                 row |= {"rival": rivals[0], "ratio": times[rivals[0]]["min"] / times[OURS]["min"]}
         if kind == tasks.DENORMAL:
-            normal = self._measured[problem.op, *sorted(problem.sizes.items()), tasks.FORWARD, threads][
-                "times"
-            ]
+            normal = self._measured[self._key(problem, tasks.FORWARD)][threads]["times"]
             both = [name for name in times if name in normal]
             row["slowdown"] = {name: times[name]["min"] / normal[name]["min"] for name in both}
         return row
