@@ -72,7 +72,11 @@ class Process:
     def close(self) -> None:
         """End the process; what it was doing is lost."""
         self._process.kill()
-        self._process.communicate()
+        self._process.wait()
+        for pipe in (self._process.stdin, self._process.stdout):
+            if pipe:
+                with contextlib.suppress(OSError):  # what was not sent will not be
+                    pipe.close()
 
 
 def _environment(**more: str) -> dict[str, str]:
@@ -201,6 +205,7 @@ class Runner(contextlib.AbstractContextManager["Runner"]):
         except RuntimeError as error:
             failed[name] = str(error)
             if not process.alive:
+                process.close()
                 self._processes[name] = Process(self._places[name])
             return None
 
