@@ -37,7 +37,7 @@ bench: build  ## compare with the other libraries that are installed, write the 
 	$(PYTHON) -m bench.readme_table
 
 bench-history: build  ## keep this commit's times in .benchmarks/ and compare them with the last ones
-	$(PYTHON) -m pytest bench/bench_history.py --benchmark-autosave --benchmark-compare \
+	$(PYTHON) -m pytest -W default bench/bench_history.py --benchmark-autosave --benchmark-compare \
 	    --benchmark-max-time=0.1 --benchmark-columns=min,median,iqr
 
 demo: build  ## train the demo net and write its pictures to fastconv-demo/
