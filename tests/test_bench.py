@@ -14,7 +14,7 @@ import fastconv
 import fastconv.functional as F
 import fastconv.grad as G
 from fastconv._spec import ConvSpec
-from fastconv.bench import contestants, report, runner, tasks, worker
+from fastconv.bench import contestants, machine, report, runner, tasks, worker
 from fastconv.bench.problem_line import files, parse, read
 from fastconv.cli import main
 from kit import integers, reference
@@ -147,6 +147,7 @@ def rows_of(problems: list[Any], peers: dict[str, str], threads: tuple[int, ...]
         return [row for problem in problems for row in contest.rows("file", problem)]
 
 
+@pytest.mark.no_sanitize
 def test_fastconv_alone_has_figures_but_no_ratio() -> None:
     rows = rows_of(EVERY_OP, {}, threads=(2, 1))
     expected = [
@@ -168,6 +169,7 @@ def test_fastconv_alone_has_figures_but_no_ratio() -> None:
     assert [row["pass"] for row in rows if "slowdown" in row] == [tasks.DENORMAL] * 2
 
 
+@pytest.mark.no_sanitize
 def test_pytorch_agrees_on_every_pass() -> None:
     pytest.importorskip("torch")
     layouts = {name: place for name, place in contestants.PLACES.items() if name.startswith("torch")}
@@ -178,6 +180,7 @@ def test_pytorch_agrees_on_every_pass() -> None:
         assert ("torch channels_last" in row["times"]) == (row["op"] not in ("dropout", "relu"))
 
 
+@pytest.mark.no_sanitize
 @pytest.mark.parametrize("name", ["onnxruntime", "openvino"])
 def test_inference_libraries_agree_on_forward_passes(name: str) -> None:
     pytest.importorskip("onnx")
@@ -189,6 +192,7 @@ def test_inference_libraries_agree_on_forward_passes(name: str) -> None:
     assert served == forward | {("denormal", tasks.DENORMAL)}
 
 
+@pytest.mark.no_sanitize
 def test_a_wrong_result_is_reported_and_not_timed() -> None:
     checked = [
         row for row in rows_of(EVERY_OP, {"half": f"{__name__}:Half"}) if row["pass"] != tasks.DENORMAL
@@ -200,6 +204,7 @@ def test_a_wrong_result_is_reported_and_not_timed() -> None:
     assert len(checked) == sum(len(tasks.PASSES[problem.op]) for problem in EVERY_OP) - 1
 
 
+@pytest.mark.no_sanitize
 def test_a_contestant_that_fails_or_dies_does_not_end_the_run() -> None:
     problems = [parse("pool mb1 ic2 ih4 kh2 sh2"), parse("relu mb1 ic2 ih4"), TINY]
     rows = rows_of(problems, {"broken": f"{__name__}:Broken"})
@@ -213,11 +218,13 @@ def test_a_contestant_that_fails_or_dies_does_not_end_the_run() -> None:
     assert all("fastconv" in row["times"] for row in rows)
 
 
+@pytest.mark.no_sanitize
 def test_a_contestant_that_cannot_start_is_an_error() -> None:
     with pytest.raises(RuntimeError, match="ghost does not start: ModuleNotFoundError"):
         rows_of([TINY], {"ghost": "no_such_module:Class"})
 
 
+@pytest.mark.no_sanitize
 def test_the_same_problem_is_measured_once() -> None:
     again = parse(TINY.line.replace("conv", "again"))
     rows = rows_of([TINY, again], {})
@@ -259,14 +266,28 @@ def test_work_is_the_direct_algorithm_s_and_every_byte_once() -> None:
     assert tasks.work(parse("dropout mb1 ic8 ih4 p50"), "forward") == (0, 8 * 128 + 16)
 
 
-def test_a_sample_is_the_least_time_of_one_call() -> None:
-    calls: list[None] = []
-    times = worker.sample(lambda: calls.append(None), 0.002)
-    assert 0 < times["min"] <= times["median"] < 1e-3
-    assert len(calls) > 10
+def test_a_sample_is_the_time_of_one_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, calls = [0.0], []
+
+    def call() -> None:
+        calls.append(None)
+        clock[0] += 3e-5 if len(calls) % 100 == 0 else 1e-5
+
+    monkeypatch.setattr(worker.time, "perf_counter", lambda: clock[0])
+    times = worker.sample(call, 0.1)
+    assert times["min"] == times["median"] == pytest.approx(1e-5)
+    assert 0.1 < clock[0] < 0.11
     calls.clear()
-    worker.sample(lambda: calls.append(None), 0.0)
+    assert worker.sample(call, 1e-6)["min"] == pytest.approx(1e-5)
     assert len(calls) == 1, "a call that takes as long as a turn is not repeated"
+
+
+def test_the_machine_s_figures_are_work_over_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "_least_time", lambda call: call() is None or 0.5)
+    monkeypatch.setattr(machine, "_MATRIX", 8)
+    monkeypatch.setattr(machine, "_COPIED_BYTES", 1 << 12)
+    assert machine.peak_flops() == 2 * 8**3 / 0.5
+    assert machine.copy_bandwidth(2) == 2 * 4096 / 0.5
 
 
 def row(name: str, ratio: float | None, **other: Any) -> report.Row:
@@ -349,6 +370,7 @@ def no_peers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("fastconv.cli.installed", lambda: ([], ["torch NCHW does not play: not installed"]))
 
 
+@pytest.mark.no_sanitize
 @pytest.mark.usefixtures("no_peers")
 def test_command_without_another_library(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "new" / "folder"
@@ -364,6 +386,7 @@ def test_command_without_another_library(tmp_path: Path, capsys: pytest.CaptureF
     assert "3/3" in printed.err, "progress bar"
 
 
+@pytest.mark.no_sanitize
 def test_command_with_another_library(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -374,6 +397,7 @@ def test_command_with_another_library(
     assert "  twin " in capsys.readouterr().out
 
 
+@pytest.mark.no_sanitize
 @pytest.mark.usefixtures("no_peers")
 def test_command_fails_where_fastconv_is_wrong(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

@@ -103,7 +103,7 @@ class Effort:
     """How long to measure: each contestant has ``rounds`` turns of ``seconds`` a row, a long call two turns."""
 
     rounds: int = 3
-    seconds: float = 0.05
+    seconds: float = 0.03
 
 
 class Runner(contextlib.AbstractContextManager["Runner"]):
