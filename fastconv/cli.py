@@ -10,6 +10,7 @@ import argparse
 import importlib
 import json
 import math
+import os
 import statistics
 import sys
 import time
@@ -57,6 +58,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         for module in _NEEDS[arguments.command]:
             require(module, extra=arguments.command)
         arguments.out.mkdir(parents=True, exist_ok=True)
+        if not os.access(arguments.out, os.W_OK):
+            raise PermissionError(f"nothing can be written to {arguments.out}")
         if arguments.command == "bench":
             chosen = _chosen_problems(arguments.files, arguments.match)
     except (ImportError, OSError, ValueError) as error:
@@ -380,6 +383,8 @@ def bench(
     total = len(threads) * sum(len(tasks.PASSES[problem.op]) for _, problem in problems)
     bar = require("tqdm", extra="bench").tqdm(total=total, unit="row")
     with Runner(peers, threads, effort) as runner, bar:
+        for name, reason in runner.absent.items():
+            bar.write(f"{name} does not play: {reason}", file=sys.stdout)
         for file, problem in problems:
             for row in runner.rows(file, problem):
                 rows.append(row)

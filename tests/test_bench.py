@@ -169,6 +169,7 @@ def test_fastconv_alone_has_figures_but_no_ratio() -> None:
     assert [row["pass"] for row in rows if "slowdown" in row] == [tasks.DENORMAL] * 2
 
 
+@pytest.mark.slow
 @pytest.mark.no_sanitize
 def test_pytorch_agrees_on_every_pass() -> None:
     pytest.importorskip("torch")
@@ -219,9 +220,19 @@ def test_a_contestant_that_fails_or_dies_does_not_end_the_run() -> None:
 
 
 @pytest.mark.no_sanitize
-def test_a_contestant_that_cannot_start_is_an_error() -> None:
-    with pytest.raises(RuntimeError, match="ghost does not start: ModuleNotFoundError"):
-        rows_of([TINY], {"ghost": "no_such_module:Class"})
+def test_the_others_play_without_a_contestant_that_cannot_start() -> None:
+    places = contestants.PLACES | {"ghost": "no_such_module:Class"}
+    with runner.Runner(["ghost"], (1,), QUICK, places) as contest:
+        assert contest.absent["ghost"].startswith("ModuleNotFoundError")
+        (row,) = contest.rows("file", parse("relu mb1 ic2 ih4"))
+    assert [*row["times"]] == ["fastconv"] and row["failed"] == {}
+
+
+@pytest.mark.no_sanitize
+def test_fastconv_must_start() -> None:
+    places = {"fastconv": "no_such_module:Class"}
+    with pytest.raises(RuntimeError, match="fastconv does not start: ModuleNotFoundError"):
+        runner.Runner([], (1,), QUICK, places)
 
 
 @pytest.mark.no_sanitize
@@ -431,6 +442,14 @@ def test_a_folder_that_cannot_be_made_is_exit_code_2(
     (tmp_path / "file").write_text("")
     assert command("tiny", "--out", str(tmp_path / "file")) == 2
     assert "file" in capsys.readouterr().err
+
+
+def test_a_folder_that_cannot_be_written_is_exit_code_2(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("os.access", lambda path, mode: path != tmp_path)
+    assert command("tiny", "--out", str(tmp_path)) == 2
+    assert f"nothing can be written to {tmp_path}" in capsys.readouterr().err
 
 
 def test_a_missing_package_is_exit_code_2(

@@ -109,6 +109,8 @@ class Effort:
 class Runner(contextlib.AbstractContextManager["Runner"]):
     """The contestants' processes, their turns, and what was measured of each pass so far.
 
+    ``absent`` says why a contestant does not start; the others play without it.
+
     Parameters
     ----------
     peers : sequence of str
@@ -117,6 +119,11 @@ class Runner(contextlib.AbstractContextManager["Runner"]):
     effort : Effort
     places : mapping of str to str
         Where each contestant's class is.
+
+    Raises
+    ------
+    RuntimeError
+        If fastconv does not start.
     """
 
     def __init__(
@@ -130,17 +137,20 @@ class Runner(contextlib.AbstractContextManager["Runner"]):
         self.machine = {count: probe(count) for count in self.threads}
         self.versions: dict[str, str] = {}
         self._measured: dict[tuple[Any, ...], dict[int, Row]] = {}
+        self.absent: dict[str, str] = {}
         self._places = {name: places[name] for name in (OURS, *peers)}
-        self._processes: dict[str, Process] = {}
+        self._processes = {name: Process(place) for name, place in self._places.items()}
         self._folder = tempfile.TemporaryDirectory(prefix="fastconv-bench-")
         self._reference = Path(self._folder.name, "reference.npy")
-        try:
-            for name in self._places:
-                self._processes[name] = Process(self._places[name])
-                self.versions[name] = self._processes[name].ask("hello")
-        except RuntimeError as error:
+        for name, process in list(self._processes.items()):
+            try:
+                self.versions[name] = process.ask("hello")
+            except RuntimeError as error:
+                self.absent[name] = str(error)
+                self._processes.pop(name).close()
+        if OURS in self.absent:
             self.__exit__()
-            raise RuntimeError(f"{name} does not start: {error}") from error
+            raise RuntimeError(f"{OURS} does not start: {self.absent[OURS]}")
 
     def __exit__(self, *exception: object) -> None:
         for process in self._processes.values():
@@ -178,7 +188,7 @@ class Runner(contextlib.AbstractContextManager["Runner"]):
         prepared: dict[str, dict[str, Any]] = {}
         reference = str(self._reference) if tasks.has_reference(problem, kind) else None
         request = {"line": problem.line, "kind": kind, "threads": threads, "reference": reference}
-        for name in self._places:
+        for name in list(self._processes):
             answer = self._ask(name, failed, "prepare", **request)
             if answer is not None and not answer["error"] <= tasks.TOLERANCE:
                 failed[name] = f"wrong by {answer['error']:.2g} of the largest value, not timed"
