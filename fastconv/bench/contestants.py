@@ -21,7 +21,7 @@ import fastconv.functional as F
 import fastconv.grad as G
 from fastconv import _conv, _winograd
 from fastconv.bench.problem_line import Problem
-from fastconv.bench.tasks import BACKWARD, FORWARD, INDICES, INPUT_GRAD, WEIGHT_GRAD, Array
+from fastconv.bench.tasks import BACKWARD, DENORMAL, FORWARD, INDICES, INPUT_GRAD, WEIGHT_GRAD, Array
 
 Call = Callable[[], Any]
 Arrays = tuple[Array, Array, Array]
@@ -191,50 +191,54 @@ def onnx_model(problem: Problem, weight: Array) -> bytes | None:
     return bytes(model.SerializeToString())
 
 
-class OnnxRuntime:
-    """ONNX Runtime on the CPU; forward passes only."""
+class _OnnxNet:
+    """A library that runs ONNX models: forward passes only, for so many threads a model."""
 
-    def __init__(self) -> None:
-        self.ort: Any = importlib.import_module("onnxruntime")
-        self.version = self.ort.__version__
-        self.threads = 1
+    threads = 1
 
     def set_threads(self, n: int) -> None:
         self.threads = n
 
     def prepare(self, problem: Problem, kind: str, arrays: Arrays) -> Call | None:
-        if not _is_inference(kind) or (model := onnx_model(problem, arrays[1])) is None:
+        if kind not in (FORWARD, DENORMAL) or (model := onnx_model(problem, arrays[1])) is None:
             return None
+        return self.load(model, arrays[0])
+
+    def load(self, model: bytes, x: Array) -> Call:
+        """The call that runs the model on ``x``."""
+        raise NotImplementedError
+
+
+class OnnxRuntime(_OnnxNet):
+    """ONNX Runtime on the CPU."""
+
+    def __init__(self) -> None:
+        self.ort: Any = importlib.import_module("onnxruntime")
+        self.version = self.ort.__version__
+
+    def load(self, model: bytes, x: Array) -> Call:
         options = self.ort.SessionOptions()
         options.intra_op_num_threads = self.threads
         session = self.ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-        return partial(session.run, None, {"x": arrays[0]})
+        return partial(session.run, None, {"x": x})
 
 
-class OpenVino:
-    """OpenVINO on the CPU in float32; forward passes only."""
+class OpenVino(_OnnxNet):
+    """OpenVINO on the CPU in float32."""
 
     def __init__(self) -> None:
         os.environ["CI"] = "true"  # there it sends no usage statistics
         self.openvino: Any = importlib.import_module("openvino")
         self.version = self.openvino.__version__
-        self.threads = 1
 
-    def set_threads(self, n: int) -> None:
-        self.threads = n
-
-    def prepare(self, problem: Problem, kind: str, arrays: Arrays) -> Call | None:
-        if not _is_inference(kind) or (model := onnx_model(problem, arrays[1])) is None:
-            return None
+    def load(self, model: bytes, x: Array) -> Call:
         settings = {
             "INFERENCE_NUM_THREADS": self.threads,
             "INFERENCE_PRECISION_HINT": "f32",
             "PERFORMANCE_HINT": "LATENCY",
         }
         core = self.openvino.Core()
-        compiled = core.compile_model(core.read_model(model), "CPU", settings)
-        request = compiled.create_infer_request()
-        x = arrays[0]
+        request = core.compile_model(core.read_model(model), "CPU", settings).create_infer_request()
         request.set_input_tensor(self.openvino.Tensor(x, shared_memory=True))
 
         def call(kept: Array = x) -> Any:  # the tensor does not keep its memory alive
@@ -242,10 +246,6 @@ class OpenVino:
             return request.get_output_tensor().data
 
         return call
-
-
-def _is_inference(kind: str) -> bool:
-    return kind.startswith(FORWARD) and kind != INDICES
 
 
 OURS = "fastconv"
