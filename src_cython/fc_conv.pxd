@@ -26,7 +26,7 @@ cdef extern from "fc_conv_dispatch.h" nogil:
 
     ctypedef struct fc_conv_weight_job:
         fc_conv g
-        int64_t groups, m, part_m, part_q, shares, group_parts, grad_end
+        int64_t groups, m, part_m, part_q, shares, grad_end
         const void *src
         const void *grad
         void *dst
@@ -47,10 +47,31 @@ cdef extern from "fc_conv_dispatch.h" nogil:
     void fc_conv_weights_item(int isa, int item, const fc_conv_job *job, int64_t i)
     void fc_conv_item(int isa, int item, const fc_conv_job *job, int64_t i, void *scratch)
     void fc_conv_weight_item(int isa, int item, const fc_conv_weight_job *job, int64_t i, void *scratch)
-    int64_t fc_direct_bytes(const fc_conv *g, int isa, int item, int64_t sums)
-    int fc_vector_bytes(int isa)
-    void fc_direct_item(int isa, int item, const fc_conv_job *job, int64_t i, void *scratch)
-    void fc_direct_weight_item(int isa, int item, const fc_conv_weight_job *job, int64_t i, void *scratch)
+
+    ctypedef struct fc_direct_axis:
+        int64_t phases, taps
+        const int64_t *grid
+        const int64_t *start
+        const int64_t *ntaps
+        const int64_t *offset
+        const int64_t *tap
+        int64_t *place
+
+    ctypedef struct fc_direct_job:
+        fc_conv_job job
+        fc_direct_axis y, x
+        int64_t kernel[2]
+        const void *grad
+        int64_t planes
+
+    ctypedef struct fc_direct_scratch:
+        int64_t bytes
+
+    int fc_direct_lanes(int isa, int item)
+    void fc_direct_plan(fc_direct_job *job, int64_t item, int64_t lanes, int64_t parts)
+    fc_direct_scratch fc_direct_split(const fc_direct_job *job, int64_t item, int64_t lanes, int64_t sums, void *memory)
+    void fc_direct_item(int isa, int item, const fc_direct_job *job, int64_t first, int64_t last, void *scratch)
+    void fc_direct_weight_item(int isa, int item, const fc_direct_job *job, int64_t group, void *scratch)
 
     ctypedef struct fc_matmul_job:
         int64_t m, n, k

@@ -169,8 +169,7 @@ typedef struct {
 typedef struct {
     fc_conv g;
     int64_t groups, m;
-    int64_t part_m, part_q, shares; /* implicit matrix product: size of a part, shares of the sum */
-    int64_t group_parts;            /* direct: parts that the groups are split into */
+    int64_t part_m, part_q, shares; /* size of a part, shares of the sum */
     int64_t grad_end;
     const void *src, *grad;
     void *dst; /* [shares][groups][m][channels * taps] */

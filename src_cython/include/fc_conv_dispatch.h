@@ -3,6 +3,7 @@
 #define FC_CONV_DISPATCH_H
 
 #include "fc_conv.h"
+#include "fc_direct.h"
 #include "fc_matmul.h"
 #define FC_TEMPLATE "fc_conv_all.h"
 #include "fc_for_each.h"
@@ -31,21 +32,14 @@ static void fc_conv_weight_item(int isa, int item, const fc_conv_weight_job *job
     FC_CALL(isa, item, conv_weight_item, job, i, scratch);
 }
 
-static int fc_vector_bytes(int isa) { return isa == FC_ISA_AVX512 ? 64 : isa == FC_ISA_AVX2 ? 32 : 16; }
+static int fc_direct_lanes(int isa, int item) { return item == 4 ? FC_PICK(isa, direct_lanes_f32) : FC_PICK(isa, direct_lanes_f64); }
 
-/* Scratch bytes of a direct item that keeps `sums` vector sums. */
-static int64_t fc_direct_bytes(const fc_conv *g, int isa, int item, int64_t sums) {
-    const int64_t taps = g->channels * g->taps;
-    return fc_scratch_split(g, 0, item, fc_gemm_lanes(isa, item), g->channels, NULL).bytes +
-           taps * ((int64_t)sizeof(void *) + item) + g->block_x * item + sums * fc_vector_bytes(isa);
+static void fc_direct_item(int isa, int item, const fc_direct_job *job, int64_t first, int64_t last, void *scratch) {
+    FC_CALL(isa, item, direct_item, job, first, last, scratch);
 }
 
-static void fc_direct_item(int isa, int item, const fc_conv_job *job, int64_t i, void *scratch) {
-    FC_CALL(isa, item, direct_item, job, i, scratch);
-}
-
-static void fc_direct_weight_item(int isa, int item, const fc_conv_weight_job *job, int64_t i, void *scratch) {
-    FC_CALL(isa, item, direct_weight_item, job, i, scratch);
+static void fc_direct_weight_item(int isa, int item, const fc_direct_job *job, int64_t group, void *scratch) {
+    FC_CALL(isa, item, direct_weight_item, job, group, scratch);
 }
 
 static int64_t fc_matmul_bytes(const fc_matmul_job *job, int isa, int item) {
