@@ -39,13 +39,15 @@ static int64_t fc_direct_sheet_bytes(const fc_direct_job *d, int64_t item) {
     return d->sheets * d->rows * fc_direct_row_bytes(d, item);
 }
 
-static void fc_direct_range(fc_direct_axis *a) {
+/* What all taps span, from an element on that lies in phase 0 of the source's step. */
+static void fc_direct_range(fc_direct_axis *a, int64_t step) {
     int64_t last = a->first = a->offset[0];
     a->longest = 0;
     for (int64_t t = 0; t < a->taps; t++) {
         a->first = fc_min(a->first, a->offset[t]);
         last = fc_max(last, a->offset[t]);
     }
+    a->first -= (a->first % step + step) % step;
     for (int64_t p = 0; p < a->phases; p++)
         a->longest = fc_max(a->longest, a->grid[p]);
     a->span = last - a->first;
@@ -74,8 +76,8 @@ static FC_UNUSED void fc_direct_plan(fc_direct_job *d, int64_t item, int64_t lan
     const fc_conv *g = &d->job.g;
     int64_t columns = FC_DIRECT_COLUMNS, rows;
     const int64_t whole = g->images * d->job.groups * g->grid[0];
-    fc_direct_range(&d->y);
-    fc_direct_range(&d->x);
+    fc_direct_range(&d->y, 1);
+    fc_direct_range(&d->x, g->step[2]);
     d->sheets = g->channels * g->ntaps[0];
     rows = fc_max(1, d->y.longest);
     if (whole < parts) /* fewer planes than the threads could share */

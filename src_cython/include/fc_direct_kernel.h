@@ -155,27 +155,24 @@ FC_INLINE void FC_NAME(direct_zip)(FC_T *restrict dst, const FC_T *restrict even
 static FC_UNUSED void FC_NAME(direct_prepare_rows)(const fc_direct_job *d, const int64_t *inside, const FC_T *line,
                                                    int64_t line_row, int64_t rows, FC_T *dst) {
     const int64_t step = d->job.g.step[2], n = d->segment, pitch = d->segments * n;
-    if (step == 2 && d->x.shared) { /* both phases at once, as far as both have elements */
-        const int64_t lo = fc_max(inside[0], inside[2]), hi = fc_max(lo, fc_min(inside[1], inside[3]));
+    if (step == 2 && d->x.shared) { /* both phases start in the source together; the first may have one element more */
+        const int64_t lo = inside[0], even = inside[1], odd = inside[3];
         for (int64_t r = 0; r < rows; r++, line += line_row, dst += pitch) {
-            FC_NAME(direct_unzip)(dst + lo, dst + n + lo, line + 2 * lo, hi - lo);
-            for (int64_t i = 0; i < 2; i++) {
-                for (int64_t j = inside[2 * i]; j < fc_min(lo, inside[2 * i + 1]); j++)
-                    dst[i * n + j] = line[i + 2 * j];
-                for (int64_t j = fc_max(hi, inside[2 * i]); j < inside[2 * i + 1]; j++)
-                    dst[i * n + j] = line[i + 2 * j];
-            }
+            FC_NAME(direct_unzip)(dst + lo, dst + n + lo, line + 2 * lo, odd - lo);
+            if (even > odd)
+                dst[odd] = line[2 * odd];
         }
         return;
     }
     for (int64_t i = 0; i < d->segments; i++, inside += 2) {
+        const int64_t lo = inside[0], hi = inside[1];
         const FC_T *from = line + (d->x.shared ? i : d->x.offset[i] - d->x.offset[0]);
         FC_T *to = dst + i * n;
         for (int64_t r = 0; r < rows; r++, from += line_row, to += pitch)
             if (step == 1)
-                FC_NAME(direct_copy)(to + inside[0], from + inside[0], inside[1] - inside[0]);
+                FC_NAME(direct_copy)(to + lo, from + lo, hi - lo);
             else
-                for (int64_t j = inside[0]; j < inside[1]; j++)
+                for (int64_t j = lo; j < hi; j++)
                     to[j] = from[step * j];
     }
 }
