@@ -290,7 +290,8 @@ cdef run_direct(c.fc_conv_job *problem, const void *grad, Axis z, rows, columns,
     if job.grad != NULL:
         c.fc_direct_plan(job, item, lanes, 1)
         sums = job.job.m * job.job.g.channels * job.job.g.taps
-        n = parts = job.job.groups
+        n = c.fc_min(job.job.m, (2 * n_threads + job.job.groups - 1) // job.job.groups if n_threads > 1 else 1)
+        parts = job.job.groups * n  # n of each group
     else:
         c.fc_direct_plan(job, item, lanes, 4 * n_threads if n_threads > 1 else 1)
         n = job.planes
@@ -302,7 +303,8 @@ cdef run_direct(c.fc_conv_job *problem, const void *grad, Axis z, rows, columns,
         with nogil:
             for i in prange(parts, num_threads=n_threads, schedule="static"):
                 if job.grad != NULL:
-                    c.fc_direct_weight_item(isa, item, job, i, memory + c.fc_thread_id() * thread_bytes)
+                    c.fc_direct_weight_item(isa, item, job, i // n, job.job.m * (i % n) // n,
+                                            job.job.m * (i % n + 1) // n, memory + c.fc_thread_id() * thread_bytes)
                 else:
                     c.fc_direct_item(isa, item, job, n * i // parts, n * (i + 1) // parts,
                                      memory + c.fc_thread_id() * thread_bytes)
@@ -365,10 +367,12 @@ def conv_input_grad(spec, const floating[::1] grad, const floating[::1] weight, 
                       size[0] * size[1] * size[2])
     n_threads = threads_for(spec.macs, n_threads)
     if direct:  # all phases of a plane at once
-        problems = [(first, [axis, phases[1][0][1], phases[2][0][1]]) for first, axis in phases[0]] if phases[1] and phases[2] else []
+        problems = product(phases[0], phases[1][:1], phases[2][:1])
     else:
-        problems = [(z + y + x, [z_axis, y_axis, x_axis]) for (z, z_axis), (y, y_axis), (x, x_axis) in product(*phases)]
-    for start, axes in problems:
+        problems = product(*phases)
+    for problem in problems:
+        axes = [axis for _, axis in problem]
+        start = problem[0][0] if direct else sum([first for first, _ in problem])
         memset(&job, 0, sizeof(job))
         set_geometry(&job.g, axes, spec.batch, spec.out_channels // spec.groups)
         set_strides(&job.g, axes, spec.out_channels, spec.in_channels, size)

@@ -71,7 +71,8 @@ cdef extern from "fc_conv_dispatch.h" nogil:
     void fc_direct_plan(fc_direct_job *job, int64_t item, int64_t lanes, int64_t parts)
     fc_direct_scratch fc_direct_split(const fc_direct_job *job, int64_t item, int64_t lanes, int64_t sums, void *memory)
     void fc_direct_item(int isa, int item, const fc_direct_job *job, int64_t first, int64_t last, void *scratch)
-    void fc_direct_weight_item(int isa, int item, const fc_direct_job *job, int64_t group, void *scratch)
+    void fc_direct_weight_item(int isa, int item, const fc_direct_job *job, int64_t group, int64_t m0, int64_t m1,
+                               void *scratch)
 
     ctypedef struct fc_matmul_job:
         int64_t m, n, k

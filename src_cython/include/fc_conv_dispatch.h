@@ -38,8 +38,9 @@ static void fc_direct_item(int isa, int item, const fc_direct_job *job, int64_t 
     FC_CALL(isa, item, direct_item, job, first, last, scratch);
 }
 
-static void fc_direct_weight_item(int isa, int item, const fc_direct_job *job, int64_t group, void *scratch) {
-    FC_CALL(isa, item, direct_weight_item, job, group, scratch);
+static void fc_direct_weight_item(int isa, int item, const fc_direct_job *job, int64_t group, int64_t m0, int64_t m1,
+                                  void *scratch) {
+    FC_CALL(isa, item, direct_weight_item, job, group, m0, m1, scratch);
 }
 
 static int64_t fc_matmul_bytes(const fc_matmul_job *job, int isa, int item) {

@@ -598,13 +598,13 @@ static FC_UNUSED void FC_NAME(direct_dots)(const fc_direct_sum *s, const FC_T *a
 }
 #undef FC_MASKED
 
-/* The weight gradient of one group. */
-static FC_UNUSED void FC_NAME(direct_weight_item)(const fc_direct_job *d, int64_t group, void *memory) {
+/* The weight gradient of results m0 to m1 of one group. */
+static FC_UNUSED void FC_NAME(direct_weight_item)(const fc_direct_job *d, int64_t group, int64_t m0, int64_t m1, void *memory) {
     const fc_conv_job *job = &d->job;
     const fc_conv *g = &job->g;
-    const int64_t taps = d->y.taps * d->x.taps, total = job->m * d->sheets * taps;
+    const int64_t taps = d->y.taps * d->x.taps, filter = d->sheets * taps, total = (m1 - m0) * filter;
     const fc_direct_scratch scratch = fc_direct_split(d, sizeof(FC_T), FC_VL, total, memory);
-    FC_T *dw = (FC_T *)job->dst + group * total;
+    FC_T *dw = (FC_T *)job->dst + (group * job->m + m0) * filter;
     FC_V *sums = scratch.sums;
     fc_direct_tile next = {0, group, 0, 0, 0}, before = {-1, -1, -1, -1, -1};
     memset(sums, 0, (size_t)total * sizeof(FC_V));
@@ -615,7 +615,7 @@ static FC_UNUSED void FC_NAME(direct_weight_item)(const fc_direct_job *d, int64_
         if (next.image < g->images)
             FC_NAME(direct_look_ahead)(d, &next, scratch.phase);
         const fc_direct_sum *s = scratch.phase;
-        for (int64_t m = 0; m < job->m; m++) {
+        for (int64_t m = m0; m < m1; m++) {
             const FC_T *grad = (const FC_T *)d->grad + tile.image * g->dst_image +
                                (group * job->m + m) * g->dst_channel + tile.z * g->dst_step[0] +
                                tile.y * g->dst_step[1] + tile.x;
@@ -629,7 +629,7 @@ static FC_UNUSED void FC_NAME(direct_weight_item)(const fc_direct_job *d, int64_
             }
             for (int64_t c = 0; c < d->sheets; c++)
                 FC_NAME(direct_dots)(s, (const FC_T *)scratch.sheets + s->origin + c * s->sheet, grad, grad_row,
-                                     sums + (m * d->sheets + c) * taps);
+                                     sums + (m - m0) * filter + c * taps);
             scratch.phase->ahead_row = 0;
         }
     }
