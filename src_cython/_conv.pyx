@@ -452,7 +452,8 @@ def conv_weight_grad(spec, const floating[::1] input, const floating[::1] grad, 
     if direct:
         memset(&problem, 0, sizeof(problem))
         problem.g, problem.groups, problem.m, problem.src, problem.dst = job.g, job.groups, job.m, job.src, job.dst
-        run_direct(&problem, job.grad, axes[0], [(0, axes[1])], [(0, axes[2])], triple(spec.kernel, 1), isa, item, n_threads)
+        run_direct(&problem, job.grad, axes[0], [(0, axes[1])], [(0, axes[2])], triple(spec.kernel, 1), isa, item,
+                   n_threads)
         return
     c.fc_conv_derive(&job.g, BLOCK_COLUMNS * 4 // item, lanes)
     nq = job.g.channels * job.g.taps

@@ -32,7 +32,9 @@ static void fc_conv_weight_item(int isa, int item, const fc_conv_weight_job *job
     FC_CALL(isa, item, conv_weight_item, job, i, scratch);
 }
 
-static int fc_direct_lanes(int isa, int item) { return item == 4 ? FC_PICK(isa, direct_lanes_f32) : FC_PICK(isa, direct_lanes_f64); }
+static int fc_direct_lanes(int isa, int item) {
+    return item == 4 ? FC_PICK(isa, direct_lanes_f32) : FC_PICK(isa, direct_lanes_f64);
+}
 
 static void fc_direct_item(int isa, int item, const fc_direct_job *job, int64_t first, int64_t last, void *scratch) {
     FC_CALL(isa, item, direct_item, job, first, last, scratch);

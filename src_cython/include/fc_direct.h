@@ -1,9 +1,9 @@
 /* Geometry of direct convolution, shared by its forward pass and both gradients.
  *
  * A tile is a rectangle of the result's grid in one plane.  What its positions read is copied once into sheets of
- * padded rows, one sheet for each (summed channel, tap along z): every tap then lies a constant distance from its position, and
- * neither padding nor stride shows in the sums.  A strided input gradient has several phases in y and x (see
- * gradient_phases in _conv.pyx), which read the same sheets; elsewhere there is one. */
+ * padded rows, one sheet for each (summed channel, tap along z): every tap then lies a constant distance from its
+ * position, and neither padding nor stride shows in the sums.  A strided input gradient has several phases in y and x
+ * (see gradient_phases in _conv.pyx), which read the same sheets; elsewhere there is one. */
 #ifndef FC_DIRECT_H
 #define FC_DIRECT_H
 
@@ -113,8 +113,8 @@ typedef struct {
     int64_t row, across;   /* from one position to the next in y, from one tap to the next in y */
     const int64_t *offset; /* [kh * kw]: from the first tap to each; the taps of one row come first */
     const int64_t *index;  /* [kh * kw]: where each lies in a plane of the kernel */
-    const char *ahead;     /* what the next tile reads, `ahead_row` bytes of it to be fetched with each row */
-    int64_t ahead_row;
+    const char *ahead;     /* what the next tile reads, */
+    int64_t ahead_row;     /* and how many bytes of it to fetch with each row */
 } fc_direct_sum;
 
 /* How the rows of a 3x3 or 5x5 kernel share what they read: in `classes` of every classes-th row (dilation), neighbours of

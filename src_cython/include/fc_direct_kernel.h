@@ -70,7 +70,8 @@ FC_INLINE void FC_NAME(direct_split)(FC_V a, FC_V b, FC_V *even, FC_V *odd) {
 
 /* FC_KEEP(v): v stays in a register, instead of being loaded again by each instruction that reads it. */
 #undef FC_KEEP
-#if FC_HAVE_X86
+#undef FC_MASKED
+#if defined(__x86_64__) && !(FC_LEVEL == 2 && defined(FC_EMULATE_AVX512))
 #define FC_KEEP(v) __asm__("" : "+v"(v))
 #else
 #define FC_KEEP(v) ((void)0)
@@ -242,7 +243,7 @@ FC_INLINE void FC_NAME(direct_fixed)(const FC_T *at, int64_t row, int64_t sheets
             *(FC_V *)(out + i * out_row + v * gap) = sum[i][v];
 }
 
-/* Fetches what the next tile reads while `rows` rows of this one are summed. */
+/* Fetches a share of what the next tile reads, so that memory is busy while sums are computed. */
 FC_INLINE const char *FC_NAME(direct_fetch)(const char *ahead, int64_t bytes) {
     for (int64_t i = 0; i < bytes; i += 64)
         FC_PREFETCH(ahead + i);
@@ -386,7 +387,7 @@ static FC_UNUSED void FC_NAME(direct_enter)(const fc_direct_job *d, const fc_dir
     FC_NAME(direct_prepare)(d, tile, scratch->inside, scratch->sheets);
 }
 
-/* Has the first phase's sums fetch what the tile behind this one will read, so that memory is busy all the time. */
+/* Has the sums of the first phase fetch what the next tile will read. */
 static FC_UNUSED void FC_NAME(direct_look_ahead)(const fc_direct_job *d, const fc_direct_tile *next, fc_direct_sum *s) {
     const fc_conv *g = &d->job.g;
     const int64_t y = fc_max(0, next->y * g->step[1] + d->y.first), z = fc_max(0, next->z * g->step[0] + g->offset[0][0]);
@@ -465,9 +466,9 @@ FC_INLINE FC_NAME(fc_lanes) FC_NAME(direct_mask)(int64_t from, int64_t to) {
     memcpy(&mask, lane, sizeof(mask));
     return mask;
 }
-#define FC_MASKED(v) (masked ? (FC_V)((FC_NAME(fc_lanes))(v) & mask) : (v))
+#define FC_MASKED(v, masked) ((masked) ? (FC_V)((FC_NAME(fc_lanes))(v) & mask) : (v))
 #else
-#define FC_MASKED(v) (v)
+#define FC_MASKED(v, masked) ((void)(masked), (void)mask, (v))
 typedef FC_T FC_NAME(fc_lanes);
 FC_INLINE FC_NAME(fc_lanes) FC_NAME(direct_mask)(int64_t from, int64_t to) { return (FC_T)(from < to); }
 #endif
@@ -479,12 +480,12 @@ FC_INLINE void FC_NAME(direct_dot_fixed)(const int64_t *column, const FC_T *at, 
     FC_V y[4];
 #pragma GCC unroll 4
     for (int i = 0; i < rows; i++)
-        y[i] = FC_MASKED(*(const FC_V *)(grad + i * grad_row));
+        y[i] = FC_MASKED(*(const FC_V *)(grad + i * grad_row), masked);
 #pragma GCC unroll 16
     for (int r = 0; r < (rows - 1) * step + k; r++, at += row)
 #pragma GCC unroll 4
         for (int e = 0; e < columns; e++) {
-            FC_V x = FC_MASKED(*(const FC_V *)(at + column[e]));
+            FC_V x = FC_MASKED(*(const FC_V *)(at + column[e]), masked);
             FC_KEEP(x);
 #pragma GCC unroll 4
             for (int i = 0; i < rows; i++)
@@ -555,11 +556,10 @@ FC_INLINE void FC_NAME(direct_dots_any)(const fc_direct_sum *s, const FC_T *at, 
                 sum[t] += *(const FC_V *)(at + s->offset[t0 + t] + x) * g;
         }
         if (whole < s->nx) {
-            const int masked = 1;
-            const FC_V g = FC_MASKED(*(const FC_V *)(grad + last));
+            const FC_V g = FC_MASKED(*(const FC_V *)(grad + last), 1);
 #pragma GCC unroll 9
             for (int t = 0; t < count; t++)
-                sum[t] += FC_MASKED(*(const FC_V *)(at + s->offset[t0 + t] + last)) * g;
+                sum[t] += FC_MASKED(*(const FC_V *)(at + s->offset[t0 + t] + last), 1) * g;
         }
     }
 #pragma GCC unroll 9
@@ -596,7 +596,6 @@ static FC_UNUSED void FC_NAME(direct_dots)(const fc_direct_sum *s, const FC_T *a
         (step == 1 ? FC_NAME(direct_dots_5_1_1) : FC_NAME(direct_dots_5_1_2))(s, at, ny, grad, skip, 4, mask, sums);
     }
 }
-#undef FC_MASKED
 
 /* The weight gradient of results m0 to m1 of one group. */
 static FC_UNUSED void FC_NAME(direct_weight_item)(const fc_direct_job *d, int64_t group, int64_t m0, int64_t m1, void *memory) {
