@@ -7,12 +7,13 @@ same bits for any thread count.
 """
 
 from functools import lru_cache
+from itertools import product
 
 from cython cimport floating
 from cython.parallel cimport prange
 from libc.stdint cimport int64_t
 from libc.stdlib cimport free, malloc
-from libc.string cimport memset
+from libc.string cimport memcpy, memset
 
 cimport fc_conv as c
 
@@ -20,8 +21,6 @@ include "arrays.pxi"
 include "scratch.pxi"
 
 cdef int64_t BLOCK_COLUMNS = 256           # columns packed at a time
-cdef int64_t DIRECT_COLUMNS = 1024         # columns of a direct work item
-cdef int64_t DIRECT_SUM_BYTES = 1 << 20    # vector sums of a direct weight gradient
 cdef int64_t BLOCK_BYTES = 1024            # depth of a packed block, in bytes of one column
 cdef int64_t PACKED_BYTES = 8 << 20        # packed weights of one pass, shared by the threads
 cdef int64_t SCRATCH_BYTES = 16 << 20      # per thread
@@ -114,8 +113,8 @@ def gradient_phases(spec):
     -------
     size : tuple
         Spatial size of the input, slowest of three dimensions first.
-    phases : list of (int, list of Axis)
-        Offset of each phase's first position in a channel, and its axes.
+    phases : list of list of (int, Axis)
+        For each dimension its phases: offset of the first position in a channel, and axis.
     complete : bool
         Whether the phases cover every position.
     """
@@ -125,18 +124,16 @@ def gradient_phases(spec):
         size = out = (1, 1, size[0] * size[1] * size[2])
     per_dimension = []
     complete = True
-    for n, o, k, s, d, lo in zip(size, out, kernel, strides, dilations, pads):
+    for n, o, k, s, d, lo, unit in zip(size, out, kernel, strides, dilations, pads, (size[1] * size[2], size[2], 1)):
         dimension = []
         for first in range(min(s, n)):
-            taps = [((first + lo - t * d) // s, t) for t in range(k) if (first + lo - t * d) % s == 0]
-            if taps:
-                dimension.append((first, seeing_axis((n - first + s - 1) // s, o, 1, taps, s)))
+            taps = [((first + lo - t * d) // s, t) for t in reversed(range(k)) if (first + lo - t * d) % s == 0]
+            if taps:  # offsets ascend
+                dimension.append((first * unit, seeing_axis((n - first + s - 1) // s, o, 1, taps, s)))
             else:
                 complete = False
         per_dimension.append(dimension)
-    phases = [((z0 * size[1] + y0) * size[2] + x0, [z, y, x])
-              for z0, z in per_dimension[0] for y0, y in per_dimension[1] for x0, x in per_dimension[2]]
-    return size, phases, complete
+    return size, per_dimension, complete
 
 
 cdef set_strides(c.fc_conv *g, axes, int64_t src_channels, int64_t dst_channels, dst_size):
@@ -299,21 +296,68 @@ cdef int64_t group_parts(int64_t blocks, int64_t groups, int n_threads):
     return c.fc_min(groups, (4 * n_threads + blocks - 1) // blocks)
 
 
-cdef run_direct(c.fc_conv_job *job, int isa, int item, int n_threads):
-    cdef int64_t i, items, thread_bytes
-    cdef int lanes = c.fc_gemm_lanes(isa, item)
+# ------------------------------------------------------------------------------------------------ direct
+
+
+cdef class Phases:
+    """One dimension of a direct problem: its phases end to end in one piece of memory."""
+    cdef c.fc_direct_axis axis
+    cdef int64_t *memory
+
+    def __cinit__(self, phases):
+        cdef Axis axis
+        cdef int64_t i, n = len(phases), t = 0, taps = sum((<Axis> axis).ntaps for _, axis in phases)
+        cdef int64_t *at = <int64_t *> malloc(<size_t> (3 * n + 3 * taps) * 8)
+        if at == NULL:
+            raise MemoryError()
+        self.memory = at
+        self.axis.phases, self.axis.taps = n, taps
+        self.axis.grid, self.axis.start, self.axis.ntaps = at, at + n, at + 2 * n
+        self.axis.offset, self.axis.tap, self.axis.place = at + 3 * n, at + 3 * n + taps, at + 3 * n + 2 * taps
+        for i, (start, axis) in enumerate(phases):
+            at[i], at[n + i], at[2 * n + i] = axis.grid, start, axis.ntaps
+            memcpy(at + 3 * n + t, axis.offset, <size_t> axis.ntaps * 8)
+            memcpy(at + 3 * n + taps + t, axis.tap, <size_t> axis.ntaps * 8)
+            t += axis.ntaps
+
+    def __dealloc__(self):
+        free(self.memory)
+
+
+cdef run_direct(c.fc_conv_job *problem, const void *grad, Axis z, rows, columns, kernel, int isa, int item,
+                int n_threads):
+    """Weighted sums of shifted rows, or where ``grad`` is given the weight gradient."""
+    cdef Phases y = Phases(rows), x = Phases(columns)
+    cdef c.fc_direct_job direct
+    cdef c.fc_direct_job *job = &direct
+    cdef int64_t i, n, parts, thread_bytes, sums = 0
+    cdef int lanes = c.fc_direct_lanes(isa, item)
     cdef Scratch scratch
     cdef char *memory
-    c.fc_conv_derive(&job.g, DIRECT_COLUMNS, lanes)
-    job.group_parts = group_parts(c.fc_conv_blocks(&job.g), job.groups, n_threads)
-    items = c.fc_conv_blocks(&job.g) * job.group_parts
-    thread_bytes = c.fc_round_up(c.fc_direct_bytes(&job.g, isa, item, 0), 4096) + 4096
+    job.job, job.y, job.x, job.grad = problem[0], y.axis, x.axis, grad
+    job.job.tap = z.tap
+    job.kernel[0], job.kernel[1] = kernel[1], kernel[2]
+    if job.grad != NULL:
+        c.fc_direct_plan(job, item, lanes, 1)
+        sums = job.job.m * job.job.g.channels * job.job.g.taps
+        n = c.fc_min(job.job.m, (2 * n_threads + job.job.groups - 1) // job.job.groups if n_threads > 1 else 1)
+        parts = job.job.groups * n  # n of each group
+    else:
+        c.fc_direct_plan(job, item, lanes, 4 * n_threads if n_threads > 1 else 1)
+        n = job.planes
+        parts = c.fc_min(n, 4 * n_threads) if n_threads > 1 else 1
+    thread_bytes = c.fc_round_up(c.fc_direct_split(job, item, lanes, sums, NULL).bytes, 4096) + 4096
     scratch = take_scratch(thread_bytes * n_threads)
     memory = scratch.start
     try:
         with nogil:
-            for i in prange(items, num_threads=n_threads, schedule="static"):
-                c.fc_direct_item(isa, item, job, i, memory + c.fc_thread_id() * thread_bytes)
+            for i in prange(parts, num_threads=n_threads, schedule="static"):
+                if job.grad != NULL:
+                    c.fc_direct_weight_item(isa, item, job, i // n, job.job.m * (i % n) // n,
+                                            job.job.m * (i % n + 1) // n, memory + c.fc_thread_id() * thread_bytes)
+                else:
+                    c.fc_direct_item(isa, item, job, n * i // parts, n * (i + 1) // parts,
+                                     memory + c.fc_thread_id() * thread_bytes)
     finally:
         give_scratch(scratch)
 
@@ -346,7 +390,8 @@ def conv_forward(spec, const floating[::1] input, const floating[::1] weight, co
     job.b = &bias[0] if bias is not None else NULL
     try:
         if direct:
-            run_direct(&job, isa, sizeof(floating), threads_for(spec.macs, n_threads))
+            run_direct(&job, NULL, axes[0], [(0, axes[1])], [(0, axes[2])], kernel, isa, sizeof(floating),
+                       threads_for(spec.macs, n_threads))
         else:
             run_product(&job, isa, sizeof(floating), threads_for(spec.macs, n_threads))
     finally:
@@ -371,7 +416,13 @@ def conv_input_grad(spec, const floating[::1] grad, const floating[::1] weight, 
         fill_channels[floating](&out[0], out.shape[0], <floating *> bias_data, spec.in_channels,
                       size[0] * size[1] * size[2])
     n_threads = threads_for(spec.macs, n_threads)
-    for start, axes in phases:
+    if direct:  # all phases of a plane at once
+        problems = product(phases[0], phases[1][:1], phases[2][:1])
+    else:
+        problems = product(*phases)
+    for problem in problems:
+        axes = [axis for _, axis in problem]
+        start = problem[0][0] if direct else sum([first for first, _ in problem])
         memset(&job, 0, sizeof(job))
         set_geometry(&job.g, axes, spec.batch, spec.out_channels // spec.groups)
         set_strides(&job.g, axes, spec.out_channels, spec.in_channels, size)
@@ -385,7 +436,7 @@ def conv_input_grad(spec, const floating[::1] grad, const floating[::1] weight, 
         job.tap = table
         try:
             if direct:
-                run_direct(&job, isa, sizeof(floating), n_threads)
+                run_direct(&job, NULL, axes[0], phases[1], phases[2], kernel, isa, sizeof(floating), n_threads)
             else:
                 run_product(&job, isa, sizeof(floating), n_threads)
         finally:
@@ -522,13 +573,14 @@ def conv_weight_grad(spec, const floating[::1] input, const floating[::1] grad, 
                      int n_threads):
     """Adjoint of :func:`conv_forward` in the weight, into ``out``."""
     cdef c.fc_conv_weight_job job
+    cdef c.fc_conv_job problem
     cdef int item = sizeof(floating), rows = c.fc_gemm_rows(isa, item), lanes = c.fc_gemm_lanes(isa, item)
-    cdef int64_t i, s, items, thread_bytes, nq, columns, total, sums, taps
+    cdef int64_t i, s, items, thread_bytes, nq, columns, total, taps
     cdef Scratch scratch
     cdef char *memory
     cdef floating *partial
     cdef floating sum
-    cdef bint gathered = False
+    cdef bint gathered
     cdef int64_t partial_bytes = 0
     cdef int64_t *table = NULL
     memset(&job, 0, sizeof(job))
@@ -542,33 +594,28 @@ def conv_weight_grad(spec, const floating[::1] input, const floating[::1] grad, 
     job.src, job.grad, job.dst = &input[0], &grad[0], &out[0]
     job.grad_end = grad.shape[0]
     n_threads = threads_for(spec.macs, n_threads)
+    taps = out.shape[0] // (job.groups * job.m * job.g.channels)
+    if direct and job.g.taps == taps:  # taps that see padding alone are left to the product
+        memset(&problem, 0, sizeof(problem))
+        problem.g, problem.groups, problem.m, problem.src, problem.dst = job.g, job.groups, job.m, job.src, job.dst
+        run_direct(&problem, job.grad, axes[0], [(0, axes[1])], [(0, axes[2])], triple(spec.kernel, 1), isa, item,
+                   n_threads)
+        return
     c.fc_conv_derive(&job.g, BLOCK_COLUMNS * 4 // item, lanes)
     nq = job.g.channels * job.g.taps
-    if direct:
-        c.fc_conv_derive(&job.g, DIRECT_COLUMNS, lanes)
-        sums = job.m * nq  # of one group
-        job.group_parts = c.fc_max(group_parts(1, job.groups, n_threads),
-                                   sums * job.groups * c.fc_vector_bytes(isa) // DIRECT_SUM_BYTES)
-        job.group_parts = c.fc_min(job.group_parts, job.groups)
-        items = job.group_parts
-        thread_bytes = c.fc_direct_bytes(&job.g, isa, item, sums * ((job.groups + items - 1) // items))
-    elif set_gather_parts(&job, rows, lanes, item, n_threads):
-        gathered = True
-        items = (job.groups * job.shares * ((nq + job.part_q - 1) // job.part_q)
-                 * ((job.m + job.part_m - 1) // job.part_m))
+    gathered = set_gather_parts(&job, rows, lanes, item, n_threads)
+    if not gathered:
+        set_weight_parts(&job, rows, lanes, item, n_threads)
+    items = (job.groups * job.shares * ((nq + job.part_q - 1) // job.part_q)
+             * ((job.m + job.part_m - 1) // job.part_m))
+    if gathered:
         thread_bytes = c.fc_gather_bytes(&job, item, rows, lanes)
     else:
-        set_weight_parts(&job, rows, lanes, item, n_threads)
-        items = (job.groups * job.shares * ((nq + job.part_q - 1) // job.part_q)
-                 * ((job.m + job.part_m - 1) // job.part_m))
         columns = job.g.block_rows * job.g.block_x + 8
         thread_bytes = c.fc_scratch_split(&job.g, 0, item, lanes, c.fc_weight_channels(&job.g, job.part_q), NULL).bytes
         thread_bytes += (c.fc_round_up(job.part_q, lanes) + c.fc_round_up(job.part_m, rows)) * columns * item
     thread_bytes = c.fc_round_up(thread_bytes, 4096) + 4096
     total = job.groups * job.m * nq
-    taps = out.shape[0] // (job.groups * job.m * job.g.channels)
-    if direct:
-        job.shares = 1
     if job.shares > 1 or job.g.taps < taps:
         partial_bytes = c.fc_round_up(total * job.shares * item, 64)
     scratch = take_scratch(thread_bytes * n_threads + partial_bytes)
@@ -577,10 +624,7 @@ def conv_weight_grad(spec, const floating[::1] input, const floating[::1] grad, 
         if partial_bytes:
             job.dst = scratch.start
         with nogil:
-            if direct:
-                for i in prange(items, num_threads=n_threads, schedule="static"):
-                    c.fc_direct_weight_item(isa, item, &job, i, memory + c.fc_thread_id() * thread_bytes)
-            elif gathered:
+            if gathered:
                 for i in prange(items, num_threads=n_threads, schedule="dynamic"):
                     c.fc_conv_weight_gather_item(isa, item, &job, i, memory + c.fc_thread_id() * thread_bytes)
             else:

@@ -36,7 +36,7 @@ cdef extern from "fc_conv_dispatch.h" nogil:
     ctypedef struct fc_conv_weight_job:
         fc_conv g
         fc_gather gather
-        int64_t groups, m, part_m, part_q, shares, group_parts, grad_end
+        int64_t groups, m, part_m, part_q, shares, grad_end
         const void *src
         const void *grad
         void *dst
@@ -79,10 +79,33 @@ cdef extern from "fc_conv_dispatch.h" nogil:
     void fc_col2im_item(int isa, int item, const fc_col2im_job *job, int64_t i, void *scratch)
 
     void fc_conv_weight_gather_item(int isa, int item, const fc_conv_weight_job *job, int64_t i, void *scratch)
-    int64_t fc_direct_bytes(const fc_conv *g, int isa, int item, int64_t sums)
+
+    ctypedef struct fc_direct_axis:
+        int64_t phases, taps
+        const int64_t *grid
+        const int64_t *start
+        const int64_t *ntaps
+        const int64_t *offset
+        const int64_t *tap
+        int64_t *place
+
+    ctypedef struct fc_direct_job:
+        fc_conv_job job
+        fc_direct_axis y, x
+        int64_t kernel[2]
+        const void *grad
+        int64_t planes
+
+    ctypedef struct fc_direct_scratch:
+        int64_t bytes
+
     int fc_vector_bytes(int isa)
-    void fc_direct_item(int isa, int item, const fc_conv_job *job, int64_t i, void *scratch)
-    void fc_direct_weight_item(int isa, int item, const fc_conv_weight_job *job, int64_t i, void *scratch)
+    int fc_direct_lanes(int isa, int item)
+    void fc_direct_plan(fc_direct_job *job, int64_t item, int64_t lanes, int64_t parts)
+    fc_direct_scratch fc_direct_split(const fc_direct_job *job, int64_t item, int64_t lanes, int64_t sums, void *memory)
+    void fc_direct_item(int isa, int item, const fc_direct_job *job, int64_t first, int64_t last, void *scratch)
+    void fc_direct_weight_item(int isa, int item, const fc_direct_job *job, int64_t group, int64_t m0, int64_t m1,
+                               void *scratch)
 
     ctypedef struct fc_matmul_job:
         int64_t m, n, k

@@ -138,12 +138,54 @@ def test_row_lengths_around_the_tile(op: str, width: int, dtype: str, rng: np.ra
 
 
 @pytest.mark.parametrize("op", OPS)
+@pytest.mark.parametrize("stride", [1, 2, 3])
+@pytest.mark.parametrize("dilation", [1, 2, 9])
+@pytest.mark.parametrize("kernel", [3, 5])
+def test_depthwise_strides_and_dilations(
+    op: str, stride: int, dilation: int, kernel: int, dtype: str, rng: np.random.Generator
+) -> None:
+    """Rows that share what they read go by fours and ones; columns are split and joined by vectors and halves."""
+    reach = dilation * (kernel - 1)
+    for height, width in ((1, 1), (3, 2), (4, 3), (5, 7), (8, 8), (9, 15), (13, 16), (7, 33), (6, 65)):
+        size = (stride * height + 1, stride * width)
+        for low in (0, reach // 2):
+            padding = (low, reach - low, low, reach - low)
+            spec = ConvSpec.from_shapes(
+                (2, 2, *size), (2, 1, kernel, kernel), dtype, stride, padding, dilation, 2
+            )
+            check(op, spec, rng)
+
+
+@pytest.mark.parametrize("op", OPS)
+@pytest.mark.parametrize("size", [(150, 40), (3, 2100), (70, 1025)])
+@pytest.mark.parametrize("stride", [1, 2])
+def test_planes_of_several_tiles(
+    op: str, size: tuple[int, int], stride: int, rng: np.random.Generator
+) -> None:
+    """What a tile prepares must not be seen by the next one."""
+    check(op, ConvSpec.from_shapes((2, 2, *size), (2, 1, 3, 3), "float32", stride, 1, 1, 2), rng)
+
+
+@pytest.mark.parametrize("width", [3, 7, 9, 15, 17])
+def test_weight_gradient_of_infinities_beyond_a_row(width: int) -> None:
+    """Lanes behind the end of a row hold elements that other taps see: those must not become NaN here."""
+    spec = ConvSpec.from_shapes((1, 2, 4, width + 2), (2, 1, 3, 3), "float32", groups=2)
+    x, grad = np.ones(spec.input_shape, "float32"), np.ones(spec.output_shape, "float32")
+    x[..., -2:] = np.inf
+    for kernel in kernels("conv_weight_grad", spec):
+        if kernel.name == "direct":
+            for setting in every_setting():
+                got = kernel.run(spec, x, grad)
+                assert np.isfinite(got[..., 0]).all() and np.isinf(got[..., 1:]).all(), setting
+
+
+@pytest.mark.parametrize("op", OPS)
 @pytest.mark.parametrize("channels", [1, 5])
 @pytest.mark.parametrize("kernel", [1, 2, 3, 4, 5, 7, 8, 9, 11])
 def test_depthwise_kernel_sizes(
     op: str, channels: int, kernel: int, dtype: str, rng: np.random.Generator
 ) -> None:
-    """Row sums take taps by nines, fives, threes and ones."""
+    """3x3 and 5x5 have sums of their own; the others take taps one by one, and nine or four in the weight gradient."""
     shape = (2, channels, 12, 37)
     for weight in ((channels, 1, kernel, kernel), (2 * channels, 1, 1, kernel)):
         check(op, ConvSpec.from_shapes(shape, weight, dtype, 1, (3, 5), 1, channels), rng)

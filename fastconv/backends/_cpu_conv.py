@@ -176,10 +176,10 @@ def _refuse_small(spec: ConvSpec) -> str | None:
 
 
 def _few_channels(summed: int, produced: int) -> str | None:
-    if (produced <= 2 and summed <= 64) or (produced <= 4 and summed <= 8):
+    if (produced <= 8 and summed <= 64) or (produced <= 32 and summed == 1):
         return None
     return (
-        "it pays for groups that produce at most 2 channels from at most 64, or 4 from 8; this one produces "
+        "it pays for groups that produce at most 8 channels from at most 64, or 32 from 1; this one produces "
         f"{produced} from {summed}"
     )
 
@@ -222,8 +222,8 @@ def _refuse_col2im(spec: ConvSpec) -> str | None:
 
 def _refuse_direct_weight_grad(spec: ConvSpec) -> str | None:
     pairs = spec.in_channels // spec.groups * (spec.out_channels // spec.groups)
-    if spec.groups == 1 or pairs > 16:
-        return f"it pays for several groups of at most 16 channel pairs, got {spec.groups} groups of {pairs}"
+    if pairs > 32:
+        return f"it pays for groups of at most 32 channel pairs, got {pairs}"
     return _too_many_taps(spec)
 
 

@@ -236,8 +236,7 @@ static FC_UNUSED void fc_gather_plan(const fc_conv *g, int64_t positions, fc_gat
 typedef struct {
     fc_conv g;
     int64_t groups, m;
-    int64_t part_m, part_q, shares; /* implicit matrix product: size of a part, shares of the sum */
-    int64_t group_parts;            /* direct: parts that the groups are split into */
+    int64_t part_m, part_q, shares; /* size of a part, shares of the sum */
     int64_t grad_end;
     fc_gather gather;
     const void *src, *grad;

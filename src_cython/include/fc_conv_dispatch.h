@@ -5,6 +5,7 @@
 #include "fc_col2im.h"
 #include "fc_conv.h"
 #include "fc_denormals.h"
+#include "fc_direct.h"
 #include "fc_matmul.h"
 #define FC_TEMPLATE "fc_conv_all.h"
 #include "fc_for_each.h"
@@ -51,19 +52,17 @@ static void fc_col2im_item(int isa, int item, const fc_col2im_job *job, int64_t 
 
 static int fc_vector_bytes(int isa) { return isa == FC_ISA_AVX512 ? 64 : isa == FC_ISA_AVX2 ? 32 : 16; }
 
-/* Scratch bytes of a direct item that keeps `sums` vector sums. */
-static int64_t fc_direct_bytes(const fc_conv *g, int isa, int item, int64_t sums) {
-    const int64_t taps = g->channels * g->taps;
-    return fc_scratch_split(g, 0, item, fc_gemm_lanes(isa, item), g->channels, NULL).bytes +
-           taps * ((int64_t)sizeof(void *) + item) + g->block_x * item + sums * fc_vector_bytes(isa);
+static int fc_direct_lanes(int isa, int item) {
+    return item == 4 ? FC_PICK(isa, direct_lanes_f32) : FC_PICK(isa, direct_lanes_f64);
 }
 
-static void fc_direct_item(int isa, int item, const fc_conv_job *job, int64_t i, void *scratch) {
-    FC_CALL(isa, item, direct_item, job, i, scratch);
+static void fc_direct_item(int isa, int item, const fc_direct_job *job, int64_t first, int64_t last, void *scratch) {
+    FC_CALL(isa, item, direct_item, job, first, last, scratch);
 }
 
-static void fc_direct_weight_item(int isa, int item, const fc_conv_weight_job *job, int64_t i, void *scratch) {
-    FC_CALL(isa, item, direct_weight_item, job, i, scratch);
+static void fc_direct_weight_item(int isa, int item, const fc_direct_job *job, int64_t group, int64_t m0, int64_t m1,
+                                  void *scratch) {
+    FC_CALL(isa, item, direct_weight_item, job, group, m0, m1, scratch);
 }
 
 static int64_t fc_matmul_bytes(const fc_matmul_job *job, int isa, int item) {
