@@ -2,6 +2,7 @@
 #ifndef FC_WINOGRAD_DISPATCH_H
 #define FC_WINOGRAD_DISPATCH_H
 
+#include "fc_denormals.h"
 #include "fc_winograd.h"
 #include "fc_winograd_tables.h"
 #define FC_TEMPLATE "fc_winograd_all.h"
@@ -29,27 +30,31 @@ static int64_t fc_winograd_sums_size(int isa, int item, const fc_winograd_job *j
 }
 
 static void fc_winograd_tiles_item(int isa, int item, const fc_winograd_job *job, int64_t i, void *scratch) {
-    FC_CALL(isa, item, winograd_tiles_item, job, i, scratch);
+    FC_WITHOUT_DENORMALS(FC_CALL(isa, item, winograd_tiles_item, job, i, scratch));
 }
 
 static int fc_winograd_product_item(int isa, int item, const fc_winograd_job *job, int64_t i, void *scratch) {
-    return FC_CALL(isa, item, winograd_product_item, job, i, scratch);
+    int bad;
+    FC_WITHOUT_DENORMALS(bad = FC_CALL(isa, item, winograd_product_item, job, i, scratch));
+    return bad;
 }
 
 static void fc_winograd_filters_item(int isa, int item, const fc_winograd_job *job, int64_t i, void *prepared) {
-    FC_CALL(isa, item, winograd_filters_item, job, i, prepared);
+    FC_WITHOUT_DENORMALS(FC_CALL(isa, item, winograd_filters_item, job, i, prepared));
 }
 
 static void fc_winograd_weight_tiles_item(int isa, int item, const fc_winograd_weight_job *job, int64_t i, void *scratch) {
-    FC_CALL(isa, item, winograd_weight_tiles_item, job, i, scratch);
+    FC_WITHOUT_DENORMALS(FC_CALL(isa, item, winograd_weight_tiles_item, job, i, scratch));
 }
 
 static void fc_winograd_weight_product(int isa, int item, const fc_winograd_weight_job *job, int64_t i) {
-    FC_CALL(isa, item, winograd_weight_product, job, i);
+    FC_WITHOUT_DENORMALS(FC_CALL(isa, item, winograd_weight_product, job, i));
 }
 
 static int fc_winograd_weight_filters_item(int isa, int item, const fc_winograd_weight_job *job, int64_t i) {
-    return FC_CALL(isa, item, winograd_weight_filters_item, job, i);
+    int bad;
+    FC_WITHOUT_DENORMALS(bad = FC_CALL(isa, item, winograd_weight_filters_item, job, i));
+    return bad;
 }
 
 #endif
