@@ -67,6 +67,6 @@ for case in CASES:
 for dtype in ("float32", "float64"):
     for width in (3, 7, 8, 9, 15, 16, 17, 33, 64, 259):
         for size in (1, 3):
-            for rest in ((1, 0, 3, 1), (1, 1, 3, 1), (2, 1, 7, 1), (1, 1, 4, 4), (3, 2, 2, 2)):
+            for rest in ((1, 0, 3, 1), (1, 1, 3, 1), (2, 1, 7, 1), (1, 1, 4, 4), (3, 2, 2, 2), (2, 1, 9, 1)):
                 check_convolutions(dtype, width, size, *rest)
 print("ok")

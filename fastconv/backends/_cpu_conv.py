@@ -1,10 +1,10 @@
 """Convolution and matrix product on the CPU.
 
 ``direct`` sums shifted rows and serves depthwise convolution and groups of few channels; ``implicit_gemm`` packs
-columns of the im2col matrix block by block (never the whole) for a register-tiled matrix product, or reads them in place
-where few rows would share the packing, and serves everything; ``col2im`` computes an input gradient as one product whose
-rows are added where each tap looks; ``winograd4``, ``winograd2`` and ``winograd6`` need fewer products for kernels of 3
-taps (see :mod:`._cpu_winograd`).
+columns of the im2col matrix block by block (never the whole) for a register-tiled matrix product, or reads them in
+place where few rows would share the packing, and serves everything; ``col2im`` computes an input gradient as one
+product whose rows are added where each tap looks; ``winograd4``, ``winograd2`` and ``winograd6`` need fewer products
+for kernels of 3 taps (see :mod:`._cpu_winograd`).
 """
 
 from __future__ import annotations
@@ -154,7 +154,9 @@ def _refuse_col2im(spec: ConvSpec) -> str | None:
     ]
     height = spans[0] - spec.in_size[0] if len(spans) == 2 else 0
     if (height + 1) * (spans[-1] + 256 * max(spec.stride)) > MAX_COL2IM:
-        return f"the input rows that a kernel spans, of {spec.in_size[-1]} elements, exceed its scratch memory"
+        return (
+            f"the input rows that a kernel spans, of {spec.in_size[-1]} elements, exceed its scratch memory"
+        )
     return None
 
 
