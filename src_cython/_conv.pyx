@@ -504,8 +504,8 @@ cdef bint set_gather_parts(c.fc_conv_weight_job *job, int rows, int lanes, int i
             or job.gather.channel_pitch * item > GATHER_SOURCE_BYTES):
         return False
     channels = c.fc_max(1, c.fc_min(job.g.channels, GATHER_SOURCE_BYTES // (job.gather.channel_pitch * item)))
-    job.part_m = job.m
-    job.part_q = c.fc_min(nq, channels * job.g.taps)
+    job.part_m = c.fc_min(job.m, 1536)  # of whole tiles
+    job.part_q = c.fc_min(c.fc_min(nq, channels * job.g.taps), 1024)
     tiles = (nq + rows - 1) // rows * ((job.m + lanes - 1) // lanes) * job.groups
     job.shares = 1
     if tiles < 512:
