@@ -28,6 +28,15 @@ def conv_input_grad(
     isa: int,
     n_threads: int,
 ) -> None: ...
+def conv_input_grad_col2im(
+    spec: ConvSpec,
+    grad: NDArray[Any],
+    weight: NDArray[Any],
+    bias: NDArray[Any] | None,
+    out: NDArray[Any],
+    isa: int,
+    n_threads: int,
+) -> None: ...
 def conv_weight_grad(
     spec: ConvSpec,
     input: NDArray[Any],

@@ -242,7 +242,8 @@ def conv2d(
     Returns
     -------
     ndarray of shape (N, K, OH, OW) or (K, OH, OW)
-        ``OH = floor((H + top + bottom - dilation * (KH - 1) - 1) / stride) + 1``, OW alike.
+        ``OH = floor((H + top + bottom - dilation * (KH - 1) - 1) / stride) + 1``, OW alike.  Denormal numbers, among
+        inputs and results alike, may be taken as zero.
 
     Raises
     ------

@@ -25,7 +25,6 @@ cdef int64_t BLOCK_BYTES = 1024            # depth of a packed block, in bytes o
 cdef int64_t PACKED_BYTES = 8 << 20        # packed weights of one pass, shared by the threads
 cdef int64_t SCRATCH_BYTES = 16 << 20      # per thread
 cdef int64_t COL2IM_RING_BYTES = 1024 << 10 # sums of a col2im item
-cdef int64_t GATHER_ROWS = 9999              # output channels up to which a weight gradient gathers its columns
 cdef int64_t GATHER_SOURCE_BYTES = 128 << 10 # padded source rows of a gathered item
 cdef int64_t WEIGHT_SOURCE_BYTES = 2 << 20 # prepared source rows of a weight-gradient item
 cdef int64_t SMALL_MACS = 1 << 15          # below this a second thread costs more than it brings
@@ -549,15 +548,16 @@ cdef set_weight_parts(c.fc_conv_weight_job *job, int rows, int lanes, int item, 
 
 
 cdef bint set_gather_parts(c.fc_conv_weight_job *job, int rows, int lanes, int item, int n_threads):
-    """Cuts a weight gradient whose columns are gathered; returns whether that is fit for it."""
+    """Cuts a weight gradient whose columns are gathered; returns whether that is fit for it: rows that fill half a vector
+    tile, padded source rows that fit.  The number of shares depends on the shapes alone: it fixes the order of the sum."""
     cdef int64_t nq = job.g.channels * job.g.taps, channels, parts, tiles
     c.fc_gather_plan(&job.g, BLOCK_COLUMNS * 4 // item, &job.gather)
-    if (job.m < lanes // 2 or job.m > GATHER_ROWS or job.g.taps > 4096
+    if (job.m < lanes // 2 or job.g.taps > 4096
             or job.gather.channel_pitch * item > GATHER_SOURCE_BYTES):
         return False
     channels = c.fc_max(1, c.fc_min(job.g.channels, GATHER_SOURCE_BYTES // (job.gather.channel_pitch * item)))
-    job.part_m = job.m
-    job.part_q = c.fc_min(nq, channels * job.g.taps)
+    job.part_m = c.fc_min(job.m, 1536)  # of whole tiles
+    job.part_q = c.fc_min(c.fc_min(nq, channels * job.g.taps), 1024)
     tiles = (nq + rows - 1) // rows * ((job.m + lanes - 1) // lanes) * job.groups
     job.shares = 1
     if tiles < 512:

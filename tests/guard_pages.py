@@ -93,7 +93,15 @@ for dtype in ("float32", "float64"):
             check_pools(dtype, width, *window)
     for width in (3, 7, 8, 9, 15, 16, 17, 33, 64, 259):
         for size in (1, 3):
-            for rest in ((1, 0, 3, 1), (1, 1, 3, 1), (2, 1, 7, 1), (1, 1, 4, 4), (2, 1, 4, 4), (3, 2, 2, 2)):
+            for rest in (
+                (1, 0, 3, 1),
+                (1, 1, 3, 1),
+                (2, 1, 7, 1),
+                (1, 1, 4, 4),
+                (2, 1, 4, 4),
+                (3, 2, 2, 2),
+                (2, 1, 9, 1),
+            ):
                 check_convolutions(dtype, width, size, *rest)
         for stride in (1, 2):
             check_convolutions(dtype, width, 5, stride, 2, 2, 2)

@@ -298,13 +298,78 @@ def test_more_threads_than_work_and_odd_numbers_of_them_give_the_same_bits(
             assert len(set(results)) == 1, f"{kernel.name}: {spec}"
 
 
+@pytest.mark.parametrize("stride", [1, 2, 3, (1, 2), (4, 1)])
+@pytest.mark.parametrize("produced", [1, 3, 4, 7])
+@pytest.mark.parametrize("summed", [16, 17, 300])
+def test_shifted_sums(stride: Any, produced: int, summed: int, dtype: str, rng: np.random.Generator) -> None:
+    """col2im: rings of rows, phases of a stride, rows longer than a block, holes, taps outside."""
+    for size, kernel, padding, dilation in (
+        ((9, 11), (3, 3), 1, 1),
+        ((5, 34), (2, 5), (0, 1, 3, 0), (2, 1)),
+        ((7, 8), (1, 1), 0, 1),
+        ((3, 2), (3, 2), (5, 7), (2, 3)),
+    ):
+        shape = (summed, produced, *kernel)
+        spec = ConvSpec.from_shapes((2, produced, *size), shape, dtype, stride, padding, dilation)
+        check("conv_input_grad", spec, rng)
+
+
+def test_shifted_sums_of_long_rows_and_groups(dtype: str, rng: np.random.Generator) -> None:
+    for stride in (1, 2):
+        check("conv_input_grad", ConvSpec.from_shapes((1, 2, 1100), (16, 2, 5), dtype, stride, 2), rng)
+        check(
+            "conv_input_grad",
+            ConvSpec.from_shapes((1, 3, 2, 530), (48, 1, 2, 3), dtype, stride, 1, 1, 3),
+            rng,
+        )
+        check("conv_input_grad", ConvSpec.from_shapes((1, 60, 40, 41), (20, 60, 3, 3), dtype, stride, 1), rng)
+
+
+@pytest.mark.parametrize("op", OPS)
+def test_taps_that_see_padding_alone(op: str, dtype: str, rng: np.random.Generator) -> None:
+    """However large dilation and padding are, scratch memory follows the arrays' sizes."""
+    for size in ((5, 6), (6,)):
+        shape = (17, 3) + (3,) * len(size)
+        far, near = (ConvSpec.from_shapes((2, 3, *size), shape, dtype, 1, d, d) for d in (10**8, 9))
+        arrays = operands(op, near, lambda shape: integers(rng, shape, dtype))
+        extra = () if op == "conv_weight_grad" else (None,)
+        for kernel in kernels(op, far):
+            np.testing.assert_array_equal(
+                compute(kernel, op, far, arrays), reference(op, near, *arrays, *extra)
+            )
+    check(op, ConvSpec.from_shapes((2, 2, 5, 6), (2, 1, 3, 2), dtype, 2, (1, 1, 40, 0), (1, 39), 2), rng)
+
+
+@pytest.mark.parametrize("op", OPS)
+def test_denormals_are_exact_or_zero_and_the_callers_stay(op: str, dtype: str, isa: str) -> None:
+    tiny = np.finfo(dtype).smallest_subnormal
+    spec = ConvSpec.from_shapes((1, 16, 9, 9), (16, 16, 3, 3), dtype, 1, 1)
+    arrays = operands(op, spec, lambda shape: np.full(shape, 1, dtype))
+    assert arrays[0] is not None
+    arrays[0] *= tiny * 4
+    if len(arrays) == 3:
+        arrays[2] = None
+    extra = () if op == "conv_weight_grad" else (None,)
+    expected = reference(op, spec, *arrays, *extra)
+    for threads in (1, 2):
+        for kernel in kernels(op, spec):
+            with with_threads(threads):
+                got = compute(kernel, op, spec, arrays)
+            if kernel.error_growth(spec) == 1:
+                assert np.all((got == expected) | (got == 0)), kernel.name
+            else:
+                assert np.all(np.abs(got) <= expected * 2), kernel.name
+            assert np.asarray(tiny * 4) / np.asarray(2, dtype) == tiny * 2 > 0, kernel.name
+
+
 def test_every_algorithm_was_tried() -> None:
     """The problems above reach every compiled implementation: none is left out by its refusal."""
     tiny = ConvSpec.from_shapes((1, 1, 9, 9), (1, 1, 3, 3), "float32", 1, 1)
     dense = ConvSpec.from_shapes((1, 8, 9, 9), (8, 8, 3, 3), "float32", 1, 1)
     depthwise = ConvSpec.from_shapes((1, 8, 9, 9), (8, 1, 3, 3), "float32", 1, 1, 1, 8)
+    strided = ConvSpec.from_shapes((1, 8, 9, 9), (16, 8, 3, 3), "float32", 2, 1)
     for op in OPS:
-        served = {each.name for spec in (tiny, dense, depthwise) for each in kernels(op, spec)}
+        served = {each.name for spec in (tiny, dense, depthwise, strided) for each in kernels(op, spec)}
         assert served == {each.name for each in _dispatch.implementations(op, "cpu")} - {"reference"}
 
 

@@ -216,7 +216,9 @@ def _refuse_col2im(spec: ConvSpec) -> str | None:
     ]
     height = spans[0] - spec.in_size[0] if len(spans) == 2 else 0
     if (height + 1) * (spans[-1] + 256 * max(spec.stride)) > MAX_COL2IM:
-        return f"the input rows that a kernel spans, of {spec.in_size[-1]} elements, exceed its scratch memory"
+        return (
+            f"the input rows that a kernel spans, of {spec.in_size[-1]} elements, exceed its scratch memory"
+        )
     return None
 
 

@@ -408,7 +408,7 @@ static FC_UNUSED void FC_NAME(conv_gather_rows)(const fc_conv *g, const fc_gathe
 }
 
 /* A weight-gradient item as conv_weight_item, with exchanged roles: the gradient is transposed, the columns are read where
- * their padded rows lie.  Pays where few rows m would share the transposition of the columns. */
+ * their padded rows lie. */
 static FC_UNUSED void FC_NAME(conv_weight_gather_item)(const fc_conv_weight_job *job, int64_t item, void *scratch) {
     const fc_conv *g = &job->g;
     const fc_gather *n = &job->gather;
