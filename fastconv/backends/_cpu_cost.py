@@ -1,9 +1,9 @@
 """What a convolution costs by each algorithm: the model that chooses between them.
 
 The cost is a count of core cycles, a sum of ``constant * feature`` over the parts of the algorithm.  Features are exact
-counts that follow from the shapes; the constants were fitted to measured times of some eighty shapes, once per instruction
-set (``python -m bench.calibrate``).  They matter only in proportion, so they hold for other machines of the same
-instruction set; the number of threads does not enter, or results would depend on it.
+counts that follow from the shapes; the constants were fitted to measured times of some eighty shapes, once per
+instruction set (``python -m bench.calibrate``).  They matter only in proportion, so they hold for other machines of the
+same instruction set; the number of threads does not enter, or results would depend on it.
 
 ======================  ==========================================================================================
 feature                 counts
