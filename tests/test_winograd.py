@@ -46,9 +46,10 @@ TILES = (2, 4, 6)
 NORM = {2: 24, 4: 80, 6: 640}
 
 
-def winograds(op: str, spec: ConvSpec) -> list[_dispatch.Implementation]:
+def winograds(op: str, spec: ConvSpec, tiles: tuple[int, ...] = TILES) -> list[_dispatch.Implementation]:
     """The Winograd implementations that accept ``spec``."""
-    return [each for each in kernels(op, spec) if each.name.startswith("winograd")]
+    names = {f"winograd{m}" for m in tiles}
+    return [each for each in kernels(op, spec) if each.name in names]
 
 
 def tile(kernel: _dispatch.Implementation) -> int:
@@ -95,7 +96,9 @@ def expected(op: str, spec: ConvSpec, arrays: Sequence[Array]) -> Array:
     return np.asarray(reference(op, replace(spec, dtype="float64"), *double))
 
 
-def check(op: str, spec: ConvSpec, rng: np.random.Generator, biased: bool = True) -> None:
+def check(
+    op: str, spec: ConvSpec, rng: np.random.Generator, biased: bool = True, tiles: tuple[int, ...] = TILES
+) -> None:
     """Every Winograd algorithm that accepts ``spec``, by norm, and exactly on integers where its matrices are exact."""
     rounded = normal(rng, op, spec)
     exact = draw(op, spec, lambda shape: integers(rng, shape, spec.dtype))
@@ -103,7 +106,7 @@ def check(op: str, spec: ConvSpec, rng: np.random.Generator, biased: bool = True
         rounded, exact = rounded[:2], exact[:2]
     want, want_exactly = expected(op, spec, rounded), expected(op, spec, exact)
     unit = np.finfo(spec.dtype).eps * expected(op, spec, [np.abs(a) for a in rounded]).max(initial=0.0)
-    for kernel in winograds(op, spec):
+    for kernel in winograds(op, spec, tiles):
         former: dict[str, bytes] = {}
         for setting in every_setting():
             where = f"{op} by {kernel.name} on {setting}: {spec}"
@@ -111,7 +114,9 @@ def check(op: str, spec: ConvSpec, rng: np.random.Generator, biased: bool = True
             assert got.dtype == spec.dtype, where
             error = np.abs(got - want).max(initial=0.0)
             assert error <= NORM[tile(kernel)] * unit, f"{where}: error {error / unit:.1f} units"
-            assert former.setdefault(setting.partition(",")[0], bits(got)) == bits(got), f"other bits: {where}"
+            assert former.setdefault(setting.partition(",")[0], bits(got)) == bits(got), (
+                f"other bits: {where}"
+            )
             if tile(kernel) == 2:
                 got = public(op, spec, exact, algorithm=kernel.name)
                 np.testing.assert_array_equal(got, want_exactly.astype(spec.dtype), where)
@@ -136,7 +141,9 @@ def specs(draw: st.DrawFn) -> ConvSpec:
         (groups * draw(st.sampled_from([1, 2, 5, 6, 7, 12, 13, 25])), channels, *kernel),
         draw(st.sampled_from(["float32", "float64"])),
         1,
-        "same" if draw(st.integers(0, 4)) == 0 and all(n >= d for n, d in zip(size, dilation, strict=True)) else sides,
+        "same"
+        if draw(st.integers(0, 4)) == 0 and all(n >= d for n, d in zip(size, dilation, strict=True))
+        else sides,
         dilation,
         groups,
     )
@@ -158,7 +165,8 @@ def test_images_around_the_tile(op: str, m: int, dtype: str, rng: np.random.Gene
     sizes = (1, m - 1, m, m + 1, 2 * m, 2 * m + 1, 17)
     for i, (h, w) in enumerate(itertools.product(sizes, sizes)):
         channels, rows = (1, 3, 8)[i % 3], (1, 5, 6, 7)[i % 4]
-        check(op, ConvSpec.from_shapes((2, channels, h, w), (rows, channels, 3, 3), dtype, 1, 1), rng)
+        spec = ConvSpec.from_shapes((2, channels, h, w), (rows, channels, 3, 3), dtype, 1, 1)
+        check(op, spec, rng, tiles=(m,))
 
 
 @pytest.mark.parametrize("op", OPS)
@@ -195,7 +203,7 @@ def test_paddings(op: str, dtype: str, rng: np.random.Generator) -> None:
     """None, one side only, wider than a tile, and an input that is padding alone."""
     for sides in ((0, 0, 0, 0), (0, 2, 3, 0), (2, 0, 0, 1), (9, 11, 10, 13)):
         check(op, ConvSpec.from_shapes((2, 3, 7, 6), (4, 3, 3, 3), dtype, 1, sides), rng)
-    check(op, ConvSpec.from_shapes((2, 3, 0, 4), (4, 3, 3, 3), dtype, 1, 2), rng)
+    check(op, ConvSpec.from_shapes((2, 3, 0, 4), (4, 3, 3, 3), dtype, 1, 2), rng, biased=op == "conv_forward")
     check(op, ConvSpec.from_shapes((2, 3, 1, 1), (4, 3, 3, 3), dtype, 1, 5, 2), rng)
 
 
@@ -209,13 +217,18 @@ def test_cropping_padding(op: str, dtype: str, rng: np.random.Generator) -> None
             check(op, spec, rng)
         for kernel in winograds(op, spec):
             arrays = normal(rng, op, spec)
-            got, want = kernel.run(spec, *arrays, *[None] * (op != "conv_weight_grad")), expected(op, spec, arrays)
+            got, want = (
+                kernel.run(spec, *arrays, *[None] * (op != "conv_weight_grad")),
+                expected(op, spec, arrays),
+            )
             unit = np.finfo(dtype).eps * expected(op, spec, [np.abs(a) for a in arrays]).max()
             assert np.abs(got - want).max() <= NORM[tile(kernel)] * unit
 
 
 @pytest.mark.parametrize("m", TILES)
-def test_out_is_filled_and_its_neighbours_are_not(m: int, dtype: str, isa: str, rng: np.random.Generator) -> None:
+def test_out_is_filled_and_its_neighbours_are_not(
+    m: int, dtype: str, isa: str, rng: np.random.Generator
+) -> None:
     for spec in (
         ConvSpec.from_shapes((2, 3, 9, 10), (5, 3, 3, 3), dtype, 1, 1),
         ConvSpec.from_shapes((1, 2, 13, 7), (7, 2, 3, 3), dtype, 1, 2, 2),
@@ -248,6 +261,7 @@ LARGE = {
 @pytest.mark.parametrize("op", OPS)
 @pytest.mark.parametrize("what", LARGE)
 def test_several_passes(op: str, what: str, dtype: str, rng: np.random.Generator) -> None:
+    """On one thread: what threads change of the cut is compared bit by bit below."""
     shape, weight, padding, dilation, groups = LARGE[what]
     spec = ConvSpec.from_shapes(shape, weight, dtype, 1, padding, dilation, groups)
     arrays = normal(rng, op, spec)
@@ -255,7 +269,7 @@ def test_several_passes(op: str, what: str, dtype: str, rng: np.random.Generator
     unit = np.finfo(dtype).eps * expected(op, spec, [np.abs(a) for a in arrays]).max()
     for kernel in winograds(op, spec):
         for isa in fastconv.supported_isas():
-            with fastconv.force_isa(isa):
+            with fastconv.force_isa(isa), with_threads(1):
                 got = public(op, spec, arrays, algorithm=kernel.name)
             assert np.abs(got - want).max() <= NORM[tile(kernel)] * unit, f"{kernel.name} on {isa}"
 
@@ -263,7 +277,11 @@ def test_several_passes(op: str, what: str, dtype: str, rng: np.random.Generator
 # ------------------------------------------------------------------------------------------------------ bounds
 
 
-POINTS: dict[int, tuple[float, ...]] = {2: (0, 1, -1), 4: (0, 5 / 8, -5 / 8, 3 / 2, -3 / 2), 6: (0, 1, -1, 2, -2, 0.5, -0.5)}
+POINTS: dict[int, tuple[float, ...]] = {
+    2: (0, 1, -1),
+    4: (0, 5 / 8, -5 / 8, 3 / 2, -3 / 2),
+    6: (0, 1, -1, 2, -2, 0.5, -0.5),
+}
 
 
 def cook_toom(m: int) -> tuple[Array, Array, Array]:
@@ -347,7 +365,9 @@ def magnitudes(op: str, spec: ConvSpec, arrays: list[Array]) -> tuple[int, Array
 
 
 @pytest.mark.parametrize("op", OPS)
-def test_errors_are_within_the_a_priori_bound(op: str, dtype: str, isa: str, rng: np.random.Generator) -> None:
+def test_errors_are_within_the_a_priori_bound(
+    op: str, dtype: str, isa: str, rng: np.random.Generator
+) -> None:
     for shape, weight in (
         ((2, 24, 14, 15), (10, 24, 3, 3)),
         ((3, 1, 25, 9), (1, 1, 3, 3)),
@@ -366,12 +386,306 @@ def test_errors_are_within_the_a_priori_bound(op: str, dtype: str, isa: str, rng
 
 
 @pytest.mark.parametrize("op", OPS)
-@pytest.mark.parametrize(("m", "most"), [(2, 5e-6), (4, 2e-5), (6, 2e-4)])
+@pytest.mark.parametrize(("m", "most"), [(2, 2e-6), (4, 1e-5), (6, 5e-5)])
 def test_typical_errors_are_small(op: str, m: int, most: float, isa: str) -> None:
     """Relative to the largest result; other interpolation points or a sum in another order would show."""
     spec = ConvSpec.from_shapes((1, 256, 26, 26), (256, 256, 3, 3), "float32", 1, 1)
     arrays = normal(np.random.default_rng(0), op, spec)[:2]
     want = expected(op, spec, arrays)
     got = public(op, spec, arrays, algorithm=f"winograd{m}")
-    print(op, m, isa, np.abs(got - want).max() / np.abs(want).max())
+    print(np.abs(got - want).max() / np.abs(want).max())
     assert np.abs(got - want).max() <= most * np.abs(want).max()
+
+
+# ------------------------------------------------------------------------------------------------------ special values
+
+
+@pytest.mark.parametrize("op", OPS)
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("where", [0, 1])
+def test_nan_and_infinity_reach_exactly_the_results_that_see_them(
+    op: str, value: float, where: int, dtype: str, isa: str, rng: np.random.Generator
+) -> None:
+    """One element, first, last or inside, of either operand: the implicit product's result, bit by bit."""
+    for spec in (
+        ConvSpec.from_shapes((2, 3, 11, 10), (7, 3, 3, 3), dtype, 1, 1),
+        ConvSpec.from_shapes((2, 4, 11, 12), (4, 2, 3, 3), dtype, 1, 2, 2, 2),
+        ConvSpec.from_shapes((2, 3, 30), (7, 3, 3), dtype, 1, 1),
+    ):
+        clean = normal(rng, op, spec)
+        for place in (0, clean[where].size // 3, clean[where].size - 1):
+            arrays = [a.copy() for a in clean]
+            arrays[where].flat[place] = value
+            want = public(op, spec, arrays, algorithm="implicit_gemm")
+            assert 0 < np.count_nonzero(~np.isfinite(want)) < want.size
+            for kernel in winograds(op, spec):
+                got = public(op, spec, arrays, algorithm=kernel.name)
+                np.testing.assert_array_equal(got, want, f"{kernel.name}: {spec}")
+                if op != "conv_weight_grad":
+                    out = np.zeros_like(want)
+                    assert public(op, spec, arrays, algorithm=kernel.name, out=out) is out
+                    np.testing.assert_array_equal(out, want, f"{kernel.name}: {spec}")
+
+
+@pytest.mark.parametrize("op", OPS)
+def test_sums_that_overflow_on_the_way_alone_are_right(op: str, isa: str, rng: np.random.Generator) -> None:
+    """Tiles are sums of inputs with weights up to 5, and so beyond the largest float before the results are."""
+    spec = ConvSpec.from_shapes((1, 2, 12, 13), (3, 2, 3, 3), "float32", 1, 1)
+    arrays = normal(rng, op, spec)[:2]
+    for large in (1e37, 5e37):
+        given = [(large * np.sign(arrays[0])).astype("float32"), (arrays[1] / 50).astype("float32")]
+        want = expected(op, spec, given)
+        assert np.abs(want).max() < np.finfo("float32").max
+        for kernel in winograds(op, spec):
+            got = public(op, spec, given, algorithm=kernel.name)
+            np.testing.assert_allclose(got, want, atol=1e-3 * np.abs(want).max(), rtol=0, err_msg=kernel.name)
+
+
+@pytest.mark.parametrize("op", OPS[:2])
+def test_a_bias_that_is_not_finite_stays_in_its_channel(
+    op: str, dtype: str, isa: str, rng: np.random.Generator
+) -> None:
+    spec = ConvSpec.from_shapes((2, 3, 11, 10), (7, 3, 3, 3), dtype, 1, 1)
+    *rest, bias = normal(rng, op, spec)
+    for kernel in winograds(op, spec):
+        clean = public(op, spec, [*rest, bias], algorithm=kernel.name)
+        for value in (np.nan, np.inf):
+            spoilt = bias.copy()
+            spoilt[1] = value
+            clean[:, 1] = value
+            got = public(op, spec, [*rest, spoilt], algorithm=kernel.name)
+            np.testing.assert_array_equal(got, clean)
+
+
+# ------------------------------------------------------------------------------------------------------ threads, memory
+
+
+@pytest.mark.parametrize("op", OPS)
+def test_any_number_of_threads_gives_the_same_bits(
+    op: str, dtype: str, isa: str, rng: np.random.Generator
+) -> None:
+    for spec in (
+        ConvSpec.from_shapes((3, 16, 19, 23), (20, 16, 3, 3), dtype, 1, 1),
+        ConvSpec.from_shapes((3, 128, 29, 28), (40, 128, 3, 3), dtype, 1, 1),
+        ConvSpec.from_shapes((1, 140, 7, 6), (300, 140, 3, 3), dtype, 1, 1),
+        ConvSpec.from_shapes((2, 24, 19, 23), (24, 8, 3, 3), dtype, 1, 2, 2, 3),
+        ConvSpec.from_shapes((2, 5, 3000), (7, 5, 3), dtype, 1, 1),
+    ):
+        arrays = normal(rng, op, spec)
+        for kernel in winograds(op, spec):
+            results = []
+            for n in (1, 2, 3, 5):
+                with with_threads(n):
+                    results.append(bits(public(op, spec, arrays, algorithm=kernel.name)))
+            assert len(set(results)) == 1, f"{kernel.name}: {spec}"
+
+
+@pytest.mark.parametrize("m", TILES)
+def test_a_sample_s_result_does_not_depend_on_its_batch(
+    m: int, dtype: str, isa: str, rng: np.random.Generator
+) -> None:
+    """The list of tiles is cut without regard to samples, and passes depend on the length of the list."""
+    for shape, weight in (((9, 6, 7, 9), (13, 6, 3, 3)), ((5, 130, 30, 31), (12, 130, 3, 3))):
+        spec = ConvSpec.from_shapes(shape, weight, dtype, 1, 1)
+        alone = replace(spec, batch=1)
+        for op in OPS[:2]:
+            x, *rest = normal(rng, op, spec)
+            together = public(op, spec, [x, *rest], algorithm=f"winograd{m}")
+            for i in range(spec.batch):
+                single = public(op, alone, [x[i : i + 1], *rest], algorithm=f"winograd{m}")
+                assert bits(single) == bits(together[i : i + 1]), f"sample {i}: {op} of {spec}"
+
+
+@pytest.mark.no_sanitize
+@pytest.mark.skipif(sys.platform != "linux", reason="reads the peak of the resident memory from /proc")
+def test_scratch_memory_is_bounded() -> None:
+    """The figures of _cpu_winograd's docstring, for two threads, with a little for the threads themselves."""
+    code = """
+import numpy as np, fastconv, fastconv.functional as F, fastconv.grad as G
+def peak():
+    return int(open("/proc/self/status").read().partition("VmHWM:")[2].split()[0]) << 10
+x, w = np.ones((2, 512, 28, 28), "float32"), np.ones((130, 512, 3, 3), "float32")
+y = F.conv2d(x, w, padding=1, algorithm="winograd2")
+options, dx, dw = dict(padding=1), np.ones_like(x), w.nbytes
+fastconv.set_num_threads(2)
+F.conv2d(x[:1, :8], w[:8, :8], algorithm="winograd2")
+before = peak()
+for m in (2, 4, 6):
+    F.conv2d(x, w, padding=1, algorithm=f"winograd{m}", out=y)
+    F.conv_transpose2d(y, w, padding=1, algorithm=f"winograd{m}", out=dx)
+    G.conv2d_weight(x, w.shape, y, padding=1, algorithm=f"winograd{m}")
+print((peak() - before - w.nbytes) / 2**20)
+"""
+    grown = float(run_python("-c", code, OPENBLAS_NUM_THREADS="1"))
+    assert grown <= 28 + 2 * 4 + 2
+
+
+# ------------------------------------------------------------------------------------------------------ choice
+
+
+def spec_of(
+    channels: int = 128, size: int = 56, dtype: str = "float32", batch: int = 1, groups: int = 1
+) -> ConvSpec:
+    """A layer as they are met: 3 x 3, padded, as many channels out as in."""
+    shape, weight = (batch, channels, size, size), (channels, channels // groups, 3, 3)
+    return ConvSpec.from_shapes(shape, weight, dtype, 1, 1, 1, groups)
+
+
+@pytest.mark.parametrize(
+    ("name", "op"), [("conv2d", OPS[0]), ("grad.conv2d_input", OPS[1]), ("grad.conv2d_weight", OPS[2])]
+)
+def test_large_layers_take_winograd4_and_say_why(name: str, op: str, isa: str) -> None:
+    spec = spec_of()
+    x, w, y = (np.zeros(s, "float32") for s in (spec.input_shape, spec.weight_shape, spec.output_shape))
+    arguments = {OPS[0]: (x, w), OPS[1]: (x.shape, w, y), OPS[2]: (x, w.shape, y)}[op]
+    choice = fastconv.explain_choice(name, *arguments, padding=1)
+    assert str(choice).startswith(f"{op}: cpu/winograd4")
+    reasons = dict(choice.refusals)
+    assert set(reasons) == {"direct", "winograd2", "winograd6", "implicit_gemm"}
+    assert "at most" in reasons["direct"]
+    assert re.fullmatch(r"its error bound 1.56e\+03 exceeds max_error 200", reasons["winograd6"])
+    for other in ("winograd2", "implicit_gemm"):
+        assert re.fullmatch(r"by the cost model it takes [1-9][\d.]* times as long", reasons[other])
+
+
+@pytest.mark.parametrize("op", OPS)
+def test_max_error_decides_what_may_be_taken(op: str, isa: str, rng: np.random.Generator) -> None:
+    spec = spec_of(64, 28)
+    arrays = normal(rng, op, spec)
+    plain = public(op, spec, arrays, algorithm="implicit_gemm")
+    assert bits(public(op, spec, arrays, max_error=1)) == bits(plain)
+    assert bits(public(op, spec, arrays)) != bits(plain)
+    with pytest.raises(
+        ValueError, match=r"algorithm 'winograd4' does not serve .* 175 exceeds max_error 100"
+    ):
+        public(op, spec, arrays, algorithm="winograd4", max_error=100)
+    taken: dict[float | None, set[str]] = {None: set(), 20: set(), 2000: set()}
+    for bound, names in taken.items():
+        for channels, size, batch in itertools.product((8, 32, 128, 512), (4, 7, 14, 28, 56, 112), (1, 16)):
+            choice = _dispatch.choose("cpu", op, spec_of(channels, size, batch=batch), "auto", bound)
+            names.add(choice.implementation.name)
+    assert "winograd4" in taken[None] and "winograd6" not in taken[None]
+    assert not taken[20] & {"winograd4", "winograd6"}
+    assert "winograd6" in taken[2000]
+
+
+@pytest.mark.parametrize("op", OPS)
+def test_float64_takes_winograd_on_request_alone(op: str, isa: str) -> None:
+    choice = _dispatch.choose("cpu", op, spec_of(dtype="float64"), "auto", 2000)
+    assert choice.implementation.name == "implicit_gemm"
+    for m in TILES:
+        assert dict(choice.refusals)[f"winograd{m}"] == "it serves this dtype on request alone"
+        assert _dispatch.choose("cpu", op, spec_of(dtype="float64"), f"winograd{m}").refusals == ()
+
+
+REFUSALS = [
+    ((1, 2, 9, 9), (2, 2, 3, 3), {"stride": 2}, r"it serves stride 1, got \(2, 2\)"),
+    ((1, 2, 9, 9), (2, 2, 3, 3), {"stride": (1, 2)}, r"it serves stride 1, got \(1, 2\)"),
+    ((1, 2, 9, 9), (2, 2, 5, 5), {}, "3 x 3, 1 x 3 and 3 x 1 taps, got 5 x 5"),
+    ((1, 2, 9, 9), (2, 2, 3, 2), {}, "3 x 3, 1 x 3 and 3 x 1 taps, got 3 x 2"),
+    ((1, 2, 9, 9), (2, 2, 1, 1), {}, "3 x 3, 1 x 3 and 3 x 1 taps, got 1 x 1"),
+    ((1, 2, 9), (2, 2, 4), {}, "it serves kernels of 3, .* got 4"),
+    ((1, 2, 5, 5, 5), (2, 2, 3, 3, 3), {}, "it serves kernels of 3, .* got 3 x 3 x 3"),
+    ((1, 2, 5, 5), (2, 2, 3, 3), {"padding": 1, "dilation": 3}, r"dilation \(3, 3\) leaves .* size \(1, 1\)"),
+    ((1, 1, 3, 65_600), (1, 1, 3, 3), {}, "rows of up to 65536 elements.* got 65606"),
+    ((1, 1, 65_531), (1, 1, 3), {}, "rows of up to 65536 elements.* got 65537"),
+    ((1, 8193, 3, 3), (1, 8193, 3, 3), {}, "up to 8192 channels, got 8193"),
+]
+
+
+@pytest.mark.parametrize(("shape", "weight", "options", "message"), REFUSALS)
+def test_refusals_state_rule_and_value(
+    shape: tuple[int, ...], weight: tuple[int, ...], options: dict[str, Any], message: str
+) -> None:
+    x, w, dims = np.zeros(shape, "float32"), np.zeros(weight, "float32"), f"{len(shape) - 2}d"
+    y = getattr(F, f"conv{dims}")(x, w, **options)
+    message = f"algorithm 'winograd4' does not serve this .*: .*{message}"
+    for function, arguments in (
+        (getattr(F, f"conv{dims}"), (x, w)),
+        (getattr(G, f"conv{dims}_input"), (x.shape, w, y)),
+        (getattr(G, f"conv{dims}_weight"), (x, w.shape, y)),
+    ):
+        with pytest.raises(ValueError, match=message):
+            function(*arguments, algorithm="winograd4", **options)
+
+
+@pytest.mark.parametrize("m", [2, 6])
+def test_one_sided_kernels_take_tiles_of_four(m: int) -> None:
+    with pytest.raises(ValueError, match=f"one-sided kernels take tiles of 4, not {m}"):
+        F.conv1d(np.zeros((1, 2, 9)), np.zeros((2, 2, 3)), algorithm=f"winograd{m}")
+
+
+# ------------------------------------------------------------------------------------------------------ cost model
+
+
+MODELLED = [
+    spec_of(5, 9),
+    spec_of(16, 14, batch=3),
+    spec_of(12, 7, groups=2),
+    ConvSpec.from_shapes((2, 3, 11, 13), (7, 3, 3, 3), "float32", 1, (2, 3), (2, 3)),
+    ConvSpec.from_shapes((2, 3, 11, 13), (7, 3, 1, 3), "float32", 1, (0, 1)),
+    ConvSpec.from_shapes((2, 3, 40), (7, 3, 3), "float32", 1, 1, 2),
+]
+
+
+def count_tiles(op: str, spec: ConvSpec, m: int) -> int:
+    """Every result position named by its sample, phase and tile; positions along a side of one tap are tiles."""
+    grid = spec.in_size if op == "conv_input_grad" else spec.out_size
+    tiles = set()
+    for position in np.ndindex(spec.batch, *grid):
+        sides = zip(position[1:], spec.kernel, spec.dilation, strict=True)
+        tiles.add((position[0], *((i % d, i // d // m) if k == 3 else (i, 0) for i, k, d in sides)))
+    return len(tiles)
+
+
+@pytest.mark.parametrize("op", OPS)
+@pytest.mark.parametrize("spec", MODELLED, ids=str)
+def test_features_are_counts(op: str, spec: ConvSpec, isa: str) -> None:
+    lanes, rows = {"baseline": (4, 6), "avx2": (8, 6), "avx512": (16, 12)}[isa]
+    c, k = spec.in_channels // spec.groups, spec.out_channels // spec.groups
+    summed, produced = (k, c) if op == "conv_input_grad" else (c, k)
+    padded = math.ceil(produced / rows) * rows
+    taps = math.prod(spec.kernel)
+    positions = spec.batch * math.prod(spec.in_size if op == "conv_input_grad" else spec.out_size)
+    got = np.array(_cpu_cost.implicit_gemm_features(spec, op)) * lanes / spec.groups
+    columns = positions * summed * taps
+    np.testing.assert_allclose(
+        got, [columns * padded, columns, positions * produced, taps * summed * produced]
+    )
+    for kernel in winograds(op, spec):
+        m = tile(kernel)
+        tiles, frequencies = count_tiles(op, spec, m), (m + 2) ** sum(n == 3 for n in spec.kernel)
+        assert _cpu_cost.winograd_tiles(spec, op, m) == (tiles, frequencies)
+        if op != "conv_weight_grad":
+            tiles = math.ceil(tiles / (2 * lanes)) * 2 * lanes  # panels
+        got = np.array(_cpu_cost.winograd_features(spec, op, m)) * lanes / spec.groups / frequencies
+        np.testing.assert_allclose(
+            got, [tiles * summed * padded, tiles * summed, tiles * produced, summed * produced]
+        )
+
+
+@pytest.mark.parametrize("op", OPS)
+def test_costs_are_positive_and_blind_to_the_number_of_threads(op: str, isa: str) -> None:
+    for spec in MODELLED:
+        costs = []
+        for n in (1, 2, 7):
+            with with_threads(n):
+                _dispatch.forget_choices()
+                named = {each.name: each.cost(spec) for each in kernels(op, spec) if each.cost}
+                costs.append((named, _dispatch.choose("cpu", op, spec)))
+        assert costs[0] == costs[1] == costs[2]
+        assert all(0 < cost < math.inf for cost in costs[0][0].values())
+        assert "implicit_gemm" in costs[0][0]
+
+
+@pytest.mark.parametrize("op", OPS)
+def test_another_instruction_set_chooses_anew(op: str) -> None:
+    """A choice of one is not kept for the other: here Winograd would never pay on the baseline."""
+    slow = {key: (1e9,) * 4 if key[1] else each for key, each in _cpu_cost._CONSTANTS["baseline"].items()}
+    with mock.patch.dict(_cpu_cost._CONSTANTS, baseline=slow):
+        for name in fastconv.supported_isas():
+            with fastconv.force_isa(name):
+                chosen = _dispatch.choose("cpu", op, spec_of()).implementation.name
+                assert chosen == ("implicit_gemm" if name == "baseline" else "winograd4")
+                assert _config.isa_name() == name
+    _dispatch.forget_choices()
