@@ -96,7 +96,8 @@ def winograd_tiles(spec: ConvSpec, op: str, m: int) -> tuple[int, int]:
     grid = _per_group(spec, op)[2]
     for n, k, d in zip(grid, spec.kernel, spec.dilation, strict=True):
         if k == 3:
-            tiles *= sum(math.ceil(len(range(phase, n, d)) / m) for phase in range(min(d, n)))
+            each, longer = divmod(n, d)  # positions of a phase; so many phases have one more
+            tiles *= longer * -(-(each + 1) // m) + (d - longer) * -(-each // m)
             frequencies *= m + 2
         else:
             tiles *= n
