@@ -12,8 +12,8 @@ far smaller: see :data:`GROWTH`.
 Infinities and NaNs would spread over their tile.  So the kernels report a result that is not finite, and the call is
 then served by the implicit matrix product, which puts them where they belong.
 
-Scratch memory in float32 is at most 28 MiB shared by the threads and 4 MiB for each, up to 512 channels of one group and
-rows of 4096 elements; beyond, it grows in proportion.  It is kept for the next call.
+Scratch memory in float32 is at most 28 MiB shared by the threads and 4 MiB for each, up to 512 channels of one group
+and rows of 4096 elements; beyond, it grows in proportion.  It is kept for the next call.
 """
 
 from __future__ import annotations
