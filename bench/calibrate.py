@@ -45,7 +45,9 @@ def arrays(spec: ConvSpec, op: str) -> list[Any]:
     x, w, y = (
         rng.standard_normal(s, np.float32) for s in (spec.input_shape, spec.weight_shape, spec.output_shape)
     )
-    return {model.FORWARD: [x, w, None, None], model.INPUT: [y, w, None, None], model.WEIGHT: [x, y]}[op]
+    if op == model.WEIGHT:
+        return [x, y]
+    return [x if op == model.FORWARD else y, w, None, None]
 
 
 def seconds(spec: ConvSpec, op: str) -> dict[int, float]:

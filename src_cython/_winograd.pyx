@@ -174,10 +174,11 @@ def conv_forward(spec, const floating[::1] input, const floating[::1] weight, co
         computed in another way.
     """
     cdef c.fc_winograd_job job
-    cdef Tiling tiles = _tiling(plane(spec.out_size, 1), plane(spec.dilation, 1), tile_shape(spec, m))
+    cdef Tiling tiles
     memset(&job, 0, sizeof(job))
     if out.shape[0] == 0:
         return True
+    tiles = _tiling(plane(spec.out_size, 1), plane(spec.dilation, 1), tile_shape(spec, m))
     size, pads = plane(spec.in_size, 1), plane(spec.pad_lo, 0)
     job.t = tiles.t
     job.t.tiles = spec.batch * job.t.tile_rows * job.t.tile_columns
@@ -200,10 +201,11 @@ def conv_input_grad(spec, const floating[::1] grad, const floating[::1] weight, 
     It is the forward pass over the gradient with turned filters and complementary padding.
     """
     cdef c.fc_winograd_job job
-    cdef Tiling tiles = _tiling(plane(spec.in_size, 1), plane(spec.dilation, 1), tile_shape(spec, m))
+    cdef Tiling tiles
     memset(&job, 0, sizeof(job))
     if out.shape[0] == 0:
         return True
+    tiles = _tiling(plane(spec.in_size, 1), plane(spec.dilation, 1), tile_shape(spec, m))
     job.t = tiles.t
     job.t.tiles = spec.batch * job.t.tile_rows * job.t.tile_columns
     origin = [lo - (k - 1) * d for lo, k, d in zip(plane(spec.pad_lo, 0), plane(spec.kernel, 1), plane(spec.dilation, 1))]
@@ -228,7 +230,7 @@ def conv_weight_grad(spec, const floating[::1] input, const floating[::1] grad, 
     are summed over tiles, and G^T makes filters of the sums.
     """
     cdef c.fc_winograd_weight_job job
-    cdef Tiling tiles = _tiling(plane(spec.out_size, 1), plane(spec.dilation, 1), tile_shape(spec, m))
+    cdef Tiling tiles
     cdef int item = sizeof(floating), lanes = c.fc_gemm_lanes(isa, item), rows = c.fc_gemm_rows(isa, item)
     cdef int width = c.fc_transform_lanes(isa, item)
     cdef int64_t frequencies, channels, pass_rows, pass_tiles, passes, row_bytes, tile_bytes, thread_bytes, v_bytes, u_bytes
@@ -239,6 +241,7 @@ def conv_weight_grad(spec, const floating[::1] input, const floating[::1] grad, 
     if spec.batch == 0 or out.shape[0] == 0:
         out[:] = 0
         return True
+    tiles = _tiling(plane(spec.out_size, 1), plane(spec.dilation, 1), tile_shape(spec, m))
     pads = plane(spec.pad_lo, 0)
     job.t = tiles.t
     job.t.tiles = spec.batch * job.t.tile_rows * job.t.tile_columns

@@ -82,6 +82,19 @@ def check_pools(dtype: str, width: int, kernel: int, stride: int, padding: int) 
     check(f"avg_pool2d {name}", lambda x: F.avg_pool2d(x, *window), [x])
 
 
+def check_winograd(dtype: str, m: int, width: int, dilation: int) -> None:
+    """Tiles reach beyond the image on every side; results, filters and bias as well beside the fence."""
+    options = {"padding": dilation, "dilation": dilation, "algorithm": f"winograd{m}"}
+    x, w, b = ramp((2, 3, 7, width), dtype), ramp((7, 3, 3, 3), dtype), ramp((7,), dtype)
+    name = f"{x.shape} {options}"
+    y = F.conv2d(x, w, b, **options)
+    check(f"conv2d {name}", lambda x, w, b, out: F.conv2d(x, w, b, out=out, **options), [x, w, b, y])
+    check(f"input gradient {name}", lambda w, y: G.conv2d_input(x.shape, w, y, **options), [w, y])
+    check(f"weight gradient {name}", lambda x, y: G.conv2d_weight(x, w.shape, y, **options), [x, y])
+    transpose = partial(F.conv_transpose2d, padding=dilation, dilation=dilation, algorithm=f"winograd{m}")
+    check(f"transposed {name}", lambda y, w, out: transpose(y, w, out=out), [y, w, x])
+
+
 for case in CASES:
     for dtype in ("float32", "float64"):
         for batch in (1, 3):
@@ -105,4 +118,9 @@ for dtype in ("float32", "float64"):
                 check_convolutions(dtype, width, size, *rest)
         for stride in (1, 2):
             check_convolutions(dtype, width, 5, stride, 2, 2, 2)
+    for m in (2, 4, 6):
+        for width in (1, 3, 5, 7, 8, 9, 16, 17, 33):
+            check_winograd(dtype, m, width, 1)
+        for width in (3, 8, 17):
+            check_winograd(dtype, m, width, 3)
 print("ok")

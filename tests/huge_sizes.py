@@ -14,8 +14,10 @@ resource.setrlimit(resource.RLIMIT_AS, (4 << 30, resource.getrlimit(resource.RLI
 fastconv.set_num_threads(1)
 
 X, W = np.ones((1, 2, 5, 5)), np.ones((2, 2, 3, 3))
+W32 = W.astype("float32")
 ONE, WHERE = np.ones((1, 2, 1, 1)), np.zeros((1, 2, 1, 1), np.int64)
 THIN = np.ones((1, 2, 5, 1))
+WINOGRAD = {"algorithm": "winograd4"}
 
 
 def wide(n: int, batch: int = 1) -> Any:
@@ -34,6 +36,14 @@ CALLS: list[tuple[Callable[[int], Any], float | None]] = [
     (lambda n: F.conv2d(X, W, dilation=(1, n), padding=(0, n)), None),
     (lambda n: F.conv2d(X, W, groups=n), None),
     (lambda n: F.conv1d(X[0], W[:, :, 0], padding=n), None),
+    (lambda n: F.conv2d(X, W, padding=n, **WINOGRAD), None),
+    (lambda n: F.conv2d(X, W, padding=(n, 0), **WINOGRAD), None),
+    (lambda n: F.conv2d(X, W, dilation=(n, 1), padding=(n, 0), **WINOGRAD), None),
+    (lambda n: F.conv2d(wide(n, batch=0), W, **WINOGRAD), 0),
+    (lambda n: G.conv2d_weight(wide(n, batch=0), W.shape, wide(n, batch=0), padding=1, **WINOGRAD), 0),
+    (lambda n: F.conv2d(wide(n, batch=0).astype("float32"), W32, dilation=(n // 3, 1)), 0),
+    (lambda n: F.conv_transpose2d(ONE, W, dilation=(n, 1), padding=(n - 1, 0), **WINOGRAD), None),
+    (lambda n: G.conv2d_weight(X, (2, 2, 3, 3), X, dilation=n, padding=n, **WINOGRAD), None),
     (lambda n: F.conv2d(wide(n), W), None),
     (lambda n: F.conv2d(wide(n, batch=0), W), 0),
     (lambda n: F.conv_transpose2d(X, W, stride=n), None),

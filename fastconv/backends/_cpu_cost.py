@@ -1,9 +1,9 @@
 """What a convolution costs by each algorithm: the model that chooses between them.
 
 The cost is a count of core cycles, a sum of ``constant * feature`` over the parts of the algorithm.  Features are exact
-counts that follow from the shapes; the constants were fitted to measured times of some eighty shapes, once per instruction
-set (``python -m bench.calibrate``).  They matter only in proportion, so they hold for other machines of the same
-instruction set; the number of threads does not enter, or results would depend on it.
+counts that follow from the shapes; the constants were fitted to measured times of some eighty shapes, once per
+instruction set (``python -m bench.calibrate``).  They matter only in proportion, so they hold for other machines of the
+same instruction set; the number of threads does not enter, or results would depend on it.
 
 ======================  ==========================================================================================
 feature                 counts
@@ -96,7 +96,8 @@ def winograd_tiles(spec: ConvSpec, op: str, m: int) -> tuple[int, int]:
     grid = _per_group(spec, op)[2]
     for n, k, d in zip(grid, spec.kernel, spec.dilation, strict=True):
         if k == 3:
-            tiles *= sum(math.ceil(len(range(phase, n, d)) / m) for phase in range(min(d, n)))
+            each, longer = divmod(n, d)  # positions of a phase; so many phases have one more
+            tiles *= longer * -(-(each + 1) // m) + (d - longer) * -(-each // m)
             frequencies *= m + 2
         else:
             tiles *= n

@@ -6,11 +6,14 @@ interleaved ordinary ones.
 
 Rounding.  With ``n`` products a result, the error is at most ``growth * n * eps * max|x| * sum|w|`` (for the weight
 gradient ``sum|grad|``), where ``growth`` is the maximum over output i and tap t of
-``sum_f |A[i, f] G[f, t]| sum_j |B[f, j]|``, squared in two dimensions; the plain sum has growth 1.  Typical errors are far
-smaller: see :data:`GROWTH`.
+``sum_f |A[i, f] G[f, t]| sum_j |B[f, j]|``, squared in two dimensions; the plain sum has growth 1.  Typical errors are
+far smaller: see :data:`GROWTH`.
 
 Infinities and NaNs would spread over their tile.  So the kernels report a result that is not finite, and the call is
 then served by the implicit matrix product, which puts them where they belong.
+
+Scratch memory in float32 is at most 28 MiB shared by the threads and 4 MiB for each, up to 512 channels of one group
+and rows of 4096 elements; beyond, it grows in proportion.  It is kept for the next call.
 """
 
 from __future__ import annotations
@@ -38,40 +41,53 @@ MAX_LINE = 1 << 16  # of a row: a thread keeps several transformed rows
 MAX_CHANNELS = 1 << 13  # of all groups: the transformed tiles of one panel stay within scratch memory
 
 
-def _run(
-    op: str, driver: Callable[..., bool], m: int, fallback: Callable[..., Array]
-) -> Callable[..., Array]:
-    """The op by tiles of ``m``; by ``fallback`` where a result is not finite."""
+def _forward(
+    m: int,
+    fallback: Callable[..., Array],
+    spec: ConvSpec,
+    input: Array,
+    weight: Array,
+    bias: Array | None,
+    out: Array | None,
+) -> Array:
+    result = np.empty(spec.output_shape, spec.dtype) if out is None else out
+    flat = input.reshape(-1), weight.reshape(-1), bias, result.reshape(-1)
+    if not _winograd.conv_forward(spec, *flat, m, _config.isa(), _config.get_num_threads()):
+        fallback(spec, input, weight, bias, result)
+    return result
 
-    def forward(spec: ConvSpec, input: Array, weight: Array, bias: Array | None, out: Array | None) -> Array:
-        result = np.empty(spec.output_shape, spec.dtype) if out is None else out
-        if _call(spec, input, weight, bias, result):
-            return result
-        return fallback(spec, input, weight, bias, out)
 
-    def input_grad(
-        spec: ConvSpec, grad_output: Array, weight: Array, bias: Array | None, out: Array | None
-    ) -> Array:
-        result = np.empty(spec.input_shape, spec.dtype) if out is None else out
-        if _call(spec, grad_output, weight, bias, result):
-            return result
-        return fallback(spec, grad_output, weight, bias, out)
+def _input_grad(
+    m: int,
+    fallback: Callable[..., Array],
+    spec: ConvSpec,
+    grad_output: Array,
+    weight: Array,
+    bias: Array | None,
+    out: Array | None,
+) -> Array:
+    result = np.empty(spec.input_shape, spec.dtype) if out is None else out
+    flat = grad_output.reshape(-1), weight.reshape(-1), bias, result.reshape(-1)
+    if not _winograd.conv_input_grad(spec, *flat, m, _config.isa(), _config.get_num_threads()):
+        fallback(spec, grad_output, weight, bias, result)
+    return result
 
-    def weight_grad(spec: ConvSpec, input: Array, grad_output: Array) -> Array:
-        result = np.empty(spec.weight_shape, spec.dtype)
-        if _call(spec, input, grad_output, result):
-            return result
-        return fallback(spec, input, grad_output)
 
-    def _call(spec: ConvSpec, *arrays: Array | None) -> bool:
-        flat = (None if a is None else a.reshape(-1) for a in arrays)
-        return driver(spec, *flat, m, _config.isa(), _config.get_num_threads())
+def _weight_grad(
+    m: int, fallback: Callable[..., Array], spec: ConvSpec, input: Array, grad_output: Array
+) -> Array:
+    result = np.empty(spec.weight_shape, spec.dtype)
+    flat = input.reshape(-1), grad_output.reshape(-1), result.reshape(-1)
+    if _winograd.conv_weight_grad(spec, *flat, m, _config.isa(), _config.get_num_threads()):
+        return result
+    return fallback(spec, input, grad_output)
 
-    return {
-        _cpu_cost.FORWARD: forward,
-        _cpu_cost.INPUT: input_grad,
-        _cpu_cost.WEIGHT: weight_grad,
-    }[op]
+
+_RUNS: dict[str, Callable[..., Array]] = {
+    _cpu_cost.FORWARD: _forward,
+    _cpu_cost.INPUT: _input_grad,
+    _cpu_cost.WEIGHT: _weight_grad,
+}
 
 
 def _refusal(m: int, spec: ConvSpec) -> str | None:
@@ -82,10 +98,12 @@ def _refusal(m: int, spec: ConvSpec) -> str | None:
         return f"one-sided kernels take tiles of 4, not {m}"
     if any(s != 1 for s in spec.stride):
         return f"it serves stride 1, got {spec.stride}"
-    if max(spec.in_size[-1], spec.out_size[-1]) + spec.dilation[-1] * (m + 2) > MAX_LINE:
-        return f"its scratch memory holds rows of up to {MAX_LINE} elements, got {spec.in_size[-1]}"
-    if max(spec.in_channels, spec.out_channels) > MAX_CHANNELS:
-        return f"its scratch memory holds tiles of up to {MAX_CHANNELS} channels"
+    line = max(spec.in_size[-1], spec.out_size[-1]) + spec.dilation[-1] * (m + 2)
+    if line > MAX_LINE:
+        return f"its scratch memory holds rows of up to {MAX_LINE} elements with the last tiles' margin, got {line}"
+    channels = max(spec.in_channels, spec.out_channels)
+    if channels > MAX_CHANNELS:
+        return f"its scratch memory holds tiles of up to {MAX_CHANNELS} channels, got {channels}"
     if any(d > n for d, n in zip(spec.dilation, spec.out_size, strict=True)):
         return f"dilation {spec.dilation} leaves single positions of an output of size {spec.out_size}"
     return None
@@ -104,15 +122,10 @@ def _cost(op: str, m: int, spec: ConvSpec) -> float:
 
 def implementations(op: str, fallback: Callable[..., Any]) -> tuple[Implementation, ...]:
     """F(4 x 4), F(2 x 2) and F(6 x 6) of one of the three passes."""
-    driver = {
-        _cpu_cost.FORWARD: _winograd.conv_forward,
-        _cpu_cost.INPUT: _winograd.conv_input_grad,
-        _cpu_cost.WEIGHT: _winograd.conv_weight_grad,
-    }[op]
     return tuple(
         Implementation(
             f"winograd{m}",
-            _run(op, driver, m, fallback),
+            partial(_RUNS[op], m, fallback),
             partial(_refusal, m),
             partial(_growth, m),
             partial(_cost, op, m),

@@ -299,7 +299,7 @@ static FC_UNUSED void FC_NAME(winograd_destinations)(const fc_winograd_job *job,
     const fc_tiling *t = &job->t;
     for (int64_t i = 0; i < count; i++, place++) {
         if (tile + i >= job->tile1) {
-            place->rows = place->columns = 0;
+            *place = (FC_NAME(winograd_place)){0};
             continue;
         }
         const int64_t row = (tile + i) / t->tile_columns, y = t->row_start[row % t->tile_rows];
