@@ -11,7 +11,6 @@ import argparse
 import json
 import math
 import os
-import platform
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -27,6 +26,7 @@ import fastconv.functional as F
 import fastconv.grad as G
 from bench.problem_line import PROBLEMS, Problem, read
 from bench.report import OURS, geomean, groups
+from fastconv import _config
 
 FILES = tuple(sorted(path.stem for path in PROBLEMS.glob("*.txt")))
 NCHW, NHWC = "torch NCHW", "torch channels_last"
@@ -232,15 +232,6 @@ def run_file(file: str, options: argparse.Namespace) -> Iterator[dict[str, Any]]
                 }
 
 
-def cpu_model() -> str:
-    info = Path("/proc/cpuinfo")
-    if info.exists():
-        for line in info.read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
-
-
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.run", description=__doc__.splitlines()[0])
     parser.add_argument("files", nargs="*", default=FILES, help=f"problem files: {', '.join(FILES)}")
@@ -282,7 +273,11 @@ def main(arguments: list[str] | None = None) -> None:
         print(
             f"{file} {kind}, {threads} threads: geomean {geomean(ratios):.2f}, worst {min(ratios):.2f}, {lost} lost"
         )
-    config = fastconv.show_config() | {"torch": torch.__version__, "cpu": cpu_model(), "load_before": load}
+    config = fastconv.show_config() | {
+        "torch": torch.__version__,
+        "cpu": _config.cpu_name(),
+        "load_before": load,
+    }
     options.out.write_text(json.dumps({"config": config, "rows": rows}, indent=1) + "\n", encoding="utf-8")
     print(f"written: {options.out}")
 

@@ -9,14 +9,16 @@ gradient ``sum|grad|``), where ``growth`` is the maximum over output i and tap t
 ``sum_f |A[i, f] G[f, t]| sum_j |B[f, j]|``, squared in two dimensions; the plain sum has growth 1.  Typical errors are far
 smaller: see :data:`GROWTH`.
 
-Infinities and NaNs would spread over their tile.  So the kernels report a result that is not finite, and the call is
-then served by the implicit matrix product, which puts them where they belong.
+Infinities and NaNs would spread over their tile.  So the kernels report a result that is not finite.  Then the samples
+are served one by one, and those that hold such a result by the implicit matrix product, which puts them where they
+belong: no sample's bits depend on another's infinities.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -44,18 +46,26 @@ def _run(
     """The op by tiles of ``m``; by ``fallback`` where a result is not finite."""
 
     def forward(spec: ConvSpec, input: Array, weight: Array, bias: Array | None, out: Array | None) -> Array:
-        result = np.empty(spec.output_shape, spec.dtype) if out is None else out
-        if _call(spec, input, weight, bias, result):
-            return result
-        return fallback(spec, input, weight, bias, out)
+        return sums(
+            spec, input, weight, bias, np.empty(spec.output_shape, spec.dtype) if out is None else out
+        )
 
     def input_grad(
         spec: ConvSpec, grad_output: Array, weight: Array, bias: Array | None, out: Array | None
     ) -> Array:
-        result = np.empty(spec.input_shape, spec.dtype) if out is None else out
-        if _call(spec, grad_output, weight, bias, result):
-            return result
-        return fallback(spec, grad_output, weight, bias, out)
+        return sums(
+            spec, grad_output, weight, bias, np.empty(spec.input_shape, spec.dtype) if out is None else out
+        )
+
+    def sums(spec: ConvSpec, source: Array, weight: Array, bias: Array | None, out: Array) -> Array:
+        if _call(spec, source, weight, bias, out):
+            return out
+        if spec.batch == 1 or not np.isfinite(weight).all():
+            return fallback(spec, source, weight, bias, out)
+        one = replace(spec, batch=1)
+        for i in range(spec.batch):
+            sums(one, source[i : i + 1], weight, bias, out[i : i + 1])
+        return out
 
     def weight_grad(spec: ConvSpec, input: Array, grad_output: Array) -> Array:
         result = np.empty(spec.weight_shape, spec.dtype)
