@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from numpy import ndarray
 from numpy.typing import NDArray
 
 from fastconv._spec import CrossEntropySpec, DropoutSpec, Shape, as_shape
@@ -45,10 +46,8 @@ def as_floats(x: Any, name: str) -> Array:
     TypeError
         If ``x`` is not float32 or float64, or lives on a GPU.
     """
-    if type(x) is np.ndarray and x.dtype in _FLOATS:
-        flags = x.flags
-        if flags.c_contiguous and flags.aligned:
-            return x
+    if type(x) is ndarray and x.dtype in _FLOATS and x.flags.carray:  # the short way, taken by most calls
+        return x
     array = _on_host(x, name)
     if array.dtype.kind != "f" or array.dtype.itemsize not in (4, 8):
         raise TypeError(f"{name} must be float32 or float64, got {array.dtype}")
@@ -194,6 +193,16 @@ def batched_shape(shape: Shape, ndim: int, name: str) -> Shape:
         return (1, *shape)
     axes = ", ".join(("D", "H", "W")[3 - ndim :]) if ndim > 1 else "L"
     raise ValueError(f"{name} must have shape (N, C, {axes}) or (C, {axes}), got {shape}")
+
+
+def batched(x: Array, ndim: int) -> Array:
+    """``x``, of a shape that `batched_shape` takes, with a batch axis."""
+    return x if x.ndim == ndim + 2 else x[None]
+
+
+def unbatched(result: Array, x: Array) -> Array:
+    """``result``, computed with a batch axis, without it where ``x`` has none."""
+    return result if result.ndim == x.ndim else result[0]
 
 
 def as_input_size(size: Any, ndim: int) -> tuple[Shape, Shape]:

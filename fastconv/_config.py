@@ -52,9 +52,8 @@ _isa: int = _BEST_ISA
 _forked = False
 
 
-SERIAL_WORK = (
-    1 << 15
-)  # elements or multiply-accumulates below which a second thread costs more than it brings
+# elements or multiply-accumulates below which a second thread costs more than it brings
+SERIAL_WORK = 1 << 15
 
 
 def _available_cpus() -> int:
@@ -203,9 +202,8 @@ def _after_fork_in_child() -> None:
     _seeds_lock.release()
 
 
-if hasattr(
-    os, "register_at_fork"
-):  # held across a fork, so that no child inherits half a draw of another thread
+# The lock is held across a fork, so that no child inherits half a draw of another thread.
+if hasattr(os, "register_at_fork"):
     os.register_at_fork(
         before=_seeds_lock.acquire,
         after_in_parent=_seeds_lock.release,

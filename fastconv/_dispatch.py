@@ -14,7 +14,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from types import TracebackType
 from typing import Any
 
@@ -59,6 +59,9 @@ class Implementation:
     cost
         ``spec -> float``: estimated cycles; infinite where it serves on request alone.  None for an implementation that
         is preferred wherever it accepts.
+    prepare
+        ``spec -> function of the arrays``: ``run`` with all done that depends on the spec alone, where that is worth
+        while; small calls are repeated by the thousand.
     """
 
     name: str
@@ -66,6 +69,11 @@ class Implementation:
     refusal: Callable[[Any], str | None] = accepts_everything
     error_growth: Callable[[Any], float] = exact_rounding
     cost: Callable[[Any], float] | None = None
+    prepare: Callable[[Any], Callable[..., Any]] | None = None
+
+    def bound(self, spec: Any) -> Callable[..., Any]:
+        """``run`` as a function of the arrays alone."""
+        return self.prepare(spec) if self.prepare else partial(self.run, spec)
 
 
 @dataclass(frozen=True)
@@ -223,11 +231,6 @@ def _as_decisive(spec: Any) -> Any:
     return spec if _policy.batch is None else replace(spec, batch=_policy.batch)
 
 
-def forget_choices() -> None:
-    """Choose anew from now on."""
-    choose.cache_clear()
-
-
 class _Explained(Exception):
     """Carries the first choice of a call out of it, before anything is computed."""
 
@@ -287,13 +290,71 @@ def explain_choice(op: str, *args: Any, **kwargs: Any) -> Choice:
 def select(op: str, spec: Any, algorithm: str = AUTO, max_error: float | None = None) -> Implementation:
     """The implementation that serves ``op`` on ``spec`` on the active backend."""
     choice = choose(_active, op, spec, algorithm, max_error)
-    if _explaining and threading.get_ident() in _explaining:
-        raise _Explained(choice)
-    if choice.implementation.name == "reference" and _active != "reference" and algorithm == AUTO:
-        warnings.warn(f"slow path: {choice}", PerformanceWarning, stacklevel=3)
+    slow = _is_slow(choice, algorithm)
+    if _explaining or slow:
+        _report(choice, slow)
     return choice.implementation
+
+
+def _is_slow(choice: Choice, algorithm: str) -> bool:
+    """Whether the reference serves what nobody asked of it."""
+    return choice.implementation.name == "reference" and choice.backend != "reference" and algorithm == AUTO
+
+
+def _report(choice: Choice, slow: bool) -> None:
+    """Hand a choice to the explanation that this thread may be asking for; warn of a slow one."""
+    if threading.get_ident() in _explaining:
+        raise _Explained(choice)
+    if slow:
+        warnings.warn(f"slow path: {choice}", PerformanceWarning, stacklevel=4)
 
 
 def run(op: str, spec: Any, *arrays: Any) -> Any:
     """Select an implementation and run it."""
     return select(op, spec).run(spec, *arrays)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A call whose arguments are checked and whose implementation is chosen: ``run`` takes the arrays."""
+
+    spec: Any
+    run: Callable[..., Any]
+    choice: Choice
+    slow: bool
+
+
+def plan(
+    op: str, describe: Callable[..., Any], *args: Any, algorithm: str = AUTO, max_error: float | None = None
+) -> Plan:
+    """What serves ``op`` on the spec ``describe(*args)``: one look-up where the same was asked before.
+
+    The arguments must be hashable and equal only where the spec is the same, see :func:`fastconv._spec.frozen`.
+    """
+    question = (op, _active, describe, args, algorithm, max_error)
+    made = _plans.get(question) or _make_plan(question)
+    if _explaining or made.slow:
+        _report(made.choice, made.slow)
+    return made
+
+
+_plans: dict[Any, Plan] = {}  # a look-up takes half the time of lru_cache's
+_MOST_PLANS = 4096
+
+
+def _make_plan(question: tuple[Any, ...]) -> Plan:
+    op, backend, describe, args, algorithm, max_error = question
+    spec = describe(*args)
+    choice = choose(backend, op, spec, algorithm, max_error)
+    if len(_plans) >= _MOST_PLANS:
+        _plans.clear()
+    made = _plans[question] = Plan(
+        spec, choice.implementation.bound(spec), choice, _is_slow(choice, algorithm)
+    )
+    return made
+
+
+def forget_choices() -> None:
+    """Choose anew from now on: the lists of implementations, or what they are chosen by, have changed."""
+    choose.cache_clear()
+    _plans.clear()

@@ -6,12 +6,22 @@ Array = NDArray[Any]
 
 KINDS: dict[str, int]
 
-def activation_forward(x: Array, y: Array, kind: int, slope: float, isa: int, n_threads: int) -> None: ...
+def activation_forward(
+    x: Array, y: Array, size: int, item: int, kind: int, slope: float, isa: int, n_threads: int
+) -> None: ...
 def activation_backward(
-    g: Array, y: Array, dx: Array, kind: int, slope: float, isa: int, n_threads: int
+    g: Array, y: Array, dx: Array, size: int, item: int, kind: int, slope: float, isa: int, n_threads: int
 ) -> None: ...
 def softmax_forward(
-    x: Array, y: Array, outer: int, length: int, inner: int, log_output: bool, isa: int, n_threads: int
+    x: Array,
+    y: Array,
+    outer: int,
+    length: int,
+    inner: int,
+    item: int,
+    log_output: bool,
+    isa: int,
+    n_threads: int,
 ) -> None: ...
 def softmax_backward(
     g: Array,
@@ -20,21 +30,25 @@ def softmax_backward(
     outer: int,
     length: int,
     inner: int,
+    item: int,
     log_output: bool,
     isa: int,
     n_threads: int,
 ) -> None: ...
-def label_weight(label: Array | None, weight: Array | None, ignore: int) -> float: ...
-def total_over(x: Array, divisor: float, isa: int) -> float: ...
+def label_weight(
+    label: Array, weight: Array, positions: int, classes: int, item: int, ignore: int
+) -> float: ...
+def total_over(x: Array, size: int, item: int, divisor: float, isa: int) -> float: ...
 def cross_entropy_forward(
     logp: Array,
     label: Array | None,
     probs: Array | None,
-    weight: Array | None,
+    weight: Array,
     loss: Array,
     batch: int,
     classes: int,
     inner: int,
+    item: int,
     ignore: int,
     smoothing: float,
     isa: int,
@@ -44,19 +58,21 @@ def cross_entropy_backward(
     logp: Array,
     label: Array | None,
     probs: Array | None,
-    weight: Array | None,
+    weight: Array,
     scale: Array,
     d: Array,
+    n_scales: int,
     batch: int,
     classes: int,
     inner: int,
+    item: int,
     ignore: int,
     smoothing: float,
     isa: int,
     n_threads: int,
 ) -> None: ...
 def channel_sum(
-    x: Array, total: Array, batch: int, channels: int, inner: int, isa: int, n_threads: int
+    x: Array, total: Array, batch: int, channels: int, inner: int, item: int, isa: int, n_threads: int
 ) -> None: ...
 def batch_norm_forward(
     x: Array,
@@ -71,6 +87,7 @@ def batch_norm_forward(
     batch: int,
     channels: int,
     inner: int,
+    item: int,
     eps: float,
     isa: int,
     n_threads: int,
@@ -82,11 +99,12 @@ def batch_norm_backward(
     mean: Array,
     inv_std: Array,
     weight: Array | None,
-    dweight: Array | None,
-    dbias: Array | None,
+    dweight: Array,
+    dbias: Array,
     batch: int,
     channels: int,
     inner: int,
+    item: int,
     training: bool,
     isa: int,
     n_threads: int,

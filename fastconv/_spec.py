@@ -146,7 +146,7 @@ def _thaw(value: Any) -> Any:
     return value
 
 
-def _frozen(*values: Any) -> tuple[Any, ...]:
+def frozen(*values: Any) -> tuple[Any, ...]:
     """Arguments of a call as dictionary keys; nearly all of them are plain integers."""
     return tuple([v if type(v) is int else _freeze(v) for v in values])
 
@@ -267,7 +267,7 @@ class ConvSpec(Spec):
         ValueError, TypeError
             If an argument breaks a rule; the message states the rule and the value.
         """
-        return _conv_spec(input_shape, weight_shape, dtype, *_frozen(stride, padding, dilation, groups))
+        return conv_spec(input_shape, weight_shape, dtype, *frozen(stride, padding, dilation, groups))
 
     @staticmethod
     def of_patches(
@@ -293,8 +293,8 @@ class ConvSpec(Spec):
         Its ``output_shape`` is the given ``input_shape``, its ``input_shape`` the transposed convolution's output:
         ``(in - 1) * stride - 2 * padding + dilation * (kernel - 1) + output_padding + 1``.
         """
-        return _conv_transpose_spec(
-            input_shape, weight_shape, dtype, *_frozen(stride, padding, output_padding, groups, dilation)
+        return conv_transpose_spec(
+            input_shape, weight_shape, dtype, *frozen(stride, padding, output_padding, groups, dilation)
         )
 
 
@@ -316,7 +316,7 @@ def _check_conv_shapes(input_shape: Shape, weight_shape: Shape, groups: int) -> 
 
 
 @lru_cache(_CACHE_SIZE)
-def _conv_spec(
+def conv_spec(
     input_shape: Shape,
     weight_shape: Shape,
     dtype: str,
@@ -325,6 +325,7 @@ def _conv_spec(
     dilation: Any,
     groups: Any,
 ) -> ConvSpec:
+    """:meth:`ConvSpec.from_shapes` of :func:`frozen` arguments."""
     groups = as_int(_thaw(groups), "groups")
     ndim = _check_conv_shapes(input_shape, weight_shape, groups)
     kernel = weight_shape[2:]
@@ -363,7 +364,7 @@ def _conv_spec(
 
 
 @lru_cache(_CACHE_SIZE)
-def _conv_transpose_spec(
+def conv_transpose_spec(
     input_shape: Shape,
     weight_shape: Shape,
     dtype: str,
@@ -373,6 +374,7 @@ def _conv_transpose_spec(
     groups: Any,
     dilation: Any,
 ) -> ConvSpec:
+    """:meth:`ConvSpec.transposed` of :func:`frozen` arguments."""
     groups = as_int(_thaw(groups), "groups")
     ndim = _check_conv_shapes(input_shape, weight_shape, groups)
     kernel = weight_shape[2:]
@@ -487,10 +489,10 @@ class PoolSpec(Spec):
         ValueError, TypeError
             If an argument breaks a rule; the message states the rule and the value.
         """
-        return _pool_spec(
+        return pool_spec(
             input_shape,
             dtype,
-            *_frozen(kernel_size, stride, padding, dilation),
+            *frozen(kernel_size, stride, padding, dilation),
             bool(ceil_mode),
             bool(count_include_pad),
             _freeze(divisor_override),
@@ -498,7 +500,7 @@ class PoolSpec(Spec):
 
 
 @lru_cache(_CACHE_SIZE)
-def _pool_spec(
+def pool_spec(
     input_shape: Shape,
     dtype: str,
     kernel_size: Any,
@@ -509,6 +511,7 @@ def _pool_spec(
     count_include_pad: bool,
     divisor_override: Any,
 ) -> PoolSpec:
+    """:meth:`PoolSpec.from_shape` of :func:`frozen` arguments."""
     ndim = len(input_shape) - 2
     kernel = as_int_tuple(_thaw(kernel_size), ndim, "kernel_size", 1)
     stride = _thaw(stride)
@@ -736,10 +739,9 @@ class ActivationSpec(Spec):
     slope: float = 0.0
 
     @staticmethod
-    @lru_cache(_CACHE_SIZE)
-    def of(kind: str, size: int, dtype: str, slope: float) -> ActivationSpec:
-        """The spec, kept for the next call."""
-        return ActivationSpec(kind=kind, size=size, dtype=dtype, slope=slope)
+    def of(kind: str, size: int, dtype: np.dtype[Any], slope: float) -> ActivationSpec:
+        """The spec, from positional arguments."""
+        return ActivationSpec(kind=kind, size=size, dtype=dtype.name, slope=slope)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -755,22 +757,18 @@ class SoftmaxSpec(Spec):
     @staticmethod
     def from_shape(shape: Shape, dim: Any, log: bool, dtype: str) -> SoftmaxSpec:
         """Spec along axis ``dim`` (negative counts from the end) of an array of ``shape``."""
-        return _softmax_spec(shape, as_int(dim, "dim"), log, dtype)
-
-
-@lru_cache(_CACHE_SIZE)
-def _softmax_spec(shape: Shape, dim: int, log: bool, dtype: str) -> SoftmaxSpec:
-    ndim = max(len(shape), 1)
-    if not -ndim <= dim < ndim:
-        raise ValueError(f"dim must be between {-ndim} and {ndim - 1} for shape {shape}, got {dim}")
-    axis, full = dim % ndim, shape or (1,)
-    return SoftmaxSpec(
-        outer=math.prod(full[:axis]),
-        length=full[axis],
-        inner=math.prod(full[axis + 1 :]),
-        log=log,
-        dtype=dtype,
-    )
+        dim = as_int(dim, "dim")
+        ndim = max(len(shape), 1)
+        if not -ndim <= dim < ndim:
+            raise ValueError(f"dim must be between {-ndim} and {ndim - 1} for shape {shape}, got {dim}")
+        axis, full = dim % ndim, shape or (1,)
+        return SoftmaxSpec(
+            outer=math.prod(full[:axis]),
+            length=full[axis],
+            inner=math.prod(full[axis + 1 :]),
+            log=log,
+            dtype=dtype,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -785,10 +783,9 @@ class MatmulSpec(Spec):
     dtype: str
 
     @staticmethod
-    @lru_cache(_CACHE_SIZE)
-    def of(m: int, n: int, k: int, trans_a: bool, trans_b: bool, dtype: str) -> MatmulSpec:
-        """The spec, kept for the next call."""
-        return MatmulSpec(m=m, n=n, k=k, trans_a=trans_a, trans_b=trans_b, dtype=dtype)
+    def of(m: int, n: int, k: int, trans_a: bool, trans_b: bool, dtype: np.dtype[Any]) -> MatmulSpec:
+        """The spec, from positional arguments."""
+        return MatmulSpec(m=m, n=n, k=k, trans_a=trans_a, trans_b=trans_b, dtype=dtype.name)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -801,10 +798,9 @@ class ChannelSpec(Spec):
     dtype: str
 
     @staticmethod
-    @lru_cache(_CACHE_SIZE)
-    def of(batch: int, channels: int, inner: int, dtype: str) -> ChannelSpec:
-        """The spec, kept for the next call."""
-        return ChannelSpec(batch=batch, channels=channels, inner=inner, dtype=dtype)
+    def of(batch: int, channels: int, inner: int, dtype: np.dtype[Any]) -> ChannelSpec:
+        """The spec, from positional arguments."""
+        return ChannelSpec(batch=batch, channels=channels, inner=inner, dtype=dtype.name)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -250,7 +250,7 @@ class Tuner:
             times = self._times.get(_environment(), {}).get(problem, {})
             if times.keys() != contenders.keys():
                 arrays = random_arrays(sample, op)
-                times = measure({name: partial(c.run, sample, *arrays) for name, c in contenders.items()})
+                times = measure({name: partial(c.bound(sample), *arrays) for name, c in contenders.items()})
                 self._keep(_environment(), problem, times)
         best = min(times, key=lambda name: times[name])
         scale = 1e3 * spec.batch / sample.batch

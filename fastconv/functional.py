@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from fastconv import _arrays
 from fastconv._config import draw_seed
-from fastconv._dispatch import AUTO, run, select
+from fastconv._dispatch import AUTO, plan, run
 from fastconv._spec import (
     ActivationSpec,
     AdaptivePoolSpec,
@@ -26,14 +26,18 @@ from fastconv._spec import (
     MatmulSpec,
     PadSpec,
     PlaneSpec,
-    PoolSpec,
     Shape,
     SoftmaxSpec,
+    as_int,
     as_int_tuple,
     as_max_error,
     as_probability,
     as_shape,
     as_slope,
+    conv_spec,
+    conv_transpose_spec,
+    frozen,
+    pool_spec,
 )
 
 __all__ = [
@@ -92,24 +96,24 @@ def _conv(
     x = _arrays.as_floats(input, "input")
     w = _arrays.as_floats_like(weight, "weight", x, "input")
     _check_weight(w, ndim)
-    spec = ConvSpec.from_shapes(
+    made = plan(
+        "conv_forward",
+        conv_spec,
         _arrays.batched_shape(x.shape, ndim, "input"),
         w.shape,
         _arrays.dtype_name(x),
-        stride,
-        padding,
-        dilation,
-        groups,
+        *frozen(stride, padding, dilation, groups),
+        algorithm=algorithm,
+        max_error=as_max_error(max_error),
     )
+    spec = made.spec
     b = _arrays.as_vector_like(bias, "bias", spec.out_channels, x, "input")
-    implementation = select("conv_forward", spec, algorithm, as_max_error(max_error))
-    shape = spec.output_shape[-x.ndim :]
     if out is not None:
-        _arrays.as_out(out, shape, x.dtype, input, weight, bias, x, w, b)
-        implementation.run(spec, x.reshape(spec.input_shape), w, b, out.reshape(spec.output_shape))
+        _arrays.as_out(out, spec.output_shape[-x.ndim :], x.dtype, input, weight, bias, x, w, b)
+        made.run(x.reshape(spec.input_shape), w, b, out.reshape(spec.output_shape))
         return out
-    result: Array = implementation.run(spec, x.reshape(spec.input_shape), w, b, None)
-    return result.reshape(shape)
+    result: Array = made.run(_arrays.batched(x, ndim), w, b, None)
+    return _arrays.unbatched(result, x)
 
 
 def _conv_transpose(
@@ -129,25 +133,24 @@ def _conv_transpose(
     x = _arrays.as_floats(input, "input")
     w = _arrays.as_floats_like(weight, "weight", x, "input")
     _check_weight(w, ndim)
-    spec = ConvSpec.transposed(
+    made = plan(
+        "conv_input_grad",
+        conv_transpose_spec,
         _arrays.batched_shape(x.shape, ndim, "input"),
         w.shape,
         _arrays.dtype_name(x),
-        stride,
-        padding,
-        output_padding,
-        groups,
-        dilation,
+        *frozen(stride, padding, output_padding, groups, dilation),
+        algorithm=algorithm,
+        max_error=as_max_error(max_error),
     )
+    spec = made.spec
     b = _arrays.as_vector_like(bias, "bias", spec.in_channels, x, "input")
-    implementation = select("conv_input_grad", spec, algorithm, as_max_error(max_error))
-    shape = spec.input_shape[-x.ndim :]
     if out is not None:
-        _arrays.as_out(out, shape, x.dtype, input, weight, bias, x, w, b)
-        implementation.run(spec, x.reshape(spec.output_shape), w, b, out.reshape(spec.input_shape))
+        _arrays.as_out(out, spec.input_shape[-x.ndim :], x.dtype, input, weight, bias, x, w, b)
+        made.run(x.reshape(spec.output_shape), w, b, out.reshape(spec.input_shape))
         return out
-    result: Array = implementation.run(spec, x.reshape(spec.output_shape), w, b, None)
-    return result.reshape(shape)
+    result: Array = made.run(_arrays.batched(x, ndim), w, b, None)
+    return _arrays.unbatched(result, x)
 
 
 def _check_weight(weight: Array, ndim: int) -> None:
@@ -431,16 +434,22 @@ def _max_pool(
         raise ValueError(f"index_dtype must be 'int64' or 'uint8', got {index_dtype!r}")
     x = _arrays.as_floats(input, "input")
     shape = _arrays.batched_shape(x.shape, ndim, "input")
-    spec = PoolSpec.from_shape(
-        shape, _arrays.dtype_name(x), kernel_size, stride, padding, dilation, ceil_mode
+    made = plan(
+        "max_pool_forward",
+        pool_spec,
+        shape,
+        _arrays.dtype_name(x),
+        *frozen(kernel_size, stride, padding, dilation),
+        bool(ceil_mode),
+        True,
+        None,
     )
+    spec = made.spec
     if index_dtype == "uint8" and math.prod(spec.kernel) > 256:
         raise ValueError(
             f"index_dtype 'uint8' holds offsets in a window of at most 256 elements, got kernel_size {kernel_size!r}"
         )
-    out, indices = run(
-        "max_pool_forward", spec, x.reshape(spec.input_shape), index_dtype if return_indices else None
-    )
+    out, indices = made.run(x.reshape(spec.input_shape), index_dtype if return_indices else None)
     shape = _arrays.pooled_shape(x.shape, spec.out_size, ndim)
     return (out.reshape(shape), indices.reshape(shape)) if return_indices else out.reshape(shape)
 
@@ -549,19 +558,19 @@ def _avg_pool(
     divisor_override: int | None,
 ) -> Array:
     x = _arrays.as_floats(input, "input")
-    spec = PoolSpec.from_shape(
+    made = plan(
+        "avg_pool_forward",
+        pool_spec,
         _arrays.batched_shape(x.shape, ndim, "input"),
         _arrays.dtype_name(x),
-        kernel_size,
-        stride,
-        padding,
+        *frozen(kernel_size, stride, padding),
         1,
-        ceil_mode,
-        count_include_pad,
-        divisor_override,
+        bool(ceil_mode),
+        bool(count_include_pad),
+        *frozen(divisor_override),
     )
-    out: Array = run("avg_pool_forward", spec, x.reshape(spec.input_shape))
-    return out.reshape(_arrays.pooled_shape(x.shape, spec.out_size, ndim))
+    out: Array = made.run(x.reshape(made.spec.input_shape))
+    return out.reshape(_arrays.pooled_shape(x.shape, made.spec.out_size, ndim))
 
 
 def avg_pool1d(
@@ -1108,8 +1117,7 @@ def drop_block2d(
 
 def _activation(kind: str, input: ArrayLike, slope: float = 0.0) -> Array:
     x = _arrays.as_floats(input, "input")
-    spec = ActivationSpec.of(kind, x.size, _arrays.dtype_name(x), slope)
-    out: Array = run("activation_forward", spec, x)
+    out: Array = plan("activation_forward", ActivationSpec.of, kind, x.size, x.dtype, slope).run(x)
     return out
 
 
@@ -1237,7 +1245,10 @@ def tanh(input: ArrayLike) -> Array:
 
 def _softmax(input: ArrayLike, dim: int, log: bool) -> Array:
     x = _arrays.as_floats(input, "input")
-    out: Array = run("softmax_forward", SoftmaxSpec.from_shape(x.shape, dim, log, _arrays.dtype_name(x)), x)
+    made = plan(
+        "softmax_forward", SoftmaxSpec.from_shape, x.shape, as_int(dim, "dim"), log, _arrays.dtype_name(x)
+    )
+    out: Array = made.run(x)
     return out
 
 
@@ -1336,8 +1347,9 @@ def linear(input: ArrayLike, weight: ArrayLike, bias: ArrayLike | None = None) -
         _arrays.check_shape(bias, w.shape[:-1], "bias")
         bias = bias.reshape(-1)
     rows, outputs = math.prod(x.shape[:-1]), math.prod(w.shape[:-1])
-    spec = MatmulSpec.of(rows, outputs, x.shape[-1], False, True, _arrays.dtype_name(x))
-    out: Array = run("matmul", spec, x.reshape(rows, spec.k), w.reshape(outputs, spec.k), bias)
+    inputs = x.shape[-1]
+    made = plan("matmul", MatmulSpec.of, rows, outputs, inputs, False, True, x.dtype)
+    out: Array = made.run(x.reshape(rows, inputs), w.reshape(outputs, inputs), bias)
     return out.reshape(x.shape[:-1] + w.shape[:-1])
 
 

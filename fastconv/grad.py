@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastconv import _arrays
-from fastconv._dispatch import AUTO, run, select
+from fastconv._dispatch import AUTO, plan, run
 from fastconv._spec import (
     ActivationSpec,
     AdaptivePoolSpec,
@@ -27,9 +27,12 @@ from fastconv._spec import (
     PoolSpec,
     Shape,
     SoftmaxSpec,
+    as_int,
     as_max_error,
     as_shape,
     as_slope,
+    conv_spec,
+    frozen,
 )
 
 __all__ = [
@@ -100,11 +103,19 @@ def _conv_input(
     size, shape = _arrays.as_input_size(input_size, ndim)
     grad = _arrays.as_floats(grad_output, "grad_output")
     w = _arrays.as_floats_like(weight, "weight", grad, "grad_output")
-    spec = ConvSpec.from_shapes(shape, w.shape, _arrays.dtype_name(grad), stride, padding, dilation, groups)
-    _check_grad(grad, spec.output_shape[-len(size) :])
-    implementation = select("conv_input_grad", spec, algorithm, as_max_error(max_error))
-    result: Array = implementation.run(spec, grad.reshape(spec.output_shape), w, None, None)
-    return result.reshape(size)
+    made = plan(
+        "conv_input_grad",
+        conv_spec,
+        shape,
+        w.shape,
+        _arrays.dtype_name(grad),
+        *frozen(stride, padding, dilation, groups),
+        algorithm=algorithm,
+        max_error=as_max_error(max_error),
+    )
+    _check_grad(grad, made.spec.output_shape[-len(size) :])
+    result: Array = made.run(_arrays.batched(grad, ndim), w, None, None)
+    return _arrays.unbatched(result, grad)
 
 
 def _conv_weight(
@@ -123,10 +134,18 @@ def _conv_weight(
     grad = _arrays.as_floats_like(grad_output, "grad_output", x, "input")
     shape = _arrays.batched_shape(x.shape, ndim, "input")
     kernel_shape = as_shape(weight_size, "weight_size")
-    spec = ConvSpec.from_shapes(shape, kernel_shape, _arrays.dtype_name(x), stride, padding, dilation, groups)
-    _check_grad(grad, spec.output_shape[-x.ndim :])
-    implementation = select("conv_weight_grad", spec, algorithm, as_max_error(max_error))
-    result: Array = implementation.run(spec, x.reshape(shape), grad.reshape(spec.output_shape))
+    made = plan(
+        "conv_weight_grad",
+        conv_spec,
+        shape,
+        kernel_shape,
+        _arrays.dtype_name(x),
+        *frozen(stride, padding, dilation, groups),
+        algorithm=algorithm,
+        max_error=as_max_error(max_error),
+    )
+    _check_grad(grad, made.spec.output_shape[-x.ndim :])
+    result: Array = made.run(_arrays.batched(x, ndim), _arrays.batched(grad, ndim))
     return result
 
 
@@ -409,8 +428,8 @@ def conv_bias(grad_output: ArrayLike) -> Array:
     if grad.ndim < 2:
         raise ValueError(f"grad_output must have shape (N, K, ...), got {grad.shape}")
     inner = math.prod(grad.shape[2:])
-    spec = ChannelSpec.of(grad.shape[0], grad.shape[1], inner, _arrays.dtype_name(grad))
-    out: Array = run("channel_sum", spec, grad.reshape(spec.batch, spec.channels, inner))
+    view = (*grad.shape[:2], inner)
+    out: Array = plan("channel_sum", ChannelSpec.of, *view, grad.dtype).run(grad.reshape(view))
     return out
 
 
@@ -1208,8 +1227,8 @@ def _pair(grad_output: ArrayLike, output: ArrayLike) -> tuple[Array, Array]:
 
 def _activation(kind: str, grad_output: ArrayLike, output: ArrayLike, slope: float = 0.0) -> Array:
     grad, y = _pair(grad_output, output)
-    spec = ActivationSpec.of(kind, y.size, _arrays.dtype_name(y), slope)
-    out: Array = run("activation_backward", spec, grad, y)
+    made = plan("activation_backward", ActivationSpec.of, kind, y.size, y.dtype, slope)
+    out: Array = made.run(grad, y)
     return out
 
 
@@ -1337,9 +1356,8 @@ def leaky_relu(grad_output: ArrayLike, output: ArrayLike, negative_slope: float 
 
 def _softmax(grad_output: ArrayLike, output: ArrayLike, dim: int, log: bool) -> Array:
     grad, y = _pair(grad_output, output)
-    out: Array = run(
-        "softmax_backward", SoftmaxSpec.from_shape(y.shape, dim, log, _arrays.dtype_name(y)), grad, y
-    )
+    axis, dtype = as_int(dim, "dim"), _arrays.dtype_name(y)
+    out: Array = plan("softmax_backward", SoftmaxSpec.from_shape, y.shape, axis, log, dtype).run(grad, y)
     return out
 
 
@@ -1427,9 +1445,10 @@ def linear_input(weight: ArrayLike, grad_output: ArrayLike) -> Array:
     lead = grad.shape if w.ndim == 1 else grad.shape[:-1]
     _check_grad(grad, lead + w.shape[:-1])
     rows, outputs = math.prod(lead), math.prod(w.shape[:-1])
-    spec = MatmulSpec.of(rows, w.shape[-1], outputs, False, False, _arrays.dtype_name(w))
-    out: Array = run("matmul", spec, grad.reshape(rows, outputs), w.reshape(outputs, spec.n), None)
-    return out.reshape(*lead, spec.n)
+    inputs = w.shape[-1]
+    made = plan("matmul", MatmulSpec.of, rows, inputs, outputs, False, False, w.dtype)
+    out: Array = made.run(grad.reshape(rows, outputs), w.reshape(outputs, inputs), None)
+    return out.reshape(*lead, inputs)
 
 
 def linear_weight(input: ArrayLike, grad_output: ArrayLike) -> Array:
@@ -1461,9 +1480,10 @@ def linear_weight(input: ArrayLike, grad_output: ArrayLike) -> Array:
     outputs = () if grad.ndim == x.ndim - 1 else grad.shape[-1:]
     _check_grad(grad, x.shape[:-1] + outputs)
     rows, n = math.prod(x.shape[:-1]), math.prod(outputs)
-    spec = MatmulSpec.of(n, x.shape[-1], rows, True, False, _arrays.dtype_name(x))
-    out: Array = run("matmul", spec, grad.reshape(rows, n), x.reshape(rows, spec.n), None)
-    return out.reshape(*outputs, spec.n)
+    inputs = x.shape[-1]
+    made = plan("matmul", MatmulSpec.of, n, inputs, rows, True, False, x.dtype)
+    out: Array = made.run(grad.reshape(rows, n), x.reshape(rows, inputs), None)
+    return out.reshape(*outputs, inputs)
 
 
 def linear_bias(grad_output: ArrayLike) -> Array:
@@ -1491,8 +1511,8 @@ def linear_bias(grad_output: ArrayLike) -> Array:
     if grad.ndim < 1:
         raise ValueError(f"grad_output must have shape (..., out_features), got {grad.shape}")
     rows = math.prod(grad.shape[:-1])
-    spec = ChannelSpec.of(rows, grad.shape[-1], 1, _arrays.dtype_name(grad))
-    out: Array = run("channel_sum", spec, grad.reshape(rows, spec.channels, 1))
+    view = (rows, grad.shape[-1], 1)
+    out: Array = plan("channel_sum", ChannelSpec.of, *view, grad.dtype).run(grad.reshape(view))
     return out
 
 

@@ -16,6 +16,7 @@ from libc.string cimport memset
 
 cimport fc_conv as c
 
+include "arrays.pxi"
 include "scratch.pxi"
 
 cdef int64_t BLOCK_COLUMNS = 256           # columns packed at a time
@@ -440,31 +441,30 @@ def conv_weight_grad(spec, const floating[::1] input, const floating[::1] grad, 
         give_scratch(scratch)
 
 
-def matmul(const floating[:, ::1] a, const floating[:, ::1] b, const floating[::1] bias, floating[:, ::1] out,
-           bint trans_a, bint trans_b, int isa, int n_threads):
-    """``out = op(a) @ op(b) + bias``."""
+def matmul(a, b, bias, out, int64_t m, int64_t n, int64_t k, int item, bint trans_a, bint trans_b, int isa,
+           int n_threads):
+    """``out = op(a) @ op(b) + bias``; ``item`` is the size of an element."""
     cdef c.fc_matmul_job job
-    cdef int item = sizeof(floating)
     cdef int64_t i, items, thread_bytes
     cdef Scratch scratch
     cdef char *memory
-    job.m, job.n = out.shape[0], out.shape[1]
-    job.k = a.shape[0] if trans_a else a.shape[1]
-    if job.m == 0 or job.n == 0:
-        return
+    job.m, job.n, job.k = m, n, k
     job.trans_a, job.trans_b = trans_a, trans_b
-    job.a = &a[0, 0] if job.k else NULL
-    job.b = &b[0, 0] if job.k else NULL
-    job.bias = &bias[0] if bias is not None else NULL
-    job.c = &out[0, 0]
-    n_threads = threads_for(job.m * job.n * job.k, n_threads)
+    job.a, job.b = read_from(a, m * k * item), read_from(b, k * n * item)
+    job.bias, job.c = read_from(bias, n * item), write_to(out, m * n * item)
+    if m == 0 or n == 0:
+        return
     items = c.fc_matmul_items(&job, isa, item)
     thread_bytes = c.fc_round_up(c.fc_matmul_bytes(&job, isa, item), 4096) + 4096
     scratch = take_scratch(thread_bytes * n_threads)
     memory = scratch.start
     try:
         with nogil:
-            for i in prange(items, num_threads=n_threads, schedule="dynamic"):
-                c.fc_matmul_item(isa, item, &job, i, memory + c.fc_thread_id() * thread_bytes)
+            if n_threads == 1:  # without the cost of a parallel region
+                for i in range(items):
+                    c.fc_matmul_item(isa, item, &job, i, memory)
+            else:
+                for i in prange(items, num_threads=n_threads, schedule="dynamic"):
+                    c.fc_matmul_item(isa, item, &job, i, memory + c.fc_thread_id() * thread_bytes)
     finally:
         give_scratch(scratch)

@@ -174,7 +174,6 @@ def conv_forward(spec, const floating[::1] input, const floating[::1] weight, co
         computed in another way.
     """
     cdef c.fc_winograd_job job
-    cdef int64_t tap[9]
     cdef Tiling tiles = _tiling(plane(spec.out_size, 1), plane(spec.dilation, 1), tile_shape(spec, m))
     memset(&job, 0, sizeof(job))
     if out.shape[0] == 0:
@@ -185,12 +184,8 @@ def conv_forward(spec, const floating[::1] input, const floating[::1] weight, co
     set_source(&job.src, size, (-pads[0], -pads[1]), spec.in_channels, &input[0])
     job.groups, job.channels, job.rows = spec.groups, spec.in_channels // spec.groups, spec.out_channels // spec.groups
     taps = job.t.taps[0] * job.t.taps[1]
-    for i in range(taps):
-        tap[i] = i
-    job.tap = tap
     job.w = &weight[0]
     job.w_channel, job.w_row, job.w_group = taps, taps * job.channels, taps * job.channels * job.rows
-    job.w_contiguous = 1
     job.epilogue.bias = &bias[0] if bias is not None else NULL
     job.dst = &out[0]
     job.dst_channel = job.t.grid[0] * job.t.grid[1]
@@ -205,7 +200,6 @@ def conv_input_grad(spec, const floating[::1] grad, const floating[::1] weight, 
     It is the forward pass over the gradient with turned filters and complementary padding.
     """
     cdef c.fc_winograd_job job
-    cdef int64_t tap[9]
     cdef Tiling tiles = _tiling(plane(spec.in_size, 1), plane(spec.dilation, 1), tile_shape(spec, m))
     memset(&job, 0, sizeof(job))
     if out.shape[0] == 0:
@@ -216,10 +210,8 @@ def conv_input_grad(spec, const floating[::1] grad, const floating[::1] weight, 
     set_source(&job.src, plane(spec.out_size, 1), origin, spec.out_channels, &grad[0])
     job.groups, job.channels, job.rows = spec.groups, spec.out_channels // spec.groups, spec.in_channels // spec.groups
     taps = job.t.taps[0] * job.t.taps[1]
-    for i in range(taps):
-        tap[i] = taps - 1 - i
-    job.tap = tap
     job.w = &weight[0]
+    job.turned = 1
     job.w_row, job.w_channel, job.w_group = taps, taps * job.rows, taps * job.channels * job.rows
     job.epilogue.bias = &bias[0] if bias is not None else NULL
     job.dst = &out[0]

@@ -32,8 +32,7 @@ cdef extern from "fc_winograd_dispatch.h" nogil:
         int64_t groups, channels, rows, tile0, tile1, block_channels, block_rows, block_panels, stage_panels
         const void *w
         int64_t w_group, w_row, w_channel
-        const int64_t *tap
-        int w_contiguous
+        int turned
         const void *prepared
         fc_epilogue epilogue
         void *v

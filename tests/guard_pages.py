@@ -6,6 +6,7 @@ Reading or writing one byte beyond an array kills the process.  Results of convo
 import ctypes
 import mmap
 import sys
+from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
@@ -14,7 +15,8 @@ import numpy as np
 import fastconv.functional as F
 import fastconv.grad as G
 from cases import CASES
-from kit import Array, every_setting, ramp
+from fastconv._spec import ConvSpec
+from kit import Array, every_setting, kernels, ramp
 
 PAGE = mmap.PAGESIZE
 libc = ctypes.CDLL(None, use_errno=True)
@@ -46,17 +48,25 @@ def check_convolutions(
     dtype: str, width: int, size: int, stride: int, padding: int, channels: int, groups: int
 ) -> None:
     """Results as well beside the fence; packing has a special way at the end of an array."""
-    options = {"stride": stride, "padding": padding, "groups": groups}
     shape = (2 * channels, channels // groups, size, size)
     x, w = ramp((2, channels, 5, width), dtype), ramp(shape, dtype)
-    name = f"{x.shape} {shape} {options}"
-    y = F.conv2d(x, w, **options)
-    check(f"conv2d {name}", lambda x, w, out: F.conv2d(x, w, out=out, **options), [x, w, y])
-    check(f"input gradient {name}", lambda w, y: G.conv2d_input(x.shape, w, y, **options), [w, y])
-    check(f"weight gradient {name}", lambda x, y: G.conv2d_weight(x, shape, y, **options), [x, y])
+    spec = ConvSpec.from_shapes(x.shape, shape, dtype, stride, padding, 1, groups)
+
+    def every_kernel(op: str) -> Iterator[tuple[str, dict[str, Any]]]:
+        for each in kernels(op, spec):
+            options = {"stride": stride, "padding": padding, "groups": groups, "algorithm": each.name}
+            yield f"{op} {x.shape} {shape} {options}", options
+
+    y = F.conv2d(x, w, stride=stride, padding=padding, groups=groups)
+    for name, options in every_kernel("conv_forward"):
+        check(name, lambda x, w, out, options=options: F.conv2d(x, w, out=out, **options), [x, w, y])
+    for name, options in every_kernel("conv_input_grad"):
+        check(name, lambda w, y, options=options: G.conv2d_input(x.shape, w, y, **options), [w, y])
+    for name, options in every_kernel("conv_weight_grad"):
+        check(name, lambda x, y, options=options: G.conv2d_weight(x, shape, y, **options), [x, y])
     z = F.conv_transpose2d(y, w, stride=stride, groups=groups)
     transpose = partial(F.conv_transpose2d, stride=stride, groups=groups)
-    check(f"transposed {name}", lambda y, w, out: transpose(y, w, out=out), [y, w, z])
+    check(f"transposed {y.shape}", lambda y, w, out: transpose(y, w, out=out), [y, w, z])
 
 
 for case in CASES:

@@ -122,7 +122,7 @@ def test_refused_and_unknown_algorithms_are_errors_that_say_why() -> None:
     big = np.zeros((1, 200, 6, 6)), np.zeros((200, 200, 3, 3))
     with pytest.raises(ValueError, match="algorithm 'direct' does not serve this conv_forward: it pays"):
         F.conv2d(*big, algorithm="direct")
-    with pytest.raises(ValueError, match=r"'auto' or one of \['direct', .*got 'fastest'"):
+    with pytest.raises(ValueError, match=r"'auto' or one of \['small', .*got 'fastest'"):
         F.conv2d(X, W, algorithm="fastest")
     with fastconv.use_backend("reference"), pytest.raises(ValueError, match="got 'implicit_gemm'"):
         F.conv2d(X, W, algorithm="implicit_gemm")
@@ -146,7 +146,7 @@ def test_the_slow_path_is_never_silent(monkeypatch: pytest.MonkeyPatch) -> None:
     refusing = _dispatch.Implementation("picky", run, lambda spec: "it never wants to")
     table = TABLES["cpu"]
     monkeypatch.setitem(table, "conv_forward", (refusing, *table["conv_forward"][-1:]))
-    _dispatch.choose.cache_clear()
+    _dispatch.forget_choices()
     try:
         with pytest.warns(fastconv.PerformanceWarning, match="not picky: it never wants to"):
             F.conv2d(X, W)
@@ -154,7 +154,7 @@ def test_the_slow_path_is_never_silent(monkeypatch: pytest.MonkeyPatch) -> None:
             warnings.simplefilter("error")
             F.conv2d(X, W, algorithm="reference")
     finally:
-        _dispatch.choose.cache_clear()
+        _dispatch.forget_choices()
 
 
 def test_use_backend_is_a_switch_and_a_context() -> None:

@@ -160,6 +160,8 @@ BAD: list[tuple[str, Callable[[], Any], Any, str]] = [
      V, "more than 1 value per channel"),
     ("labels", lambda: F.cross_entropy(LOGITS, LABELS + 1),
      V, r"labels must be in \[0, 5\) or equal ignore_index -100, got 5"),
+    ("labels past int64", lambda: F.cross_entropy(LOGITS, np.array([0, 1, 2**64 - 100], np.uint64)),
+     V, r"in \[0, 5\) or equal ignore_index -100, got 18446744073709551516"),
     ("label shape", lambda: F.cross_entropy(LOGITS, LABELS[:2]),
      V, r"target labels .*must have shape \(3,\), got \(2,\)"),
     ("soft shape", lambda: F.cross_entropy(LOGITS, LOGITS[:2]),
@@ -252,3 +254,19 @@ def test_options_of_any_wrong_kind_are_refused_or_right(each: Case, wrong: objec
     for name in names[len(arguments) :]:
         case = Case(each.name, each.arguments, {**each.options, name: wrong})
         outcome(case, arguments)
+
+
+@pytest.mark.parametrize("wrong", [1.0, True, (1.0, 1), (1, True), [1, 1.0], np.array([1.0, 1.0])])
+def test_equal_numbers_of_another_type_do_not_pass_on_the_strength_of_a_former_call(wrong: Any) -> None:
+    """Plans are kept by their arguments, and 1 == 1.0 == True."""
+    for call in (
+        lambda stride: F.conv2d(X, W, stride=stride),
+        lambda stride: F.conv_transpose2d(Y, W, stride=stride),
+        lambda stride: F.max_pool2d(X, 2, stride=stride),
+        lambda stride: F.avg_pool2d(X, 2, stride=stride),
+        lambda stride: G.conv2d_input(X.shape, W, Y, stride=stride),
+    ):
+        call(1)
+        call((1, 1))
+        with pytest.raises(TypeError, match="stride must be an integer"):
+            call(wrong)

@@ -258,8 +258,32 @@ def test_more_threads_than_work_and_odd_numbers_of_them_give_the_same_bits(
 
 def test_every_algorithm_was_tried() -> None:
     """The problems above reach every compiled implementation: none is left out by its refusal."""
+    tiny = ConvSpec.from_shapes((1, 1, 9, 9), (1, 1, 3, 3), "float32", 1, 1)
     dense = ConvSpec.from_shapes((1, 8, 9, 9), (8, 8, 3, 3), "float32", 1, 1)
     depthwise = ConvSpec.from_shapes((1, 8, 9, 9), (8, 1, 3, 3), "float32", 1, 1, 1, 8)
     for op in OPS:
-        served = {each.name for spec in (dense, depthwise) for each in kernels(op, spec)}
+        served = {each.name for spec in (tiny, dense, depthwise) for each in kernels(op, spec)}
         assert served == {each.name for each in _dispatch.implementations(op, "cpu")} - {"reference"}
+
+
+@pytest.mark.parametrize("op", ["conv_forward", "conv_input_grad"])
+@pytest.mark.parametrize("width", [3, 7, 8, 9, 16, 17, 40])
+@pytest.mark.parametrize(("stride", "padding", "dilation"), [(1, 0, 1), (1, 2, 2), (2, 1, 1), (3, 4, 2)])
+def test_small_images_do_not_depend_on_their_batch(
+    op: str, width: int, stride: int, padding: int, dilation: int, dtype: str, rng: np.random.Generator
+) -> None:
+    """One image is a task; what choice is made for it does not depend on how many there are."""
+
+    def spec_of(batch: int) -> ConvSpec:
+        shape = (batch, 1, width, width)
+        return ConvSpec.from_shapes(shape, (1, 1, 3, 2), dtype, stride, padding, dilation)
+
+    spec = spec_of(5)
+    check(op, spec, rng)
+    x, w, bias = operands(op, spec, lambda shape: rng.standard_normal(shape).astype(dtype))
+    assert x is not None
+    for kernel in kernels(op, spec):
+        if kernel.name == "small":
+            whole = kernel.run(spec, x, w, bias, None)
+            parts = [kernel.run(spec_of(1), x[i : i + 1], w, bias, None) for i in range(5)]
+            assert bits(np.concatenate(parts)) == bits(whole)

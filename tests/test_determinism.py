@@ -62,6 +62,8 @@ def test_public_ops(each: Case, dtype: str, isa: str) -> None:
 
 
 CONVOLUTIONS = [
+    ((9, 1, 5, 5), (2, 1, 3, 3), {"padding": 1}),
+    ((33, 2, 11), (3, 2, 3), {}),
     ((9, 5, 9, 8), (7, 5, 3, 3), {}),
     ((9, 16, 14, 14), (24, 16, 3, 3), {"padding": 1}),
     ((17, 3, 7, 5), (2, 3, 3, 3), {"padding": 1}),
@@ -93,6 +95,7 @@ def test_every_algorithm_of_convolution(
     source = rng.standard_normal(spec.input_shape if forward else spec.output_shape).astype(dtype)
     weight = rng.standard_normal(weight_shape).astype(dtype)
     bias = rng.standard_normal(spec.out_channels if forward else spec.in_channels).astype(dtype)
+    assert kernels(op, spec) == kernels(op, replace(spec, batch=1))
     for each in kernels(op, spec):
         assert_samples_stand_alone(
             lambda x, run=each.run: run(replace(spec, batch=len(x)), x, weight, bias, None), source

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
+from numpy import empty
 from numpy.typing import NDArray
 
 from fastconv import _dropout, _pointwise
-from fastconv._config import isa, threads_for
+from fastconv._config import SERIAL_WORK, get_num_threads, isa, threads_for
 from fastconv._dispatch import Implementation
 from fastconv._spec import (
     ActivationSpec,
@@ -25,7 +27,7 @@ Array = NDArray[Any]
 
 
 def dropout_mask(spec: DropoutSpec) -> Array:
-    mask = np.empty((spec.size + 7) // 8, np.uint8)
+    mask = empty((spec.size + 7) // 8, np.uint8)
     _dropout.dropout_mask(
         mask, spec.size, spec.threshold, spec.seed, spec.offset, isa(), threads_for(spec.size)
     )
@@ -33,7 +35,7 @@ def dropout_mask(spec: DropoutSpec) -> Array:
 
 
 def dropout_apply(spec: DropoutSpec, input: Array, mask: Array) -> Array:
-    out = np.empty(input.shape, input.dtype)
+    out = empty(input.shape, input.dtype)
     threads = threads_for(spec.size * spec.inner)
     _dropout.dropout_apply(
         input, mask, out, spec.size, input.itemsize, spec.inner, spec.scale, isa(), threads
@@ -46,7 +48,7 @@ def dropout_forward(spec: DropoutSpec, input: Array) -> tuple[Array, Array]:
         mask = dropout_mask(spec)
         return dropout_apply(spec, input, mask), mask
     size = spec.size
-    out, mask = np.empty(input.shape, input.dtype), np.empty((size + 7) // 8, np.uint8)
+    out, mask = empty(input.shape, input.dtype), empty((size + 7) // 8, np.uint8)
     _dropout.dropout_forward(
         input,
         out,
@@ -67,8 +69,8 @@ def drop_block_mask(spec: DropBlockSpec) -> Array:
     (rows, cols), (block_rows, block_cols) = spec.size, spec.block
     planes = spec.batch * spec.channels
     threads = threads_for(planes * rows * cols)
-    mask = np.empty((planes * rows * cols + 7) // 8, np.uint8)
-    scratch = np.empty((threads, 9 * rows * cols), np.uint8)
+    mask = empty((planes * rows * cols + 7) // 8, np.uint8)
+    scratch = empty((threads, 9 * rows * cols), np.uint8)
     _dropout.drop_block_mask(
         mask,
         planes,
@@ -86,15 +88,25 @@ def drop_block_mask(spec: DropBlockSpec) -> Array:
     return mask
 
 
+def _prepare_activation(spec: ActivationSpec) -> Callable[[Array], Array]:
+    dtype, size, kind, slope = np.dtype(spec.dtype), spec.size, _pointwise.KINDS[spec.kind], spec.slope
+    item, serial = dtype.itemsize, size < SERIAL_WORK
+
+    def run(x: Array) -> Array:
+        y = empty(x.shape, dtype)
+        threads = 1 if serial else get_num_threads()
+        _pointwise.activation_forward(x, y, size, item, kind, slope, isa(), threads)
+        return y
+
+    return run
+
+
 def activation_forward(spec: ActivationSpec, x: Array) -> Array:
-    y = np.empty(x.shape, x.dtype)
-    kind, size = _pointwise.KINDS[spec.kind], spec.size
-    _pointwise.activation_forward(x, y, size, x.itemsize, kind, spec.slope, isa(), threads_for(size))
-    return y
+    return _prepare_activation(spec)(x)
 
 
 def activation_backward(spec: ActivationSpec, grad_output: Array, output: Array) -> Array:
-    dx = np.empty(output.shape, output.dtype)
+    dx = empty(output.shape, output.dtype)
     kind, size = _pointwise.KINDS[spec.kind], spec.size
     _pointwise.activation_backward(
         grad_output, output, dx, size, dx.itemsize, kind, spec.slope, isa(), threads_for(size)
@@ -103,14 +115,14 @@ def activation_backward(spec: ActivationSpec, grad_output: Array, output: Array)
 
 
 def softmax_forward(spec: SoftmaxSpec, x: Array) -> Array:
-    y = np.empty(x.shape, x.dtype)
+    y = empty(x.shape, x.dtype)
     view = (spec.outer, spec.length, spec.inner, x.itemsize)
     _pointwise.softmax_forward(x, y, *view, spec.log, isa(), threads_for(x.size))
     return y
 
 
 def softmax_backward(spec: SoftmaxSpec, grad_output: Array, output: Array) -> Array:
-    dx = np.empty(output.shape, output.dtype)
+    dx = empty(output.shape, output.dtype)
     view = (spec.outer, spec.length, spec.inner, dx.itemsize)
     _pointwise.softmax_backward(grad_output, output, dx, *view, spec.log, isa(), threads_for(dx.size))
     return dx
@@ -148,7 +160,7 @@ def cross_entropy_forward(
     view = (spec.batch, spec.classes, spec.inner, item)
     settings = (isa(), threads_for(logits.size))
     weights = _ones(spec.classes, spec.dtype) if weight is None else weight
-    log_probs, loss = np.empty(logits.shape, spec.dtype), np.empty((spec.batch, spec.inner), spec.dtype)
+    log_probs, loss = empty(logits.shape, spec.dtype), empty((spec.batch, spec.inner), spec.dtype)
     _pointwise.softmax_forward(logits, log_probs, *view, True, *settings)
     _pointwise.cross_entropy_forward(
         log_probs,
@@ -175,7 +187,7 @@ def cross_entropy_backward(
     if spec.reduction == "mean":
         mean_scale = _pointwise.total_over(scale, 1, item, _divisor(spec, target, weights), isa())
         scale = np.asarray(mean_scale, spec.dtype)
-    d = np.empty(log_probs.shape, spec.dtype)
+    d = empty(log_probs.shape, spec.dtype)
     _pointwise.cross_entropy_backward(
         log_probs,
         *_targets(spec, target),
@@ -196,7 +208,7 @@ def cross_entropy_backward(
 
 
 def channel_sum(spec: ChannelSpec, x: Array) -> Array:
-    total = np.empty(spec.channels)
+    total = empty(spec.channels)
     _pointwise.channel_sum(
         x, total, spec.batch, spec.channels, spec.inner, x.itemsize, isa(), threads_for(x.size)
     )
@@ -212,9 +224,9 @@ def batch_norm_forward(
     bias: Array | None,
 ) -> tuple[Array, Array, Array]:
     y, out_mean, inv_std = (
-        np.empty(x.shape, x.dtype),
-        np.empty(spec.channels, x.dtype),
-        np.empty(spec.channels, x.dtype),
+        empty(x.shape, x.dtype),
+        empty(spec.channels, x.dtype),
+        empty(spec.channels, x.dtype),
     )
     _pointwise.batch_norm_forward(
         x,
@@ -225,7 +237,7 @@ def batch_norm_forward(
         bias,
         out_mean,
         inv_std,
-        np.empty((2, spec.channels)),
+        empty((2, spec.channels)),
         spec.batch,
         spec.channels,
         spec.inner,
@@ -240,7 +252,7 @@ def batch_norm_forward(
 def batch_norm_backward(
     spec: BatchNormSpec, grad_output: Array, x: Array, mean: Array, inv_std: Array, weight: Array | None
 ) -> tuple[Array, Array, Array]:
-    dx, dweight, dbias = np.empty(x.shape, x.dtype), np.empty(spec.channels), np.empty(spec.channels)
+    dx, dweight, dbias = empty(x.shape, x.dtype), empty(spec.channels), empty(spec.channels)
     _pointwise.batch_norm_backward(
         grad_output,
         x,
@@ -268,7 +280,6 @@ IMPLEMENTATIONS: dict[str, tuple[Implementation, ...]] = {
         ("philox", dropout_apply),
         ("philox", dropout_forward),
         ("philox", drop_block_mask),
-        ("simd", activation_forward),
         ("simd", activation_backward),
         ("simd", softmax_forward),
         ("simd", softmax_backward),
@@ -279,3 +290,6 @@ IMPLEMENTATIONS: dict[str, tuple[Implementation, ...]] = {
         ("simd", batch_norm_backward),
     )
 }
+IMPLEMENTATIONS["activation_forward"] = (
+    Implementation("simd", activation_forward, prepare=_prepare_activation),
+)

@@ -1,6 +1,5 @@
 /* The kernels that one (instruction set, dtype) build of the convolution consists of. */
 #include "fc_gemm_kernel.h"
-#include "fc_pack_weights_kernel.h"
 
 #include "fc_conv_kernel.h"
 #include "fc_direct_kernel.h"

@@ -53,8 +53,7 @@ typedef struct {
     int64_t stage_panels;             /* panels whose sums are kept before they are transformed back */
     const void *w;
     int64_t w_group, w_row, w_channel; /* strides of the filters */
-    const int64_t *tap;                /* offset of each tap in a filter */
-    int w_contiguous;                  /* (channel, tap) are neighbours in memory */
+    int turned;                        /* filters are read last tap first */
     const void *prepared;              /* transformed filters, or NULL */
     fc_epilogue epilogue;
     void *v; /* transformed tiles: [group][panel][frequency][channel][lane] */
@@ -82,8 +81,11 @@ static FC_UNUSED int64_t fc_panels(int64_t n, int64_t lanes) { return (n + lanes
 /* Distances between frequencies.  One vector more than needed: equal powers of two would share cache sets. */
 static FC_UNUSED int64_t fc_winograd_v_stride(int64_t depth, int64_t lanes) { return (depth + 1) * lanes; }
 
+/* From one row panel of filters to the next: a vector of filters may spill over the end of its own. */
+static FC_UNUSED int64_t fc_winograd_u_panel(int64_t channels, int64_t rows_of_panel) { return channels * rows_of_panel + 8; }
+
 static FC_UNUSED int64_t fc_winograd_u_stride(int64_t row_panels, int64_t channels, int64_t rows_of_panel) {
-    return row_panels * channels * rows_of_panel + 16;
+    return row_panels * fc_winograd_u_panel(channels, rows_of_panel) + 8;
 }
 
 /* The source rows and columns that a chunk of tiles needs. */

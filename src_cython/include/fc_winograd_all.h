@@ -1,5 +1,4 @@
 /* The kernels that one (instruction set, dtype) build of Winograd convolution consists of. */
 #include "fc_gemm_kernel.h"
 
-#include "fc_pack_weights_kernel.h"
 #include "fc_winograd_kernel.h"

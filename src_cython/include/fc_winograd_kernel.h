@@ -5,6 +5,9 @@
  * where tiles are summed over.  Transforms work in vectors of GEMM_TW lanes, products in tiles of GEMM_MR x GEMM_NR. */
 #include "fc_winograd_transform.h"
 
+/* Channels multiplied at a time: their filters and tiles of all frequencies stay in the second-level cache. */
+#define WINOGRAD_DEPTH (256 / FC_TBYTES)
+
 /* Scratch of a transform item: places of the tiles, a row of zeros, lines before they are split by phase, and lines. */
 typedef struct {
     int64_t *at;
@@ -36,6 +39,20 @@ static FC_UNUSED FC_NAME(winograd_scratch)
 static FC_UNUSED int64_t FC_NAME(winograd_scratch_bytes)(const fc_tiling *t, int64_t channels) {
     return FC_NAME(winograd_split)(t, channels, NULL).bytes;
 }
+
+#if GEMM_TW == 8
+typedef FC_T FC_NAME(fc_half) __attribute__((vector_size(GEMM_TBYTES / 2), aligned(sizeof(FC_T)), may_alias));
+
+/* Transposes the 4 x 4 blocks in both halves of 4 vectors. */
+FC_INLINE void FC_NAME(transpose_halves)(FC_TV *r) {
+    const FC_TV a = FC_SHUFFLE(r[0], r[1], 0, 8, 1, 9, 4, 12, 5, 13), b = FC_SHUFFLE(r[2], r[3], 0, 8, 1, 9, 4, 12, 5, 13);
+    const FC_TV c = FC_SHUFFLE(r[0], r[1], 2, 10, 3, 11, 6, 14, 7, 15), d = FC_SHUFFLE(r[2], r[3], 2, 10, 3, 11, 6, 14, 7, 15);
+    r[0] = FC_SHUFFLE(a, b, 0, 1, 8, 9, 4, 5, 12, 13);
+    r[1] = FC_SHUFFLE(a, b, 2, 3, 10, 11, 6, 7, 14, 15);
+    r[2] = FC_SHUFFLE(c, d, 0, 1, 8, 9, 4, 5, 12, 13);
+    r[3] = FC_SHUFFLE(c, d, 2, 3, 10, 11, 6, 7, 14, 15);
+}
+#endif
 
 /* ------------------------------------------------------------------------------------------------ tiles */
 
@@ -185,41 +202,60 @@ FC_INLINE void FC_NAME(winograd_tiles)(const fc_winograd_job *job, int64_t item,
 
 /* ------------------------------------------------------------------------------------------------ filters */
 
-#define WINOGRAD_PACKED 32 /* channels packed at a time */
+/* in[t] = row[lane][t] for t < n; reads nothing behind. */
+FC_INLINE void FC_NAME(winograd_taps)(const int n, const FC_T *const *row, FC_TV *in) {
+#if GEMM_TW > 1
+    const int whole = n / GEMM_TW * GEMM_TW;
+    for (int t = 0; t < whole; t += GEMM_TW) {
+#pragma GCC unroll 8
+        for (int l = 0; l < GEMM_TW; l++)
+            in[t + l] = *(const FC_TV *)(row[l] + t);
+        FC_NAME(transpose)(in + t);
+    }
+#else
+    const int whole = 0;
+#endif
+    for (int t = whole; t < n; t++) {
+        FC_T lane[GEMM_TW];
+#pragma GCC unroll 8
+        for (int l = 0; l < GEMM_TW; l++)
+            lane[l] = row[l][t];
+        in[t] = *(const FC_TV *)lane;
+    }
+}
 
-/* Transforms the filters of rows row0..row1 of a group: u is [frequency][row panel][channel][GEMM_MR]. */
-FC_INLINE void FC_NAME(winograd_filters)(const fc_winograd_job *job, int64_t group, int64_t row0, int64_t row1, FC_T *u,
-                                         const int m0, const int m1) {
+/* Transforms the filters of rows row0..row1 and channels c0..c1 of a group: u is [frequency][row panel][channel][GEMM_MR].
+ * Rows that do not exist repeat the last one: what comes of them is not stored. */
+FC_INLINE void FC_NAME(winograd_filters)(const fc_winograd_job *job, int64_t group, int64_t row0, int64_t row1, int64_t c0,
+                                         int64_t c1, FC_T *u, const int m0, const int m1) {
     const int alpha0 = m0 > 1 ? m0 + 2 : 1, alpha1 = m1 > 1 ? m1 + 2 : 1;
     const int r0 = m0 > 1 ? 3 : 1, r1 = m1 > 1 ? 3 : 1, taps = r0 * r1;
     const int64_t stride = fc_winograd_u_stride(fc_panels(row1 - row0, GEMM_MR), job->channels, GEMM_MR);
-    const FC_T *w = (const FC_T *)job->w + group * job->w_group;
-    FC_T packed[(WINOGRAD_PACKED * 9 + 1) * GEMM_MR + GEMM_TW];
-    memset(packed, 0, sizeof packed);
-    for (int64_t row = row0; row < row1; row += GEMM_MR)
-        for (int64_t c0 = 0; c0 < job->channels; c0 += WINOGRAD_PACKED) {
-            const int64_t c1 = fc_min(job->channels, c0 + WINOGRAD_PACKED);
-            FC_NAME(conv_pack_weights)(w, job->w_row, job->w_channel, job->tap, taps, job->w_contiguous, row, row1, c0, c1,
-                                  packed);
-            for (int64_t c = c0; c < c1; c++, u += GEMM_MR) {
-                const FC_T *filter = packed + (c - c0) * taps * GEMM_MR;
-                /* ascending lanes: what a vector spills over is written after it */
-                for (int lane = 0; lane < GEMM_MR; lane += GEMM_TW) {
-                    FC_TV in[3], half[8][3];
-#pragma GCC unroll 3
-                    for (int x = 0; x < r1; x++) {
-#pragma GCC unroll 3
-                        for (int y = 0; y < r0; y++)
-                            in[y] = *(const FC_TV *)(filter + (y * r1 + x) * GEMM_MR + lane);
-                        FC_NAME(winograd_expand)(fc_winograd_g(m0), r0, alpha0, in, 1, half[0] + x, 3);
+    for (int64_t row = row0; row < row1; row += GEMM_MR, u += fc_winograd_u_panel(job->channels, GEMM_MR))
+        for (int64_t c = c0; c < c1; c++) {
+            const FC_T *w = (const FC_T *)job->w + group * job->w_group + c * job->w_channel;
+            /* ascending lanes and channels: what a vector spills over is written after it */
+            for (int lane = 0; lane < GEMM_MR; lane += GEMM_TW) {
+                const FC_T *rows[GEMM_TW];
+                FC_TV filter[9 + GEMM_TW], half[8][3];
+                for (int l = 0; l < GEMM_TW; l++)
+                    rows[l] = w + fc_min(row + lane + l, row1 - 1) * job->w_row;
+                FC_NAME(winograd_taps)(taps, rows, filter);
+                if (job->turned)
+                    for (int t = 0; t < taps / 2; t++) {
+                        const FC_TV other = filter[t];
+                        filter[t] = filter[taps - 1 - t];
+                        filter[taps - 1 - t] = other;
                     }
-                    for (int i = 0; i < alpha0; i++) {
-                        FC_TV transformed[8];
-                        FC_NAME(winograd_expand)(fc_winograd_g(m1), r1, alpha1, half[i], 1, transformed, 1);
+#pragma GCC unroll 3
+                for (int x = 0; x < r1; x++)
+                    FC_NAME(winograd_expand)(fc_winograd_g(m0), r0, alpha0, filter + x, r1, half[0] + x, 3);
+                for (int i = 0; i < alpha0; i++) {
+                    FC_TV transformed[8];
+                    FC_NAME(winograd_expand)(fc_winograd_g(m1), r1, alpha1, half[i], 1, transformed, 1);
 #pragma GCC unroll 8
-                        for (int j = 0; j < alpha1; j++)
-                            *(FC_TV *)(u + (i * alpha1 + j) * stride + lane) = transformed[j];
-                    }
+                    for (int j = 0; j < alpha1; j++)
+                        *(FC_TV *)(u + (i * alpha1 + j) * stride + c * GEMM_MR + lane) = transformed[j];
                 }
             }
         }
@@ -274,15 +310,32 @@ static FC_UNUSED void FC_NAME(winograd_destinations)(const fc_winograd_job *job,
     }
 }
 
-/* Stores GEMM_TW tiles of sums, out[row][column] a vector of tiles, into one destination channel. */
+/* Stores GEMM_TW tiles of sums, out[row][column] a vector of tiles, into one destination channel.  `whole` says that all of
+ * every tile exists and is stored as it is, rows together. */
 FC_INLINE void FC_NAME(winograd_store)(const fc_winograd_job *job, FC_TV *out, const FC_NAME(winograd_place) * place,
-                                       int64_t channel, const int m0, const int m1) {
+                                       int whole, int64_t channel, const int m0, const int m1) {
     const fc_tiling *t = &job->t;
     const int pitch = m1 == 6 && GEMM_TW > 2 ? 8 : m1; /* a tile's row stays inside a vector */
     const int length = (m0 * pitch + GEMM_TW - 1) / GEMM_TW * GEMM_TW;
     FC_T tile[GEMM_TW][48 + GEMM_TW];
     const FC_T *residual = (const FC_T *)job->epilogue.residual;
     FC_T *dst = (FC_T *)job->dst + channel * job->dst_channel;
+#if GEMM_TW == 8
+    if (m1 == 4 && whole) {
+#pragma GCC unroll 6
+        for (int y = 0; y < m0; y++) {
+            const int64_t step = y * t->dilation[0] * t->grid[1];
+            FC_NAME(transpose_halves)(out + y * m1);
+#pragma GCC unroll 4
+            for (int l = 0; l < 4; l++) {
+                const FC_NAME(fc_half) *half = (const FC_NAME(fc_half) *)(out + y * m1 + l);
+                *(FC_NAME(fc_half) *)(dst + place[l].at + step) = half[0];
+                *(FC_NAME(fc_half) *)(dst + place[l + 4].at + step) = half[1];
+            }
+        }
+        return;
+    }
+#endif
 #pragma GCC unroll 6
     for (int k = 0; k < length; k += GEMM_TW) {
         FC_TV block[GEMM_TW];
@@ -321,41 +374,48 @@ FC_INLINE void FC_NAME(winograd_store)(const fc_winograd_job *job, FC_TV *out, c
     }
 }
 
-/* Sums of rows row0..row1 over panels panel0..panel1: products per frequency, then the transform back.  Returns whether a
- * result is not finite. */
-FC_INLINE int FC_NAME(winograd_sums)(const fc_winograd_job *job, int64_t group, int64_t row0, int64_t row1, int64_t panel0,
-                                     int64_t panel1, const FC_T *u, FC_T *sums, const int m0, const int m1) {
-    const int alpha0 = m0 > 1 ? m0 + 2 : 1, alpha1 = m1 > 1 ? m1 + 2 : 1, frequencies = alpha0 * alpha1;
-    const int64_t row_panels = fc_panels(row1 - row0, GEMM_MR), channels = job->channels;
-    const int64_t panels = fc_panels(job->tile1 - job->tile0, GEMM_NR);
-    const int64_t v_stride = fc_winograd_v_stride(channels, GEMM_NR);
-    const int64_t u_stride = fc_winograd_u_stride(row_panels, channels, GEMM_MR);
+/* Products of rows row0..row1 and channels c0..c1 over panels panel0..panel1: sums is [panel][frequency][row][lane]. */
+FC_INLINE void FC_NAME(winograd_products)(const fc_winograd_job *job, int64_t group, int64_t rows, int64_t c0, int64_t c1,
+                                          int64_t panel0, int64_t panel1, const FC_T *u, FC_T *sums,
+                                          const int64_t frequencies) {
+    const int64_t row_panels = fc_panels(rows, GEMM_MR), panels = fc_panels(job->tile1 - job->tile0, GEMM_NR);
+    const int64_t v_stride = fc_winograd_v_stride(job->channels, GEMM_NR);
+    const int64_t u_stride = fc_winograd_u_stride(row_panels, job->channels, GEMM_MR);
+    const int64_t u_panel = fc_winograd_u_panel(job->channels, GEMM_MR);
     const int64_t s_stride = fc_winograd_v_stride(row_panels * GEMM_MR, GEMM_NR);
-    const FC_T *v = (const FC_T *)job->v + (group * panels + panel0) * frequencies * v_stride;
-    const int64_t depths = fc_max(1, (channels * (int64_t)sizeof(FC_T) + 512) / 1024);
+    const FC_T *v = (const FC_T *)job->v + (group * panels + panel0) * frequencies * v_stride + c0 * GEMM_NR;
+    for (int64_t f = 0; f < frequencies; f++)
+        for (int64_t p = 0; p < panel1 - panel0; p++) {
+            const FC_T *tiles = v + (p * frequencies + f) * v_stride;
+            const FC_T *next = p + 1 < panel1 - panel0 ? tiles + frequencies * v_stride : v + (f + 1) * v_stride;
+            for (int64_t r = 0; r < row_panels; r++)
+                FC_NAME(gemm_ahead)(c1 - c0, u + f * u_stride + r * u_panel + c0 * GEMM_MR, tiles, c0 > 0,
+                                    sums + (p * frequencies + f) * s_stride + r * GEMM_MR * GEMM_NR, GEMM_NR,
+                                    next + (c1 - c0) * r / row_panels * GEMM_NR,
+                                    (GEMM_NR + row_panels - 1) / row_panels);
+        }
+}
+
+/* Transforms the sums of rows row0..row1 and panels panel0..panel1 back and stores them.  Returns whether a result is not
+ * finite. */
+FC_INLINE int FC_NAME(winograd_finish)(const fc_winograd_job *job, int64_t group, int64_t row0, int64_t row1, int64_t panel0,
+                                       int64_t panel1, const FC_T *sums, const int m0, const int m1) {
+    const int alpha0 = m0 > 1 ? m0 + 2 : 1, alpha1 = m1 > 1 ? m1 + 2 : 1, frequencies = alpha0 * alpha1;
+    const int64_t s_stride = fc_winograd_v_stride(fc_round_up(row1 - row0, GEMM_MR), GEMM_NR);
     const int activate = job->epilogue.activation != FC_LINEAR && !job->epilogue.residual;
     FC_TV check = {0};
-    for (int64_t f = 0; f < frequencies; f++)
-        for (int64_t d = 0; d < depths; d++) {
-            const int64_t c0 = d * channels / depths, c1 = (d + 1) * channels / depths;
-            for (int64_t p = 0; p < panel1 - panel0; p++) {
-                const FC_T *tiles = v + (p * frequencies + f) * v_stride + c0 * GEMM_NR;
-                const FC_T *next = tiles + frequencies * v_stride; /* of the next panel, or of the first again */
-                if (p + 1 == panel1 - panel0)
-                    next = d + 1 < depths ? v + f * v_stride + c1 * GEMM_NR : v + (f + 1) * v_stride;
-                for (int64_t r = 0; r < row_panels; r++)
-                    FC_NAME(gemm_ahead)(c1 - c0, u + f * u_stride + (r * channels + c0) * GEMM_MR, tiles, d > 0,
-                                        sums + (p * frequencies + f) * s_stride + r * GEMM_MR * GEMM_NR, GEMM_NR,
-                                        next + (c1 - c0) * r / row_panels * GEMM_NR,
-                                        (GEMM_NR + row_panels - 1) / row_panels);
-            }
-        }
     for (int64_t p = 0; p < panel1 - panel0; p++) {
         FC_NAME(winograd_place) place[GEMM_NR];
+        int whole[GEMM_NR / GEMM_TW];
         FC_NAME(winograd_destinations)(job, job->tile0 + (panel0 + p) * GEMM_NR, GEMM_NR, place);
+        for (int i = 0; i < GEMM_NR / GEMM_TW; i++) {
+            whole[i] = job->t.phases == 1 && !job->epilogue.residual;
+            for (int l = 0; l < GEMM_TW; l++)
+                whole[i] &= place[i * GEMM_TW + l].rows == m0 && place[i * GEMM_TW + l].columns == m1;
+        }
         for (int64_t row = row0; row < row1; row++) {
             const int64_t channel = group * job->rows + row;
-            const FC_T bias = job->epilogue.bias ? ((const FC_T *)job->epilogue.bias)[channel] : 0;
+            const FC_T *bias = job->epilogue.bias ? (const FC_T *)job->epilogue.bias + channel : NULL;
             for (int lane = 0; lane < GEMM_NR && place[lane].rows; lane += GEMM_TW) {
                 const FC_T *from = sums + p * frequencies * s_stride + (row - row0) * GEMM_NR + lane;
                 FC_TV half[6][8], out[36];
@@ -375,16 +435,17 @@ FC_INLINE int FC_NAME(winograd_sums)(const fc_winograd_job *job, int64_t group, 
                 for (int i = 0; i < m0; i++) {
                     FC_NAME(winograd_collapse)(fc_winograd_a(m1), m1, alpha1, half[i], 1, out + i * m1, 1);
 #pragma GCC unroll 6
-                    for (int j = 0; j < m1; j++) {
+                    for (int j = 0; j < m1; j++)
                         total += out[i * m1 + j];
-                        out[i * m1 + j] += bias;
-                    }
                 }
                 check += total * 0;
+                if (bias)
+                    for (int i = 0; i < m0 * m1; i++)
+                        out[i] += *bias;
                 if (activate)
                     for (int i = 0; i < m0 * m1; i++)
                         out[i] = FC_NAME(winograd_activate)(&job->epilogue, out[i]);
-                FC_NAME(winograd_store)(job, out, place + lane, channel, m0, m1);
+                FC_NAME(winograd_store)(job, out, place + lane, whole[lane / GEMM_TW], channel, m0, m1);
             }
         }
     }
@@ -409,6 +470,7 @@ static FC_UNUSED int64_t FC_NAME(winograd_filters_size)(const fc_winograd_job *j
 /* One product item: a block of rows of a group times a range of panels. */
 FC_INLINE int FC_NAME(winograd_product)(const fc_winograd_job *job, int64_t item, void *scratch, const int m0,
                                         const int m1) {
+    const int alpha0 = m0 > 1 ? m0 + 2 : 1, alpha1 = m1 > 1 ? m1 + 2 : 1;
     const int64_t blocks = (job->rows + job->block_rows - 1) / job->block_rows;
     const int64_t panels = fc_panels(job->tile1 - job->tile0, GEMM_NR);
     const int64_t parts = (panels + job->block_panels - 1) / job->block_panels;
@@ -419,13 +481,20 @@ FC_INLINE int FC_NAME(winograd_product)(const fc_winograd_job *job, int64_t item
     const FC_T *u = own;
     if (job->prepared)
         u = (const FC_T *)job->prepared + (group * blocks + block) * FC_NAME(winograd_filters_size)(job);
-    else {
+    else
         sums += fc_round_up(FC_NAME(winograd_filters_size)(job), 16);
-        FC_NAME(winograd_filters)(job, group, row0, row1, own, m0, m1);
-    }
     int bad = 0;
-    for (int64_t p = item % parts * job->block_panels; p < last; p += job->stage_panels)
-        bad |= FC_NAME(winograd_sums)(job, group, row0, row1, p, fc_min(last, p + job->stage_panels), u, sums, m0, m1);
+    const int64_t first = item % parts * job->block_panels;
+    for (int64_t p = first; p < last; p += job->stage_panels) {
+        const int64_t end = fc_min(last, p + job->stage_panels);
+        for (int64_t c0 = 0; c0 < job->channels; c0 += WINOGRAD_DEPTH) {
+            const int64_t c1 = fc_min(job->channels, c0 + WINOGRAD_DEPTH);
+            if (!job->prepared && p == first)
+                FC_NAME(winograd_filters)(job, group, row0, row1, c0, c1, own, m0, m1);
+            FC_NAME(winograd_products)(job, group, row1 - row0, c0, c1, p, end, u, sums, alpha0 * alpha1);
+        }
+        bad |= FC_NAME(winograd_finish)(job, group, row0, row1, p, end, sums, m0, m1);
+    }
     return bad;
 }
 
@@ -578,8 +647,8 @@ static FC_UNUSED int FC_NAME(winograd_product_item)(const fc_winograd_job *job, 
 static FC_UNUSED void FC_NAME(winograd_filters_item)(const fc_winograd_job *job, int64_t item, void *prepared) {
     const int64_t blocks = (job->rows + job->block_rows - 1) / job->block_rows, row0 = item % blocks * job->block_rows;
     FC_T *u = (FC_T *)prepared + item * FC_NAME(winograd_filters_size)(job);
-#define CALL(a, b) \
-    FC_NAME(winograd_filters)(job, item / blocks, row0, fc_min(job->rows, row0 + job->block_rows), u, a, b)
+#define CALL(a, b)                                                                                                       \
+    FC_NAME(winograd_filters)(job, item / blocks, row0, fc_min(job->rows, row0 + job->block_rows), 0, job->channels, u, a, b)
     WINOGRAD_TILE(&job->t, CALL);
 #undef CALL
 }
@@ -597,3 +666,4 @@ static FC_UNUSED int FC_NAME(winograd_weight_filters_item)(const fc_winograd_wei
 }
 
 #undef WINOGRAD_TILE
+#undef WINOGRAD_DEPTH
