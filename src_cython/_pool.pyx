@@ -99,7 +99,7 @@ def max_pool_forward_indexed(
     else:
         kernel = pick_max_pool_int64(isa, sizeof(real) == 8)
     if planes:
-        cut(&g, g.oh, fc_pool_forward_band(&g, sizeof(real)), planes, n_threads)
+        cut(&g, g.oh, fc_max_pool_forward_band(&g, sizeof(real)), planes, n_threads)
         run(
             kernel, &g, &input[0, 0, 0, 0], NULL, &output[0, 0, 0, 0], &indices[0, 0, 0, 0],
             planes * g.bands, fc_max_pool_forward_scratch(&g, sizeof(real)), planes * g.h * g.w, n_threads,

@@ -10,7 +10,12 @@ cdef extern from "fc_conv_dispatch.h" nogil:
         const int64_t *offset[3]
         int64_t src_image, src_channel, dst_image, dst_channel
         int64_t dst_step[3]
-        int64_t src_end, taps, row_taps, rows, block_rows, block_x
+        int64_t src_end, taps, row_taps, rows, x_first, x_span, block_rows, block_x
+
+    ctypedef struct fc_indirect:
+        int64_t band_rows, bands, source_bytes, bytes
+
+    int fc_indirect_plan(const fc_conv *g, int64_t m, int64_t item, int64_t lanes, fc_indirect *n)
 
     ctypedef struct fc_conv_job:
         fc_conv g
@@ -23,13 +28,21 @@ cdef extern from "fc_conv_dispatch.h" nogil:
         void *weights
         void *bias
         void *dst
+        fc_indirect indirect
+
+    ctypedef struct fc_gather:
+        int64_t bands, channel_pitch, positions
 
     ctypedef struct fc_conv_weight_job:
         fc_conv g
+        fc_gather gather
         int64_t groups, m, part_m, part_q, shares, group_parts, grad_end
         const void *src
         const void *grad
         void *dst
+
+    void fc_gather_plan(const fc_conv *g, int64_t positions, fc_gather *n)
+    int64_t fc_gather_bytes(const fc_conv_weight_job *job, int64_t item, int64_t tile_rows, int64_t lanes)
 
     ctypedef struct fc_scratch:
         int64_t bytes
@@ -46,7 +59,26 @@ cdef extern from "fc_conv_dispatch.h" nogil:
     int fc_gemm_lanes(int isa, int item)
     void fc_conv_weights_item(int isa, int item, const fc_conv_job *job, int64_t i)
     void fc_conv_item(int isa, int item, const fc_conv_job *job, int64_t i, void *scratch)
+    void fc_conv_indirect_item(int isa, int item, const fc_conv_job *job, int64_t i, void *scratch)
     void fc_conv_weight_item(int isa, int item, const fc_conv_weight_job *job, int64_t i, void *scratch)
+
+    ctypedef struct fc_col2im_job:
+        fc_conv g
+        int64_t groups, m, parts, part_m, unit0, units, row_parts, depth, ring, pitch, phase_length, filter
+        const int64_t *tap
+        const void *grad
+        const void *w
+        const void *b
+        void *weights
+        void *dst
+
+    int64_t fc_col2im_weights(const fc_col2im_job *job, int64_t tile_rows)
+    int64_t fc_col2im_scratch(const fc_col2im_job *job, int64_t tile_rows, int64_t lanes)
+    int64_t fc_col2im_items(const fc_col2im_job *job)
+    void fc_col2im_weights_item(int isa, int item, const fc_col2im_job *job, int64_t i)
+    void fc_col2im_item(int isa, int item, const fc_col2im_job *job, int64_t i, void *scratch)
+
+    void fc_conv_weight_gather_item(int isa, int item, const fc_conv_weight_job *job, int64_t i, void *scratch)
     int64_t fc_direct_bytes(const fc_conv *g, int isa, int item, int64_t sums)
     int fc_vector_bytes(int isa)
     void fc_direct_item(int isa, int item, const fc_conv_job *job, int64_t i, void *scratch)

@@ -17,6 +17,7 @@ cdef extern from "fc_pool.h" nogil:
         const int64_t *x1
 
     int64_t fc_pool_forward_band(const fc_pool *, int64_t item)
+    int64_t fc_max_pool_forward_band(const fc_pool *, int64_t item)
     int64_t fc_pool_backward_band(const fc_pool *, int64_t item)
     int64_t fc_max_pool_forward_scratch(const fc_pool *, int64_t item)
     int64_t fc_pool_values_scratch(const fc_pool *, int64_t item)

@@ -42,3 +42,8 @@ cdef Scratch take_scratch(int64_t nbytes):
 cdef void give_scratch(Scratch scratch):
     if scratch.nbytes <= KEPT_BYTES and len(_pool) < 4:
         _pool.append(scratch)
+
+
+def release_scratch():
+    """Let go of the scratch memory kept for the next call."""
+    _pool.clear()

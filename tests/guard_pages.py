@@ -69,12 +69,28 @@ def check_convolutions(
     check(f"transposed {y.shape}", lambda y, w, out: transpose(y, w, out=out), [y, w, z])
 
 
+def check_pools(dtype: str, width: int, kernel: int, stride: int, padding: int) -> None:
+    """Rows narrower than a vector are read, and blocks of planes padded, beyond their ends."""
+    x = ramp((2, 3, 5, width), dtype)
+    window = (kernel, stride, padding)
+    name = f"{x.shape} {window} {dtype}"
+    y, offsets = F.max_pool2d(x, *window, return_indices=True, index_dtype="uint8")
+    for index_dtype in (None, "uint8", "int64"):
+        options = {"return_indices": index_dtype is not None, "index_dtype": index_dtype or "int64"}
+        check(f"max_pool2d {name} {index_dtype}", lambda x, o=options: F.max_pool2d(x, *window, **o), [x])
+    check(f"max_pool2d gradient {name}", lambda y, i: G.max_pool2d(y, i, x.shape, *window), [y, offsets])
+    check(f"avg_pool2d {name}", lambda x: F.avg_pool2d(x, *window), [x])
+
+
 for case in CASES:
     for dtype in ("float32", "float64"):
         for batch in (1, 3):
             check(f"{case} {dtype}", lambda *a, case=case: case.run(list(a)), case.make(dtype, batch))
 
 for dtype in ("float32", "float64"):
+    for width in (3, 7, 8, 9, 15, 16, 17, 33):
+        for window in ((2, 2, 0), (3, 2, 1), (3, 1, 1), (3, 3, 0)):
+            check_pools(dtype, width, *window)
     for width in (3, 7, 8, 9, 15, 16, 17, 33, 64, 259):
         for size in (1, 3):
             for rest in ((1, 0, 3, 1), (1, 1, 3, 1), (2, 1, 7, 1), (1, 1, 4, 4), (3, 2, 2, 2)):

@@ -143,3 +143,39 @@ assert "matplotlib.pyplot" not in sys.modules, "global state"
 def test_wrong_shapes_are_refused(draw, message):
     with pytest.raises(ValueError, match=message):
         draw()
+
+
+def bench_row(name, ratio, threads=1, flop=2e9):
+    row = {"name": name, "pass": "forward", "threads": threads, "ratio": ratio}
+    return row | {"flop": flop, "bytes": 1e8, "rate": 50.0}
+
+
+def test_benchmark_bars_show_losses_in_another_colour():
+    rows = [bench_row("a", 2.0), bench_row("b", 0.5), bench_row("c", None), bench_row("b", 4.0, threads=2)]
+    figure = plot.benchmark_ratios(rows)
+    one, two = figure.axes
+    assert one.get_title() == "1 thread: 1 of 2 lost"
+    assert two.get_title() == "2 threads: 0 of 1 lost"
+    assert [label.get_text() for label in one.get_yticklabels()] == ["a, forward", "b, forward"]
+    win, loss = one.patches
+    assert (win.get_x(), win.get_width()) == (1, 1)
+    assert (loss.get_x(), loss.get_width()) == (1, -0.5)
+    assert win.get_facecolor() != loss.get_facecolor()
+    (bar,) = two.patches
+    assert bar.get_y() + bar.get_height() / 2 == pytest.approx(1), "in the row of its name"
+    assert png(figure)
+    with pytest.raises(ValueError, match="alone"):
+        plot.benchmark_ratios([bench_row("c", None)])
+
+
+def test_roofline_has_a_dot_per_pass_below_two_roofs():
+    rows = [bench_row("a", None), bench_row("b", 2.0), bench_row("pool", 2.0, flop=0)]
+    figure = plot.roofline(rows, peak=1e11, bandwidth=1e10)
+    dots, roof = figure.axes[0].lines
+    np.testing.assert_allclose(dots.get_xydata(), [[20, 50], [20, 50]])
+    intensity, rate = roof.get_xdata(), roof.get_ydata()
+    np.testing.assert_allclose(rate, np.minimum(100, 10 * intensity))
+    assert figure.axes[0].get_xscale() == figure.axes[0].get_yscale() == "log"
+    assert png(figure)
+    with pytest.raises(ValueError, match="operations"):
+        plot.roofline([bench_row("pool", 2.0, flop=0)], 1e11, 1e10)

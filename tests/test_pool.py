@@ -28,7 +28,7 @@ WINDOWS = [
     ((1, 7), (1, 1), (0, 3), (1, 1)),
 ]
 # around one, two and four vectors of every instruction set, before and after a stride of two
-WIDTHS = [5, 8, 9, 16, 17, 33, 67]
+WIDTHS = [3, 5, 7, 8, 9, 16, 17, 33, 67]
 
 
 def run(op: str, spec: Any, *arrays: Any) -> Any:
@@ -85,6 +85,23 @@ def test_max_pool_backward_is_the_oracle_s(dtype: str, isa: str, rng: np.random.
         )
 
 
+@pytest.mark.parametrize("size", [(1, 1), (7, 7), (2, 700), (33, 37)])
+def test_max_pool_backward_over_many_planes_of_the_same_size(
+    size: tuple[int, int], dtype: str, isa: str, threads: int, rng: np.random.Generator
+) -> None:
+    """All planes are one run, in blocks that end anywhere: nothing may pass from one plane or row to the next."""
+    for kernel in ((3, 3), (5, 5), (1, 3)):
+        spec = PoolSpec.from_shape((3, 7, *size), dtype, kernel, 1, tuple(k // 2 for k in kernel))
+        x = integers(rng, spec.input_shape, dtype)
+        _, offsets = run("max_pool_forward", spec, x, "uint8")
+        grad = integers(rng, spec.output_shape, dtype)
+        np.testing.assert_array_equal(
+            run("max_pool_backward", spec, grad, offsets),
+            reference("max_pool_backward", spec, grad, offsets),
+            err_msg=str(spec),
+        )
+
+
 def test_max_pool_backward_passes_infinity_and_nan_to_the_winner_only(isa: str) -> None:
     spec = PoolSpec.from_shape((1, 1, 4, 40), "float32", 2)
     grad = np.zeros(spec.output_shape, "float32")
@@ -96,8 +113,8 @@ def test_max_pool_backward_passes_infinity_and_nan_to_the_winner_only(isa: str) 
 
 
 def test_max_pool_backward_ignores_offsets_that_no_tap_has(dtype: str, isa: str) -> None:
-    for width in (13, 80):  # scattered, gathered
-        spec = PoolSpec.from_shape((1, 2, 9, width), dtype, 3, 2, 1)
+    for width, stride in ((13, 2), (80, 2), (13, 1)):  # scattered, gathered, all planes at once
+        spec = PoolSpec.from_shape((1, 2, 9, width), dtype, 3, stride, 1)
         for offset in (9, 255):
             grad, offsets = np.ones(spec.output_shape, dtype), np.full(spec.output_shape, offset, "uint8")
             assert not run("max_pool_backward", spec, grad, offsets).any()
@@ -130,6 +147,8 @@ ADAPTIVE = [
     ((33, 65), (32, 8)),
     ((1, 17), (1, 17)),
     ((64, 7), (1, 3)),
+    ((9, 34), (3, 17)),
+    ((5, 20), (5, 20)),
 ]
 
 

@@ -2,8 +2,10 @@
 
 ``small`` works on images of a few elements as they are, without packing or padding; ``direct`` sums shifted rows and
 serves depthwise convolution and groups of few channels; ``implicit_gemm`` packs columns of the im2col matrix block by
-block (never the whole) for a register-tiled matrix product and serves everything; ``winograd4``, ``winograd2`` and
-``winograd6`` need fewer products for kernels of 3 taps (see :mod:`._cpu_winograd`).
+block (never the whole) for a register-tiled matrix product, or reads them in place where few rows would share the
+packing, and serves everything; ``col2im`` computes an input gradient as one product whose rows are added where each tap
+looks; ``winograd4``, ``winograd2`` and ``winograd6`` need fewer products for kernels of 3 taps (see
+:mod:`._cpu_winograd`).
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ Array = NDArray
 
 SMALL_MACS = 1 << 14  # of one image, so that no result depends on the size of the batch
 SMALL_ROWS = 160  # weighted rows added up: in larger batches other algorithms overtake
+MAX_COL2IM = 1 << 20  # elements of a channel's weights, and of the rows it is summed in
 MAX_TAPS = 1 << 17  # of one filter channel: 16 lanes of float64 of them fill a thread's scratch memory
 
 
@@ -111,6 +114,23 @@ def _input_grad(direct: bool) -> Callable[..., Array]:
     return run
 
 
+def _input_grad_col2im(
+    spec: ConvSpec, grad_output: Array, weight: Array, bias: Array | None, out: Array | None
+) -> Array:
+    if out is None:
+        out = np.empty(spec.input_shape, spec.dtype)
+    _conv.conv_input_grad_col2im(
+        spec,
+        grad_output.reshape(-1),
+        weight.reshape(-1),
+        bias,
+        out.reshape(-1),
+        _config.isa(),
+        _config.get_num_threads(),
+    )
+    return out
+
+
 def _weight_grad(direct: bool) -> Callable[..., Array]:
     def run(spec: ConvSpec, input: Array, grad_output: Array) -> Array:
         out = np.empty(spec.weight_shape, spec.dtype)
@@ -174,6 +194,34 @@ def _refuse_direct_input_grad(spec: ConvSpec) -> str | None:
     return _too_many_taps(spec) or _few_channels(summed, produced)
 
 
+def _refuse_col2im(spec: ConvSpec) -> str | None:
+    summed, produced = spec.out_channels // spec.groups, spec.in_channels // spec.groups
+    if refusal := _too_many_taps(spec):
+        return refusal
+    if len(spec.kernel) == 3:
+        return "it serves one or two dimensions"
+    if summed < 16 or (produced > 4 and max(spec.stride) == 1):
+        return (
+            "it pays for sums of at least 16 channels, with a stride or for at most 4 channels produced; this one "
+            f"produces {produced} from {summed} with stride {spec.stride}"
+        )
+    if math.prod(spec.kernel) * summed > MAX_COL2IM:
+        return f"it packs up to {MAX_COL2IM} weights of a channel, got {math.prod(spec.kernel) * summed}"
+    # rows that are summed at the same time: what a kernel spans, as far as it sees the input
+    spans = [
+        min((k - 1) * d, n + (o - 1) * s) + n
+        for k, d, n, o, s in zip(
+            spec.kernel, spec.dilation, spec.in_size, spec.out_size, spec.stride, strict=True
+        )
+    ]
+    height = spans[0] - spec.in_size[0] if len(spans) == 2 else 0
+    if (height + 1) * (spans[-1] + 256 * max(spec.stride)) > MAX_COL2IM:
+        return (
+            f"the input rows that a kernel spans, of {spec.in_size[-1]} elements, exceed its scratch memory"
+        )
+    return None
+
+
 def _refuse_direct_weight_grad(spec: ConvSpec) -> str | None:
     pairs = spec.in_channels // spec.groups * (spec.out_channels // spec.groups)
     if spec.groups == 1 or pairs > 16:
@@ -204,6 +252,7 @@ IMPLEMENTATIONS: dict[str, tuple[Implementation, ...]] = {
     ),
     "conv_input_grad": (
         Implementation("small", _small_input_grad, _refuse_small, prepare=_prepare_small_input_grad),
+        Implementation("col2im", _input_grad_col2im, _refuse_col2im),
         *_implementations("conv_input_grad", _input_grad, _refuse_direct_input_grad),
     ),
     "conv_weight_grad": _implementations("conv_weight_grad", _weight_grad, _refuse_direct_weight_grad),

@@ -136,19 +136,54 @@ static FC_UNUSED void fc_block_plan(const fc_conv *g, int64_t index, int64_t lan
                 *slot = found;
             }
         int64_t dst = image * g->dst_image + z * g->dst_step[0] + y * g->dst_step[1] + b->x0 * g->dst_step[2];
-        for (int64_t x = 0; x < b->nx; x++, column++) {
-            b->column_dst[column] = dst + x * g->dst_step[2];
-            if (column % lanes == 0 || x == 0) {
-                if (column % lanes == 0)
-                    b->panel_chunk[panel++] = chunks;
-                b->chunk[3 * chunks] = r;
-                b->chunk[3 * chunks + 1] = x;
-                b->chunk[3 * chunks + 2] = column % lanes;
-                chunks++;
-            }
+        for (int64_t x = 0, n; x < b->nx; x += n, column += n, chunks++) { /* a piece of the row in each panel */
+            const int64_t lane = column % lanes;
+            if (lane == 0)
+                b->panel_chunk[panel++] = chunks;
+            b->chunk[3 * chunks] = r;
+            b->chunk[3 * chunks + 1] = x;
+            b->chunk[3 * chunks + 2] = lane;
+            n = fc_min(lanes - lane, b->nx - x);
+            for (int64_t l = 0; l < n; l++)
+                b->column_dst[column + l] = dst + (x + l) * g->dst_step[2];
         }
     }
     b->panel_chunk[panel] = chunks;
+}
+
+/* How a product that reads its columns in place cuts the grid; see conv_indirect_item. */
+typedef struct {
+    int64_t band_rows, bands;    /* grid rows of a work item, work items of a plane */
+    int64_t y_first, y_span;     /* source rows of a grid row: from y_first on, y_span + 1 */
+    int64_t pitch;               /* elements of a prepared source row, all phases */
+    int64_t source_bytes, bytes; /* scratch: prepared rows, and the table of offsets behind them */
+} fc_indirect;
+
+/* Plans a product of m rows that reads its columns in place; returns whether it is fit for it: prepared rows that stay in
+ * the first-level cache, and grid rows of whole vectors but for a little. */
+static FC_UNUSED int fc_indirect_plan(const fc_conv *g, int64_t m, int64_t item, int64_t lanes, fc_indirect *n) {
+    const int64_t most = 24 << 10, k = g->channels * g->taps, width = g->grid[2];
+    int64_t first = g->offset[1][0], last = first, x_first = g->offset[2][0], x_last = x_first;
+    for (int64_t t = 1; t < g->ntaps[1]; t++) {
+        first = fc_min(first, g->offset[1][t]);
+        last = fc_max(last, g->offset[1][t]);
+    }
+    for (int64_t e = 1; e < g->ntaps[2]; e++) {
+        x_first = fc_min(x_first, g->offset[2][e]);
+        x_last = fc_max(x_last, g->offset[2][e]);
+    }
+    n->y_first = first;
+    n->y_span = last - first;
+    n->pitch = (width + (x_last - x_first) / g->step[2] + 1) * g->step[2];
+    const int64_t row_bytes = g->channels * g->ntaps[0] * n->pitch * item;
+    if (m > 32 || k > 1024 || g->dst_step[2] != 1 || width < lanes || fc_round_up(width, lanes) * 3 > width * 4 ||
+        (n->y_span + 1) * row_bytes > most)
+        return 0;
+    n->band_rows = fc_min(g->grid[1], (most / row_bytes - n->y_span - 1) / g->step[1] + 1);
+    n->bands = (g->grid[1] + n->band_rows - 1) / n->band_rows;
+    n->source_bytes = fc_round_up(((n->band_rows - 1) * g->step[1] + n->y_span + 1) * row_bytes, 64);
+    n->bytes = n->source_bytes + k * 8;
+    return 1;
 }
 
 /* weights x columns -> destination, for all groups: forward pass, or one phase of the input gradient. */
@@ -163,7 +198,39 @@ typedef struct {
     const int64_t *tap;             /* [taps] offset of a tap in a filter */
     const void *src, *w, *b;        /* source, unpacked weights and bias (or NULL) */
     void *weights, *bias, *dst;     /* packed weights and bias (or NULL), destination */
+    fc_indirect indirect;
 } fc_conv_job;
+
+/* Bands of the grid whose columns are gathered from padded source rows: band_images whole planes, or band_rows rows of one,
+ * or band_x positions of a row.
+ * Element (channel, tap) of a position lies at channel * channel_pitch + (offset of the tap) + (offset of the position). */
+typedef struct {
+    int64_t band_images, band_rows, band_x, pieces, bands;
+    int64_t y_first, rows, pitch; /* padded source rows of a band's image: from y_first on, `rows` of them, `pitch` long */
+    int64_t channel_pitch;
+    int64_t positions; /* of a band, at most */
+} fc_gather;
+
+static FC_UNUSED void fc_gather_plan(const fc_conv *g, int64_t positions, fc_gather *n) {
+    const int64_t planes = g->images * g->grid[0], plane = g->grid[1] * g->grid[2];
+    int64_t first = g->offset[1][0], last = first;
+    for (int64_t t = 1; t < g->ntaps[1]; t++) {
+        first = fc_min(first, g->offset[1][t]);
+        last = fc_max(last, g->offset[1][t]);
+    }
+    n->band_images = g->grid[0] > 1 ? 1 : fc_min(g->images, fc_max(1, positions / plane));
+    n->band_rows = fc_min(g->grid[1], fc_max(1, positions / g->grid[2]));
+    n->pieces = (g->grid[2] + positions - 1) / positions;
+    n->band_x = (g->grid[2] + n->pieces - 1) / n->pieces;
+    n->pieces = (g->grid[2] + n->band_x - 1) / n->band_x;
+    n->bands = n->pieces * (n->band_images > 1 ? (g->images + n->band_images - 1) / n->band_images
+                                               : planes * ((g->grid[1] + n->band_rows - 1) / n->band_rows));
+    n->y_first = first;
+    n->rows = (n->band_rows - 1) * g->step[1] + last - first + 1;
+    n->pitch = (n->band_x - 1) * g->step[2] + g->x_span + 1;
+    n->channel_pitch = n->band_images * g->ntaps[0] * n->rows * n->pitch;
+    n->positions = n->band_images * n->band_rows * n->band_x;
+}
 
 /* gradient x columns^T -> weight gradient. */
 typedef struct {
@@ -172,9 +239,19 @@ typedef struct {
     int64_t part_m, part_q, shares; /* implicit matrix product: size of a part, shares of the sum */
     int64_t group_parts;            /* direct: parts that the groups are split into */
     int64_t grad_end;
+    fc_gather gather;
     const void *src, *grad;
     void *dst; /* [shares][groups][m][channels * taps] */
 } fc_conv_weight_job;
+
+/* Elements of scratch of a gathered item: offsets (as int64), padded rows, one panel of the gradient, sums. */
+static FC_UNUSED int64_t fc_gather_bytes(const fc_conv_weight_job *job, int64_t item, int64_t tile_rows, int64_t lanes) {
+    const fc_gather *n = &job->gather;
+    const int64_t channels = (job->part_q + job->g.taps - 2) / job->g.taps + 1;
+    return (n->positions + job->g.taps + 8) * 8 +
+           (channels * n->channel_pitch + (n->positions + lanes) * lanes +
+            fc_round_up(job->part_q, tile_rows) * fc_round_up(job->part_m, lanes)) * item;
+}
 
 /* How a thread's scratch memory is used. */
 typedef struct {

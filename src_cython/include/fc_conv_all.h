@@ -2,5 +2,6 @@
 #include "fc_gemm_kernel.h"
 
 #include "fc_conv_kernel.h"
+#include "fc_col2im_kernel.h"
 #include "fc_direct_kernel.h"
 #include "fc_matmul_kernel.h"

@@ -2,7 +2,9 @@
 #ifndef FC_CONV_DISPATCH_H
 #define FC_CONV_DISPATCH_H
 
+#include "fc_col2im.h"
 #include "fc_conv.h"
+#include "fc_denormals.h"
 #include "fc_matmul.h"
 #define FC_TEMPLATE "fc_conv_all.h"
 #include "fc_for_each.h"
@@ -10,13 +12,13 @@
 static int fc_gemm_rows(int isa, int item) { return item == 4 ? FC_PICK(isa, gemm_mr_f32) : FC_PICK(isa, gemm_mr_f64); }
 static int fc_gemm_lanes(int isa, int item) { return item == 4 ? FC_PICK(isa, gemm_nr_f32) : FC_PICK(isa, gemm_nr_f64); }
 
-/* FC_CALL(isa, item, kernel, args): the float32 or float64 build of a kernel. */
-#define FC_CALL(isa, item, kernel, ...)                \
-    do {                                               \
-        if ((item) == 4)                               \
-            FC_PICK(isa, kernel##_f32)(__VA_ARGS__);   \
-        else                                           \
-            FC_PICK(isa, kernel##_f64)(__VA_ARGS__);   \
+/* FC_CALL(isa, item, kernel, args): the float32 or float64 build of a kernel, with denormals taken as zero. */
+#define FC_CALL(isa, item, kernel, ...)                                        \
+    do {                                                                       \
+        if ((item) == 4)                                                       \
+            FC_WITHOUT_DENORMALS(FC_PICK(isa, kernel##_f32)(__VA_ARGS__));     \
+        else                                                                   \
+            FC_WITHOUT_DENORMALS(FC_PICK(isa, kernel##_f64)(__VA_ARGS__));     \
     } while (0)
 
 static void fc_conv_weights_item(int isa, int item, const fc_conv_job *job, int64_t i) {
@@ -27,8 +29,24 @@ static void fc_conv_item(int isa, int item, const fc_conv_job *job, int64_t i, v
     FC_CALL(isa, item, conv_item, job, i, scratch);
 }
 
+static void fc_conv_indirect_item(int isa, int item, const fc_conv_job *job, int64_t i, void *scratch) {
+    FC_CALL(isa, item, conv_indirect_item, job, i, scratch);
+}
+
 static void fc_conv_weight_item(int isa, int item, const fc_conv_weight_job *job, int64_t i, void *scratch) {
     FC_CALL(isa, item, conv_weight_item, job, i, scratch);
+}
+
+static void fc_conv_weight_gather_item(int isa, int item, const fc_conv_weight_job *job, int64_t i, void *scratch) {
+    FC_CALL(isa, item, conv_weight_gather_item, job, i, scratch);
+}
+
+static void fc_col2im_weights_item(int isa, int item, const fc_col2im_job *job, int64_t i) {
+    FC_CALL(isa, item, col2im_weights_item, job, i);
+}
+
+static void fc_col2im_item(int isa, int item, const fc_col2im_job *job, int64_t i, void *scratch) {
+    FC_CALL(isa, item, col2im_item, job, i, scratch);
 }
 
 static int fc_vector_bytes(int isa) { return isa == FC_ISA_AVX512 ? 64 : isa == FC_ISA_AVX2 ? 32 : 16; }

@@ -1,5 +1,31 @@
 /* Packing and block products of the implicit matrix product; see fc_conv.h for the geometry. */
 
+/* dst[i] = src[2 * i] for i < n. */
+static FC_UNUSED void FC_NAME(copy_even)(FC_T *restrict dst, const FC_T *restrict src, int64_t n) {
+    for (int64_t i = 0; i < n; i++)
+        dst[i] = src[2 * i];
+}
+
+/* Copies a source row of `width` elements from its (possibly outer) position `first` on: phase p of the step gets elements
+ * first + p, first + p + step, ... with zeros outside the row, n of each. */
+static FC_UNUSED void FC_NAME(conv_row)(const FC_T *line, int64_t width, int64_t first, int64_t step, int64_t n, FC_T *dst) {
+    for (int64_t start = first; start < first + step; start++, dst += n) { /* element i is line[start + i * step] */
+        const int64_t lo = start >= 0 ? 0 : fc_min((-start + step - 1) / step, n);
+        const int64_t hi = start >= width ? lo : fc_max(lo, fc_min((width - start + step - 1) / step, n));
+        for (int64_t i = 0; i < lo; i++)
+            dst[i] = 0;
+        if (step == 1)
+            memcpy(dst + lo, line + start + lo, (size_t)(hi - lo) * sizeof(FC_T));
+        else if (step == 2)
+            FC_NAME(copy_even)(dst + lo, line + start + 2 * lo, hi - lo);
+        else
+            for (int64_t i = lo; i < hi; i++)
+                dst[i] = line[start + step * i];
+        for (int64_t i = hi; i < n; i++)
+            dst[i] = 0;
+    }
+}
+
 /* Makes the source rows of a block readable at any tap: row[u] + tap_shift[e] + (x - x0) is the element that tap e sees
  * at x.  Rows that need neither zeros nor phase splitting are read in place; the others go to buffer. */
 static FC_UNUSED void FC_NAME(conv_rows)(const fc_conv *g, const fc_block *b, const FC_T *src, int64_t channel,
@@ -23,24 +49,7 @@ static FC_UNUSED void FC_NAME(conv_rows)(const fc_conv *g, const fc_block *b, co
         FC_T *dst = buffer;
         row[u] = dst;
         buffer += b->row_length;
-        for (int64_t phase = 0; phase < step; phase++, dst += b->phase_length) {
-            int64_t start = first + phase; /* element i is line[start + i * step] */
-            int64_t n = b->phase_length;
-            int64_t lo = start >= 0 ? 0 : fc_min((-start + step - 1) / step, n);
-            int64_t hi = start >= width ? lo : fc_max(lo, fc_min((width - start + step - 1) / step, n));
-            for (int64_t i = 0; i < lo; i++)
-                dst[i] = 0;
-            if (step == 1)
-                memcpy(dst + lo, line + start + lo, (size_t)(hi - lo) * sizeof(FC_T));
-            else if (step == 2)
-                for (int64_t i = lo; i < hi; i++)
-                    dst[i] = line[start + 2 * i];
-            else
-                for (int64_t i = lo; i < hi; i++)
-                    dst[i] = line[start + step * i];
-            for (int64_t i = hi; i < n; i++)
-                dst[i] = 0;
-        }
+        FC_NAME(conv_row)(line, width, first, step, b->phase_length, dst);
     }
 }
 
@@ -125,12 +134,15 @@ static FC_UNUSED void FC_NAME(conv_pack_weights)(const FC_T *w, int64_t stride_m
 static FC_UNUSED void FC_NAME(gemm_edge)(int64_t k, const FC_T *a, const FC_T *b, const FC_T *init, int load, FC_T *c,
                                          int64_t ldc, const int64_t *column, int64_t rows, int64_t columns) {
     FC_T tile[GEMM_MR * GEMM_NR];
-    FC_NAME(gemm)(k, a, b, load ? NULL : init, 0, tile, GEMM_NR);
-    for (int64_t i = 0; i < rows; i++, c += ldc)
-        for (int64_t j = 0; j < columns; j++) {
-            FC_T *out = c + (column ? column[j] : j);
-            *out = load ? *out + tile[i * GEMM_NR + j] : tile[i * GEMM_NR + j];
-        }
+    FC_NAME(gemm_rows)(k, a, b, load ? NULL : init, 0, tile, GEMM_NR, rows);
+    for (int64_t j = 0, n; j < columns; j += n) { /* neighbours in the destination go together */
+        FC_T *out = c + (column ? column[j] : j);
+        for (n = 1; j + n < columns && (!column || column[j + n] == column[j] + n);)
+            n++;
+        for (int64_t i = 0; i < rows; i++, out += ldc)
+            for (int64_t l = 0; l < n; l++)
+                out[l] = load ? out[l] + tile[i * GEMM_NR + j + l] : tile[i * GEMM_NR + j + l];
+    }
 }
 
 /* Product of packed weights (panels [k][GEMM_MR], k * GEMM_MR apart, rows 0..m) with packed columns.  Column j goes to
@@ -149,8 +161,10 @@ static FC_UNUSED void FC_NAME(conv_product)(int64_t columns, int64_t k, const FC
             for (int64_t i = m0; i < fc_min(m, m0 + band); i += GEMM_MR) {
                 FC_T *c = dst + i * dst_channel;
                 const FC_T *init = bias ? bias + i : NULL;
-                if (adjacent && (at == NULL || i + GEMM_MR <= m))
+                if (adjacent && i + GEMM_MR <= m)
                     FC_NAME(gemm)(k, weights + i * k, panel, init, load, c + (at ? at[0] : j), dst_channel);
+                else if (adjacent)
+                    FC_NAME(gemm_rows)(k, weights + i * k, panel, init, load, c + (at ? at[0] : j), dst_channel, m - i);
                 else
                     FC_NAME(gemm_edge)(k, weights + i * k, panel, init, load, c, dst_channel, at,
                                        fc_min(GEMM_MR, m - i), lanes);
@@ -268,6 +282,63 @@ static FC_UNUSED void FC_NAME(conv_item)(const fc_conv_job *job, int64_t item, v
     }
 }
 
+/* One work item of a product whose columns are read where the prepared source rows lie, by one table of offsets: a band of
+ * grid rows of one image and one group.  Nothing is packed, so it pays where few rows share the packing of a column. */
+static FC_UNUSED void FC_NAME(conv_indirect_item)(const fc_conv_job *job, int64_t item, void *scratch) {
+    const fc_conv *g = &job->g;
+    const fc_indirect *n = &job->indirect;
+    const int64_t padded_m = fc_round_up(job->m, GEMM_MR), k = g->channels * g->taps;
+    const int64_t group = item % job->groups, band = item / job->groups % n->bands, plane = item / job->groups / n->bands;
+    const int64_t image = plane / g->grid[0], z = plane % g->grid[0];
+    const int64_t y0 = band * n->band_rows, rows = fc_min(n->band_rows, g->grid[1] - y0), width = g->grid[2];
+    const FC_T *weights = (const FC_T *)job->weights + group * padded_m * k;
+    const FC_T *bias = job->bias ? (const FC_T *)job->bias + group * padded_m : NULL;
+    FC_T *dst = (FC_T *)job->dst + group * job->dst_group * g->dst_channel + image * g->dst_image + z * g->dst_step[0];
+    FC_T *source = scratch;
+    int64_t *offset = (int64_t *)((char *)scratch + n->source_bytes), *to_offset = offset;
+
+    FC_T *to = source;
+    for (int64_t c = 0; c < g->channels; c++)
+        for (int64_t a = 0; a < g->ntaps[0]; a++) {
+            const int64_t sz = z * g->step[0] + g->offset[0][a], first = to - source;
+            const FC_T *from = (const FC_T *)job->src + image * g->src_image +
+                               (group * g->channels + c) * g->src_channel;
+            for (int64_t u = 0; u < (rows - 1) * g->step[1] + n->y_span + 1; u++, to += n->pitch) {
+                const int64_t sy = y0 * g->step[1] + n->y_first + u;
+                if (sz >= 0 && sz < g->size[0] && sy >= 0 && sy < g->size[1])
+                    FC_NAME(conv_row)(from + (sz * g->size[1] + sy) * g->size[2], g->size[2], g->x_first, g->step[2],
+                                      n->pitch / g->step[2], to);
+                else
+                    memset(to, 0, (size_t)n->pitch * sizeof(FC_T));
+            }
+            for (int64_t t = 0; t < g->ntaps[1]; t++)
+                for (int64_t e = 0; e < g->ntaps[2]; e++) {
+                    const int64_t dx = g->offset[2][e] - g->x_first;
+                    *to_offset++ = first + (g->offset[1][t] - n->y_first) * n->pitch +
+                                   dx % g->step[2] * (n->pitch / g->step[2]) + dx / g->step[2];
+                }
+        }
+
+    const int64_t row_vectors = (width + FC_VL - 1) / FC_VL;
+    for (int64_t v = 0; v < rows * row_vectors; v += GEMM_NRV) {
+        const FC_T *b[GEMM_NRV];
+        FC_T *c[GEMM_NRV];
+        for (int64_t j = 0; j < GEMM_NRV; j++) { /* the last vector of a row overlaps the one before: the same values */
+            const int64_t at = fc_min(v + j, rows * row_vectors - 1), y = at / row_vectors;
+            const int64_t x = fc_min(at % row_vectors * FC_VL, width - FC_VL);
+            b[j] = source + y * g->step[1] * n->pitch + x;
+            c[j] = dst + (y0 + y) * g->dst_step[1] + x;
+        }
+        for (int64_t i = 0; i < job->m; i += GEMM_MR) {
+            FC_T *tile[GEMM_NRV];
+            for (int64_t j = 0; j < GEMM_NRV; j++)
+                tile[j] = c[j] + i * g->dst_channel;
+            FC_NAME(gemm_indirect)(k, weights + i * k, b, offset, bias ? bias + i : NULL, tile, g->dst_channel,
+                                   fc_min(GEMM_MR, job->m - i));
+        }
+    }
+}
+
 /* One work item of a weight-gradient job: a range of rows m and columns q of one group's gradient, summed over a share of
  * the column blocks. */
 static FC_UNUSED void FC_NAME(conv_weight_item)(const fc_conv_weight_job *job, int64_t item, void *scratch) {
@@ -306,6 +377,97 @@ static FC_UNUSED void FC_NAME(conv_weight_item)(const fc_conv_weight_job *job, i
         FC_NAME(conv_product_weight)(b.columns, gradient, height * GEMM_MR, m1 - m0, positions, height * GEMM_NR, q1 - q0,
                                      i > first, dw, nq);
     }
+}
+
+/* One band of a gathered job: padded rows of channels c0..c1 of a group, and the offset of each position. */
+static FC_UNUSED void FC_NAME(conv_gather_rows)(const fc_conv *g, const fc_gather *n, const FC_T *src, int64_t image0,
+                                                int64_t images, int64_t z, int64_t y0, int64_t rows, int64_t x0,
+                                                int64_t nx, int64_t c0, int64_t c1, FC_T *restrict to,
+                                                int64_t *restrict position) {
+    const int64_t image_pitch = g->ntaps[0] * n->rows * n->pitch;
+    const int64_t used = (rows - 1) * g->step[1] + n->rows - (n->band_rows - 1) * g->step[1];
+    for (int64_t c = c0; c < c1; c++, to += n->channel_pitch)
+        for (int64_t i = 0; i < images; i++)
+            for (int64_t a = 0; a < g->ntaps[0]; a++) {
+                const int64_t sz = z * g->step[0] + g->offset[0][a];
+                const FC_T *from = src + (image0 + i) * g->src_image + c * g->src_channel;
+                FC_T *row = to + i * image_pitch + a * n->rows * n->pitch;
+                for (int64_t u = 0; u < used; u++, row += n->pitch) {
+                    const int64_t sy = y0 * g->step[1] + n->y_first + u;
+                    if (sz >= 0 && sz < g->size[0] && sy >= 0 && sy < g->size[1])
+                        FC_NAME(conv_row)(from + (sz * g->size[1] + sy) * g->size[2], g->size[2],
+                                          g->x_first + x0 * g->step[2], 1, n->pitch, row);
+                    else
+                        memset(row, 0, (size_t)n->pitch * sizeof(FC_T));
+                }
+            }
+    for (int64_t i = 0; i < images; i++)
+        for (int64_t y = 0; y < rows; y++)
+            for (int64_t x = 0; x < nx; x++)
+                *position++ = i * image_pitch + y * g->step[1] * n->pitch + x * g->step[2];
+}
+
+/* A weight-gradient item as conv_weight_item, with exchanged roles: the gradient is transposed, the columns are read where
+ * their padded rows lie.  Pays where few rows m would share the transposition of the columns. */
+static FC_UNUSED void FC_NAME(conv_weight_gather_item)(const fc_conv_weight_job *job, int64_t item, void *scratch) {
+    const fc_conv *g = &job->g;
+    const fc_gather *n = &job->gather;
+    const int64_t nq = g->channels * g->taps;
+    const int64_t parts_q = (nq + job->part_q - 1) / job->part_q, parts_m = (job->m + job->part_m - 1) / job->part_m;
+    const int64_t q0 = item % parts_q * job->part_q, q1 = fc_min(nq, q0 + job->part_q);
+    item /= parts_q;
+    const int64_t m0 = item % parts_m * job->part_m, m1 = fc_min(job->m, m0 + job->part_m);
+    item /= parts_m;
+    const int64_t share = item % job->shares, group = item / job->shares;
+    const int64_t channel0 = q0 / g->taps, channel1 = (q1 - 1) / g->taps + 1;
+    const int64_t part_q = fc_round_up(job->part_q, GEMM_MR), plane = g->grid[1] * g->grid[2];
+
+    int64_t *position = scratch, *tap = position + n->positions;
+    FC_T *source = (FC_T *)(tap + g->taps), *panel = source + (channel1 - channel0) * n->channel_pitch;
+    FC_T *sums = panel + (n->positions + GEMM_NR) * GEMM_NR;
+    for (int64_t a = 0, k = 0; a < g->ntaps[0]; a++)
+        for (int64_t t = 0; t < g->ntaps[1]; t++)
+            for (int64_t e = 0; e < g->ntaps[2]; e++, k++)
+                tap[k] = (a * n->rows + g->offset[1][t] - n->y_first) * n->pitch + g->offset[2][e] - g->x_first;
+
+    const int64_t first = share * n->bands / job->shares, last = (share + 1) * n->bands / job->shares;
+    const int64_t plane_bands = (g->grid[1] + n->band_rows - 1) / n->band_rows;
+    for (int64_t i = first; i < last; i++) {
+        const int64_t band = i / n->pieces, x0 = i % n->pieces * n->band_x, nx = fc_min(n->band_x, g->grid[2] - x0);
+        const int64_t at = n->band_images > 1 ? band * n->band_images * g->grid[0] : band / plane_bands;
+        const int64_t image0 = at / g->grid[0], z = at % g->grid[0], y0 = band % plane_bands * n->band_rows;
+        const int64_t images = fc_min(n->band_images, g->images - image0), rows = fc_min(n->band_rows, g->grid[1] - y0);
+        const int64_t count = rows * nx;
+        FC_NAME(conv_gather_rows)(g, n, job->src, image0, images, z, y0, rows, x0, nx, group * g->channels + channel0,
+                                  group * g->channels + channel1, source, position);
+        for (int64_t m = m0; m < m1; m += GEMM_NR) {
+            for (int64_t k = 0; k < images; k++) {
+                const FC_T *lane[GEMM_NR];
+                for (int64_t l = 0; l < GEMM_NR; l++)
+                    lane[l] = (const FC_T *)job->grad + (image0 + k) * g->dst_image + z * plane + y0 * g->grid[2] + x0 +
+                              (group * job->m + fc_min(m + l, m1 - 1)) * g->dst_channel;
+                const int64_t whole = count / GEMM_TW * GEMM_TW;
+                FC_T *to = panel + k * count * GEMM_NR;
+                FC_NAME(pack_transposed)(lane, GEMM_NR, whole, to);
+                for (int64_t p = whole; p < count; p++)
+                    for (int64_t l = 0; l < GEMM_NR; l++)
+                        to[p * GEMM_NR + l] = lane[l][p];
+            }
+            for (int64_t q = q0; q < q1; q += GEMM_MR) {
+                const FC_T *row[GEMM_MR];
+                for (int64_t l = 0; l < GEMM_MR; l++) {
+                    const int64_t k = fc_min(q + l, q1 - 1);
+                    row[l] = source + (k / g->taps - channel0) * n->channel_pitch + tap[k % g->taps];
+                }
+                FC_NAME(gemm_gather)(images * count, row, position, panel, i > first,
+                                     sums + ((m - m0) * part_q + (q - q0) * GEMM_NR), fc_min(GEMM_MR, q1 - q));
+            }
+        }
+    }
+    FC_T *dw = (FC_T *)job->dst + (share * job->groups + group) * job->m * nq;
+    for (int64_t m = m0; m < m1; m++)
+        for (int64_t q = q0; q < q1; q++)
+            dw[m * nq + q] = sums[(m - m0) / GEMM_NR * GEMM_NR * part_q + (q - q0) * GEMM_NR + (m - m0) % GEMM_NR];
 }
 
 /* Panels of weights for one group and one block of channels. */

@@ -9,6 +9,7 @@
 #undef GEMM_TW
 #undef GEMM_TBYTES
 #undef FC_V
+#undef FC_IV
 #undef FC_TV
 #undef FC_SHUFFLE
 #if FC_VL == 1
@@ -31,6 +32,8 @@ typedef FC_T FC_V;
 typedef FC_T FC_TV;
 #else
 typedef FC_T FC_V __attribute__((vector_size(FC_VBYTES), aligned(sizeof(FC_T)), may_alias));
+#define FC_IV FC_NAME(fc_ivec)
+typedef FC_INT FC_IV __attribute__((vector_size(FC_VBYTES), aligned(sizeof(FC_T)), may_alias));
 /* Transposition works on blocks of GEMM_TW x GEMM_TW in vectors of 32 bytes, 16 in the baseline. */
 #if FC_LEVEL >= 1
 #define GEMM_TBYTES 32
@@ -46,39 +49,49 @@ static FC_UNUSED const int FC_NAME(gemm_mr) = GEMM_MR;
 static FC_UNUSED const int FC_NAME(gemm_nr) = GEMM_NR;
 static FC_UNUSED const int FC_NAME(gemm_tw) = GEMM_TW;
 
-FC_INLINE void FC_NAME(gemm_body)(int64_t k, const FC_T *restrict a, const FC_T *restrict b, const FC_T *init, int load,
-                                  FC_T *restrict c, int64_t ldc, const int prefetch, const FC_T *ahead, int64_t step) {
+/* Tail tiles come in three heights, so that a few rows do not cost a whole tile. */
+#undef GEMM_MR_STEP
+#define GEMM_MR_STEP (GEMM_MR == 12 ? 4 : 2)
+
+/* Vector j of row i at c[j] + i * ldc = (load ? what is there : init[i]) + sum_p a[p * GEMM_MR + i] * b[j][offset[p]] for the
+ * first m of `rows` rows (a constant); init may be NULL for zeros, and offset NULL for p * GEMM_NR.  k * step
+ * elements from `ahead` on are fetched into the cache for a later product. */
+FC_INLINE void FC_NAME(gemm_tile)(const int rows, int64_t k, const FC_T *restrict a, const FC_T *const *b,
+                                  const int64_t *offset, const FC_T *init, int load, FC_T *const *c, int64_t ldc,
+                                  int64_t m, const FC_T *ahead, int64_t step) {
     FC_V acc[GEMM_MR][GEMM_NRV];
 #pragma GCC unroll 16
-    for (int i = 0; i < GEMM_MR; i++)
+    for (int i = 0; i < rows; i++)
 #pragma GCC unroll 4
         for (int j = 0; j < GEMM_NRV; j++)
             acc[i][j] = (FC_V){0};
-    for (int i = 0; i < GEMM_MR; i++) /* the tile will be read or written after the loop */
-        FC_PREFETCH(c + i * ldc);
+    for (int i = 0; i < m; i++) /* the tile will be read or written after the loop */
+        FC_PREFETCH(c[0] + i * ldc);
     for (int64_t p = 0; p < k; p++) {
+        const int64_t at = offset ? offset[p] : p * GEMM_NR;
         FC_V bv[GEMM_NRV];
-        if (prefetch) {
+        if (step) {
             FC_PREFETCH(ahead);
             ahead += step;
         }
 #pragma GCC unroll 4
         for (int j = 0; j < GEMM_NRV; j++)
-            bv[j] = *(const FC_V *)(b + j * FC_VL);
+            bv[j] = *(const FC_V *)(b[j] + at);
 #pragma GCC unroll 16
-        for (int i = 0; i < GEMM_MR; i++)
+        for (int i = 0; i < rows; i++)
 #pragma GCC unroll 4
             for (int j = 0; j < GEMM_NRV; j++)
                 acc[i][j] += bv[j] * a[i];
         a += GEMM_MR;
-        b += GEMM_NR;
     }
 #pragma GCC unroll 16
-    for (int i = 0; i < GEMM_MR; i++) {
+    for (int i = 0; i < rows; i++) {
+        if (i >= m)
+            break;
         FC_T first = init ? init[i] : (FC_T)0;
 #pragma GCC unroll 4
         for (int j = 0; j < GEMM_NRV; j++) {
-            FC_V *out = (FC_V *)(c + i * ldc + j * FC_VL);
+            FC_V *out = (FC_V *)(c[j] + i * ldc);
             FC_V base = (FC_V){0} + first;
             if (load)
                 base = *out;
@@ -87,16 +100,100 @@ FC_INLINE void FC_NAME(gemm_body)(int64_t k, const FC_T *restrict a, const FC_T 
     }
 }
 
+/* A tile of neighbouring vectors on packed columns. */
+FC_INLINE void FC_NAME(gemm_packed)(const int rows, int64_t k, const FC_T *a, const FC_T *b, const FC_T *init, int load,
+                                    FC_T *c, int64_t ldc, int64_t m, const FC_T *ahead, int64_t step) {
+    const FC_T *from[GEMM_NRV];
+    FC_T *to[GEMM_NRV];
+    for (int j = 0; j < GEMM_NRV; j++) {
+        from[j] = b + j * FC_VL;
+        to[j] = c + j * FC_VL;
+    }
+    FC_NAME(gemm_tile)(rows, k, a, from, NULL, init, load, to, ldc, m, ahead, step);
+}
+
 /* c[i][j] = (load ? c[i][j] : init[i]) + sum_p a[p][i] * b[p][j]; init may be NULL for zeros. */
 static FC_UNUSED void FC_NAME(gemm)(int64_t k, const FC_T *a, const FC_T *b, const FC_T *init, int load, FC_T *c,
                                     int64_t ldc) {
-    FC_NAME(gemm_body)(k, a, b, init, load, c, ldc, 0, NULL, 0);
+    FC_NAME(gemm_packed)(GEMM_MR, k, a, b, init, load, c, ldc, GEMM_MR, NULL, 0);
 }
 
 /* The same, fetching k * step elements from `ahead` on into the cache for a later product. */
 static FC_UNUSED void FC_NAME(gemm_ahead)(int64_t k, const FC_T *a, const FC_T *b, int load, FC_T *c, int64_t ldc,
                                           const FC_T *ahead, int64_t step) {
-    FC_NAME(gemm_body)(k, a, b, NULL, load, c, ldc, 1, ahead, step);
+    FC_NAME(gemm_packed)(GEMM_MR, k, a, b, NULL, load, c, ldc, GEMM_MR, ahead, step);
+}
+
+/* The first m rows of gemm(), m at most GEMM_MR. */
+static FC_UNUSED void FC_NAME(gemm_rows)(int64_t k, const FC_T *a, const FC_T *b, const FC_T *init, int load, FC_T *c,
+                                         int64_t ldc, int64_t m) {
+    if (m <= GEMM_MR_STEP)
+        FC_NAME(gemm_packed)(GEMM_MR_STEP, k, a, b, init, load, c, ldc, m, NULL, 0);
+    else if (m <= 2 * GEMM_MR_STEP)
+        FC_NAME(gemm_packed)(2 * GEMM_MR_STEP, k, a, b, init, load, c, ldc, m, NULL, 0);
+    else
+        FC_NAME(gemm_packed)(GEMM_MR, k, a, b, init, load, c, ldc, m, NULL, 0);
+}
+
+/* gemm_rows() on unpacked columns: vector j of b's row p lies at b[j] + offset[p]. */
+static FC_UNUSED void FC_NAME(gemm_indirect)(int64_t k, const FC_T *restrict a, const FC_T *const *b, const int64_t *offset,
+                                             const FC_T *init, FC_T *const *c, int64_t ldc, int64_t m) {
+    if (m <= GEMM_MR_STEP)
+        FC_NAME(gemm_tile)(GEMM_MR_STEP, k, a, b, offset, init, 0, c, ldc, m, NULL, 0);
+    else if (m <= 2 * GEMM_MR_STEP)
+        FC_NAME(gemm_tile)(2 * GEMM_MR_STEP, k, a, b, offset, init, 0, c, ldc, m, NULL, 0);
+    else if (m < GEMM_MR)
+        FC_NAME(gemm_tile)(GEMM_MR, k, a, b, offset, init, 0, c, ldc, m, NULL, 0);
+    else
+        FC_NAME(gemm_tile)(GEMM_MR, k, a, b, offset, init, 0, c, ldc, GEMM_MR, NULL, 0);
+}
+
+/* c[i][j] = (load ? c[i][j] : 0) + sum_p a[i][offset[p]] * b[p][j] for i < rows (a constant): a is read where it lies, b is
+ * [k][GEMM_NR] and c [rows][GEMM_NR]. */
+FC_INLINE void FC_NAME(gather_tile)(const int rows, int64_t k, const FC_T *const *a, const int64_t *restrict offset,
+                                    const FC_T *restrict b, int load, FC_T *restrict c) {
+    FC_V acc[GEMM_MR][GEMM_NRV];
+    const FC_T *row[GEMM_MR];
+#pragma GCC unroll 16
+    for (int i = 0; i < rows; i++) {
+        row[i] = a[i];
+#pragma GCC unroll 4
+        for (int j = 0; j < GEMM_NRV; j++)
+            acc[i][j] = (FC_V){0};
+    }
+    for (int64_t p = 0; p < k; p++) {
+        const int64_t at = offset[p];
+        FC_V bv[GEMM_NRV];
+#pragma GCC unroll 4
+        for (int j = 0; j < GEMM_NRV; j++)
+            bv[j] = *(const FC_V *)(b + j * FC_VL);
+#pragma GCC unroll 16
+        for (int i = 0; i < rows; i++)
+#pragma GCC unroll 4
+            for (int j = 0; j < GEMM_NRV; j++)
+                acc[i][j] += bv[j] * row[i][at];
+        b += GEMM_NR;
+    }
+#pragma GCC unroll 16
+    for (int i = 0; i < rows; i++)
+#pragma GCC unroll 4
+        for (int j = 0; j < GEMM_NRV; j++) {
+            FC_V *out = (FC_V *)(c + i * GEMM_NR + j * FC_VL);
+            if (load)
+                acc[i][j] += *out;
+            *out = acc[i][j];
+        }
+}
+
+/* The first m rows of a gathered tile, m at most GEMM_MR; a and c have room for a whole one. */
+static FC_UNUSED void FC_NAME(gemm_gather)(int64_t k, const FC_T *const *a, const int64_t *offset, const FC_T *b, int load,
+                                           FC_T *c, int64_t m) {
+    if (m <= GEMM_MR_STEP)
+        FC_NAME(gather_tile)(GEMM_MR_STEP, k, a, offset, b, load, c);
+    else if (m <= 2 * GEMM_MR_STEP)
+        FC_NAME(gather_tile)(2 * GEMM_MR_STEP, k, a, offset, b, load, c);
+    else
+        FC_NAME(gather_tile)(GEMM_MR, k, a, offset, b, load, c);
 }
 
 /* Writes dst[p][l] = rows[l][p] for l < lanes, p < count (lanes constant, at most 64).

@@ -1,6 +1,24 @@
 /* Adaptive pooling: output (i, j) covers rows y0[i] .. y1[i] and columns x0[j] .. x1[j].  Rows are combined first,
  * elementwise over the whole width, then the columns of each window. */
 
+/* Sum of consecutive elements, in one order for any plane. */
+FC_INLINE FC_T FC_NAME(fc_pool_sum)(const FC_T *restrict src, int64_t n) {
+    P_VEC acc[4] = {P_SPLAT(0), P_SPLAT(0), P_SPLAT(0), P_SPLAT(0)};
+    int64_t i = 0;
+    for (; i + 4 * FC_VL <= n; i += 4 * FC_VL)
+        for (int k = 0; k < 4; k++)
+            acc[k] += P_LOAD(src + i + k * FC_VL);
+    for (; i + FC_VL <= n; i += FC_VL)
+        acc[0] += P_LOAD(src + i);
+    const P_VEC all = (acc[0] + acc[1]) + (acc[2] + acc[3]);
+    FC_T sum = 0;
+    for (int l = 0; l < FC_VL; l++)
+        sum += P_LANE(all, l);
+    for (; i < n; i++)
+        sum += src[i];
+    return sum;
+}
+
 static FC_UNUSED void FC_NAME(adaptive_avg)(FC_POOL_PARAMETERS) {
     (void)in_index, (void)out_index;
     const fc_adaptive *g = (const fc_adaptive *)geometry;
@@ -12,6 +30,10 @@ static FC_UNUSED void FC_NAME(adaptive_avg)(FC_POOL_PARAMETERS) {
         for (int64_t i = 0; i < g->oh; i++) {
             const FC_T *restrict src = input + (plane * g->h + g->y0[i]) * w;
             const int64_t rows = g->y1[i] - g->y0[i];
+            if (g->ow == 1) { /* as above all in global pooling */
+                output[plane * g->oh + i] = FC_NAME(fc_pool_sum)(src, rows * w) / (FC_T)(rows * w);
+                continue;
+            }
             for (int64_t x = 0; x < w; x++)
                 row[x] = src[x];
             for (int64_t k = 1; k < rows; k++)

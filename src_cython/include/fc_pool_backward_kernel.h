@@ -135,7 +135,7 @@ FC_INLINE void FC_NAME(fc_max_pool_gather)(const fc_pool *geometry, const FC_T *
     const int64_t w = g->w, oh = g->oh, ow = g->ow, kh = g->kh, kw = g->kw, sh = g->sh, sw = g->sw;
     const int64_t dh = g->dh, dw = g->dw, ph = g->ph, pw = g->pw;
     const int64_t pitch = fc_pool_output_reach(g), margin = fc_pool_left_margin(g);
-    const int64_t row_count = fc_pool_backward_rows(g);
+    const int64_t row_count = fc_pool_backward_rows(g), end = fc_pool_start(g, unit1, g->h);
     const FC_NAME(fc_pool_phases) plan = FC_NAME(fc_pool_plan)(g, scratch);
     FC_NAME(fc_pool_cover) *cover = (FC_NAME(fc_pool_cover) *)(plan.phase_taps + sw + 1);
     FC_INT *codes = (FC_INT *)((char *)cover + FC_POOL_COVER_BYTES * kh);
@@ -160,7 +160,7 @@ FC_INLINE void FC_NAME(fc_max_pool_gather)(const fc_pool *geometry, const FC_T *
         int64_t from = first, to = first; /* the output rows whose windows span input row y */
         for (int64_t y = y0; y < y1; y++) {
             FC_T *dst = grad_input + (plane * g->h + y) * w;
-            const int64_t room = (y1 - y) * w;
+            const int64_t room = (end - plane * g->h - y) * w;
             int64_t n = 0;
             while (from < last && from * sh < y + ph - (kh - 1) * dh)
                 from++;
@@ -183,14 +183,64 @@ FC_INLINE void FC_NAME(fc_max_pool_gather)(const fc_pool *geometry, const FC_T *
                 P_KNOWN_ROW(1, 3, 2, 1);
             else if (dw == 1 && kw == 3 && sw == 2 && pw == 1 && n == 2)
                 P_KNOWN_ROW(2, 3, 2, 1);
-            else if (dw == 1 && kw == 3 && sw == 1 && pw == 1 && n == 3)
-                P_KNOWN_ROW(3, 3, 1, 1);
-            else if (dw == 1 && kw == 3 && sw == 1 && pw == 1 && n == 2)
-                P_KNOWN_ROW(2, 3, 1, 1);
+            else if (dw == 1 && kw == 3 && sw == 2 && pw == 0 && n == 1)
+                P_KNOWN_ROW(1, 3, 2, 0);
+            else if (dw == 1 && kw == 3 && sw == 2 && pw == 0 && n == 2)
+                P_KNOWN_ROW(2, 3, 2, 0);
             else
                 FC_NAME(fc_max_pool_any_row)(cover, n, &plan, dst, w, room, sw);
 #undef P_KNOWN_ROW
         }
+    }
+}
+
+/* Where output and input are the same grid, position i receives from positions i + shift, one a tap, and all planes are a
+ * single run.  Beyond the border a position sees the offset of another row or plane, which does not match as long as
+ * offsets name taps inside the input: from there, the tap in question leads out of the plane. */
+FC_INLINE void FC_NAME(fc_max_pool_same_block)(const fc_pool *g, const FC_T *restrict grads, const FC_INT *restrict codes,
+                                               FC_T *restrict dst, int64_t n, const int64_t kh, const int64_t kw) {
+    for (int64_t i = 0; i < n; i += FC_VL) {
+        P_VEC acc = P_SPLAT(0);
+        for (int64_t ky = kh - 1; ky >= 0; ky--) {
+            const int64_t row = i + (g->ph - ky * g->dh) * g->w + g->pw;
+            for (int64_t kx = kw - 1; kx >= 0; kx--) {
+                const int64_t at = row - kx * g->dw;
+                acc += FC_NAME(fc_max_pool_hit)(grads + at, codes + at, P_ISPLAT(ky * kw + kx));
+            }
+        }
+        P_STORE(dst + i, acc, i + FC_VL <= n, n - i);
+    }
+}
+
+FC_INLINE void FC_NAME(fc_max_pool_same)(const fc_pool *geometry, const FC_T *restrict grad_output,
+                                         const uint8_t *restrict offsets, FC_T *restrict grad_input, int64_t unit0,
+                                         int64_t unit1, void *scratch) {
+    const fc_pool local = *geometry, *g = &local;
+    const int64_t reach = fc_pool_same_reach(g), block = fc_pool_same_block(g), plane = g->h * g->w;
+    const int64_t begin = unit0 / g->bands * plane, end = ((unit1 - 1) / g->bands + 1) * plane; /* of what may be read */
+    const int64_t stop = fc_pool_start(g, unit1, g->h) * g->w;
+    FC_INT *codes = (FC_INT *)scratch;
+    FC_T *copies = (FC_T *)(codes + block + 2 * reach + FC_POOL_LANES);
+    for (int64_t at = fc_pool_start(g, unit0, g->h) * g->w; at < stop; at += block) {
+        const int64_t n = fc_min(block, stop - at), from = at - reach, to = at + n + reach + FC_POOL_LANES;
+        const int64_t first = fc_max(from, begin), last = fc_min(to, end);
+        const FC_T *grads = grad_output + at;
+        FC_INT *code = codes + reach;
+        for (int64_t i = from; i < first; i++)
+            codes[i - from] = FC_POOL_NO_CODE;
+        for (int64_t i = first; i < last; i++)
+            codes[i - from] = offsets[i];
+        for (int64_t i = last; i < to; i++)
+            codes[i - from] = FC_POOL_NO_CODE;
+        if (first != from || last != to) { /* the rim: what is beyond matches nothing but must be there */
+            for (int64_t i = from; i < to; i++)
+                copies[i - from] = i >= first && i < last ? grad_output[i] : 0;
+            grads = copies + reach;
+        }
+        if (g->kh == 3 && g->kw == 3)
+            FC_NAME(fc_max_pool_same_block)(g, grads, code, grad_input + at, n, 3, 3);
+        else
+            FC_NAME(fc_max_pool_same_block)(g, grads, code, grad_input + at, n, g->kh, g->kw);
     }
 }
 
@@ -227,7 +277,9 @@ FC_INLINE void FC_NAME(fc_max_pool_scatter)(const fc_pool *g, const FC_T *restri
 static FC_UNUSED void FC_NAME(max_pool_backward)(FC_POOL_PARAMETERS) {
     (void)out_index;
     const fc_pool *g = (const fc_pool *)geometry;
-    if (fc_pool_gathers(g))
+    if (fc_pool_same(g))
+        FC_NAME(fc_max_pool_same)(g, (const FC_T *)in, (const uint8_t *)in_index, (FC_T *)out, unit0, unit1, scratch);
+    else if (fc_pool_gathers(g))
         FC_NAME(fc_max_pool_gather)(g, (const FC_T *)in, (const uint8_t *)in_index, (FC_T *)out, unit0, unit1, scratch);
     else
         FC_NAME(fc_max_pool_scatter)(g, (const FC_T *)in, (const uint8_t *)in_index, (FC_T *)out, unit0, unit1,
@@ -248,7 +300,7 @@ static FC_UNUSED void FC_NAME(avg_pool_backward)(FC_POOL_PARAMETERS) {
     const FC_T *grad_output = (const FC_T *)in;
     FC_T *grad_input = (FC_T *)out;
     const int64_t w = g->w, ow = g->ow, sw = g->sw;
-    const int64_t pitch = fc_pool_output_reach(g), margin = fc_pool_left_margin(g);
+    const int64_t pitch = fc_pool_output_reach(g), margin = fc_pool_left_margin(g), end = fc_pool_start(g, unit1, g->h);
     FC_NAME(fc_pool_phases) plan = FC_NAME(fc_pool_plan)(g, scratch);
     FC_T *counts = (FC_T *)(plan.phase_taps + sw + 1), *padded = counts + fc_whole_lanes(ow), *row = padded + margin;
     FC_NAME(fc_pool_column_counts)(g, counts);
@@ -261,7 +313,7 @@ static FC_UNUSED void FC_NAME(avg_pool_backward)(FC_POOL_PARAMETERS) {
         int64_t first_before = -1, last_before = -1;
         for (int64_t y = y0; y < y1; y++) {
             FC_T *dst = grad_input + (plane * g->h + y) * w;
-            const int64_t room = (y1 - y) * w;
+            const int64_t room = (end - plane * g->h - y) * w;
             int64_t first, last;
             fc_pool_output_rows(g, y, y + 1, &first, &last);
             if (first != first_before || last != last_before) {

@@ -6,8 +6,12 @@
 
 #if defined(__GNUC__) || defined(__clang__)
 #define FC_COLD __attribute__((noinline, cold, unused))
+#define FC_APART __attribute__((noinline, unused))      /* inlined with its like, it would run out of registers */
+#define FC_KEEP_LOOP() __asm__ volatile("")             /* or the compiler calls memcpy, dear for short rows */
 #else
 #define FC_COLD
+#define FC_APART
+#define FC_KEEP_LOOP() ((void)0)
 #endif
 
 /* Kernels work on units: bands of `band` rows of one plane, `bands` to a plane (rows of the output in forward passes, of
@@ -88,6 +92,12 @@ static inline int64_t fc_pool_unit(const fc_pool *g, int64_t unit, int64_t rows,
     return plane;
 }
 
+/* Row, out of `rows` a plane and over all planes, that a unit starts at. */
+static inline int64_t fc_pool_start(const fc_pool *g, int64_t unit, int64_t rows) {
+    const int64_t plane = unit / g->bands;
+    return plane * rows + (unit - plane * g->bands) * g->band;
+}
+
 /* The taps that reach input columns congruent to `phase` modulo the stride, in order of output column; returns how many.
  * Input column q * sw + phase receives from output column q + shift. */
 static inline int64_t fc_pool_taps(const fc_pool *g, int64_t phase, fc_pool_tap *taps) {
@@ -113,6 +123,15 @@ static inline int64_t fc_pool_backward_band(const fc_pool *g, int64_t item) {
     return fc_min(g->h, fc_max(2 * g->sh, (rows - 1) * g->sh - (g->kh - 1) * g->dh));
 }
 
+/* With an index, a band holds the maxima of its rows and their codes as well. */
+static inline int64_t fc_max_pool_forward_band(const fc_pool *g, int64_t item) {
+    int64_t rows = FC_POOL_BAND_BYTES / ((fc_pool_row_reach(g) + 2 * g->ow) * item);
+    return fc_min(g->oh, fc_max(2, (rows - (g->kh - 1) * g->dh - 1) / g->sh + 1));
+}
+
+/* Whether windows share input rows, so that it pays to reduce every row across before any window down. */
+static inline int fc_pool_shares_rows(const fc_pool *g) { return g->sh < g->kh; }
+
 /* Most output rows whose windows touch one band of input rows. */
 static inline int64_t fc_pool_backward_rows(const fc_pool *g) {
     return fc_min(g->oh, (g->band - 1 + (g->kh - 1) * g->dh) / g->sh + 2);
@@ -121,19 +140,43 @@ static inline int64_t fc_pool_backward_rows(const fc_pool *g) {
 /* Whether the backward pass of max-pooling is a gather (see fc_pool_backward_kernel.h): measured. */
 static inline int fc_pool_gathers(const fc_pool *g) { return g->ow >= 24; }
 
+/* Whether output and input are the same grid: position i receives from positions i + constant, one a tap. */
+static inline int fc_pool_same(const fc_pool *g) { return g->sh == 1 && g->sw == 1 && g->oh == g->h && g->ow == g->w; }
+
+/* How far the constants lead, and how many positions are worth a preparation of as many more. */
+static inline int64_t fc_pool_same_reach(const fc_pool *g) {
+    return fc_max(g->ph, (g->kh - 1) * g->dh - g->ph) * g->w + fc_max(g->pw, (g->kw - 1) * g->dw - g->pw);
+}
+static inline int64_t fc_pool_same_block(const fc_pool *g) { return fc_max(1024, fc_whole_lanes(4 * fc_pool_same_reach(g))); }
+
+/* Most input rows that a band of the forward pass reads. */
+static inline int64_t fc_pool_forward_rows(const fc_pool *g) {
+    return fc_min((g->band - 1) * g->sh + (g->kh - 1) * g->dh + 1, g->h);
+}
+
+/* Elements of rows of the output, one after another, the last written in whole vectors. */
+static inline int64_t fc_pool_run(const fc_pool *g, int64_t rows) { return fc_whole_lanes(rows * g->ow + FC_POOL_LANES); }
+
+/* Elements that the rows of a band need which are reduced across before they are down. */
+static inline int64_t fc_pool_staged(const fc_pool *g) {
+    return fc_pool_shares_rows(g) ? fc_pool_run(g, fc_pool_forward_rows(g)) : 0;
+}
+
 /* Bytes of scratch of one thread. */
 static inline int64_t fc_max_pool_forward_scratch(const fc_pool *g, int64_t item) {
-    int64_t rows = (g->band - 1) * g->sh + (g->kh - 1) * g->dh + 1;
-    return item * (fc_whole_lanes(g->ow) + fc_whole_lanes(g->band * g->ow) + fc_min(rows, g->h) * fc_pool_row_reach(g));
+    return item * (fc_whole_lanes(g->ow) + fc_pool_run(g, g->band) + 2 * fc_pool_staged(g) +
+                   fc_pool_forward_rows(g) * fc_pool_row_reach(g));
 }
 static inline int64_t fc_pool_values_scratch(const fc_pool *g, int64_t item) {
-    return item * (fc_whole_lanes(g->ow) + g->band * fc_pool_row_reach(g));
+    return item * (fc_whole_lanes(g->ow) + FC_POOL_LANES + g->band * fc_pool_row_reach(g));
 }
 static inline int64_t fc_pool_taps_scratch(const fc_pool *g) {
     return (int64_t)sizeof(fc_pool_tap) * g->kw + 8 * (g->sw + 1) + FC_POOL_COVER_BYTES * g->kh;
 }
 static inline int64_t fc_max_pool_backward_scratch(const fc_pool *g, int64_t item) {
     const int64_t rows = fc_pool_backward_rows(g);
+    if (fc_pool_same(g))
+        return 2 * item * (fc_pool_same_block(g) + 2 * fc_pool_same_reach(g) + FC_POOL_LANES);
     if (!fc_pool_gathers(g))
         return 8 * (256 + rows * g->ow);
     return fc_pool_taps_scratch(g) + 2 * item * (rows * fc_pool_output_reach(g) + FC_POOL_LANES);

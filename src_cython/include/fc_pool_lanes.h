@@ -153,11 +153,18 @@ FC_INLINE void FC_NAME(fc_pool_store_l)(int64_t *p, P_LVEC v, int whole, int64_t
 
 /* dst[0:n] = src[0:n] without the cost of a library call on the short rows of late feature maps. */
 FC_INLINE void FC_NAME(fc_pool_copy_row)(FC_T *restrict dst, const FC_T *restrict src, int64_t n) {
+    const int64_t piece = 16 / (int64_t)sizeof(FC_T);
     int64_t i = 0;
-    for (; i + FC_VL <= n; i += FC_VL)
+    for (; i + FC_VL <= n; i += FC_VL) {
+        FC_KEEP_LOOP();
         *(P_VEC_MEM *)(dst + i) = P_LOAD(src + i);
+    }
     if (i < n && n >= FC_VL) {
         *(P_VEC_MEM *)(dst + n - FC_VL) = P_LOAD(src + n - FC_VL);
+    } else if (i < n && n >= piece) {
+        for (; i + piece <= n; i += piece)
+            memcpy(dst + i, src + i, 16);
+        memcpy(dst + n - piece, src + n - piece, 16);
     } else {
         for (; i < n; i++)
             dst[i] = src[i];

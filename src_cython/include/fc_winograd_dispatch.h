@@ -2,6 +2,7 @@
 #ifndef FC_WINOGRAD_DISPATCH_H
 #define FC_WINOGRAD_DISPATCH_H
 
+#include "fc_denormals.h"
 #include "fc_winograd.h"
 #include "fc_winograd_tables.h"
 #define FC_TEMPLATE "fc_winograd_all.h"
@@ -9,6 +10,8 @@
 
 #define FC_CALL(isa, item, kernel, ...) \
     ((item) == 4 ? FC_PICK(isa, kernel##_f32)(__VA_ARGS__) : FC_PICK(isa, kernel##_f64)(__VA_ARGS__))
+/* The same for work on numbers, with denormals taken as zero. */
+#define FC_RUN(isa, item, kernel, ...) FC_WITHOUT_DENORMALS(FC_CALL(isa, item, kernel, __VA_ARGS__))
 
 static int fc_gemm_rows(int isa, int item) { return item == 4 ? FC_PICK(isa, gemm_mr_f32) : FC_PICK(isa, gemm_mr_f64); }
 static int fc_gemm_lanes(int isa, int item) { return item == 4 ? FC_PICK(isa, gemm_nr_f32) : FC_PICK(isa, gemm_nr_f64); }
@@ -29,27 +32,31 @@ static int64_t fc_winograd_sums_size(int isa, int item, const fc_winograd_job *j
 }
 
 static void fc_winograd_tiles_item(int isa, int item, const fc_winograd_job *job, int64_t i, void *scratch) {
-    FC_CALL(isa, item, winograd_tiles_item, job, i, scratch);
+    FC_RUN(isa, item, winograd_tiles_item, job, i, scratch);
 }
 
 static int fc_winograd_product_item(int isa, int item, const fc_winograd_job *job, int64_t i, void *scratch) {
-    return FC_CALL(isa, item, winograd_product_item, job, i, scratch);
+    int bad;
+    FC_WITHOUT_DENORMALS(bad = FC_CALL(isa, item, winograd_product_item, job, i, scratch));
+    return bad;
 }
 
 static void fc_winograd_filters_item(int isa, int item, const fc_winograd_job *job, int64_t i, void *prepared) {
-    FC_CALL(isa, item, winograd_filters_item, job, i, prepared);
+    FC_RUN(isa, item, winograd_filters_item, job, i, prepared);
 }
 
 static void fc_winograd_weight_tiles_item(int isa, int item, const fc_winograd_weight_job *job, int64_t i, void *scratch) {
-    FC_CALL(isa, item, winograd_weight_tiles_item, job, i, scratch);
+    FC_RUN(isa, item, winograd_weight_tiles_item, job, i, scratch);
 }
 
 static void fc_winograd_weight_product(int isa, int item, const fc_winograd_weight_job *job, int64_t i) {
-    FC_CALL(isa, item, winograd_weight_product, job, i);
+    FC_RUN(isa, item, winograd_weight_product, job, i);
 }
 
 static int fc_winograd_weight_filters_item(int isa, int item, const fc_winograd_weight_job *job, int64_t i) {
-    return FC_CALL(isa, item, winograd_weight_filters_item, job, i);
+    int bad;
+    FC_WITHOUT_DENORMALS(bad = FC_CALL(isa, item, winograd_weight_filters_item, job, i));
+    return bad;
 }
 
 #endif

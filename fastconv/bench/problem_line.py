@@ -1,9 +1,10 @@
 """Problem descriptors, one a line, in the manner of oneDNN's benchdnn: ``mb8 ic64 ih56 oc64 kh3 ph1 n"name*3"``.
 
-A key is letters, its value the integer behind them.  ``mb`` batch, ``g`` groups, ``ic`` and ``oc`` channels, ``ih iw``
-image, ``kh kw`` kernel, ``sh sw`` stride, ``ph pw`` padding, ``dh dw`` dilation (1: none, unlike benchdnn), ``p``
-percent dropped.  A width is the height where it is left out.  ``n`` is a name; ``*3`` in it says that the net has three
-such layers.
+A line may begin with its op: ``conv`` (or nothing), ``denormal`` (a convolution of denormal numbers), ``pool``,
+``dropout`` or ``relu``.  A key is letters, its value the integer behind them: ``mb`` batch, ``g`` groups, ``ic`` and
+``oc`` channels, ``ih iw`` image, ``kh kw`` kernel, ``sh sw`` stride, ``ph pw`` padding, ``dh dw`` dilation (1: none,
+unlike benchdnn), ``p`` percent dropped.  A width is the height where it is left out.  ``n`` is a name; ``*3`` in it
+says that the net has three such layers.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ from pathlib import Path
 
 PROBLEMS = Path(__file__).parent / "problems"
 
+OPS = ("conv", "denormal", "pool", "dropout", "relu")
+
 _DEFAULTS = {"mb": 1, "g": 1, "oc": 0, "kh": 1, "sh": 1, "ph": 0, "dh": 1, "p": 0}
 _WIDTHS = {"iw": "ih", "kw": "kh", "sw": "sh", "pw": "ph", "dw": "dh"}
 _NEEDED = ("ic", "ih")
@@ -21,9 +24,10 @@ _NEEDED = ("ic", "ih")
 
 @dataclass(frozen=True)
 class Problem:
-    """One line: sizes by their key, the name, and how often the net has the layer."""
+    """One line: the op, sizes by their key, the name, and how often the net has the layer."""
 
     line: str
+    op: str
     name: str
     count: int
     sizes: dict[str, int]
@@ -52,6 +56,10 @@ class Problem:
         return height, width
 
     @property
+    def output_shape(self) -> tuple[int, int, int, int]:
+        return self["mb"], self["oc"] or self["ic"], *self.out_size
+
+    @property
     def macs(self) -> int:
         """Multiply-accumulates of the convolution."""
         per_output = self.weight_shape[1] * self["kh"] * self["kw"]
@@ -68,7 +76,9 @@ def parse(line: str) -> Problem:
     """
     sizes: dict[str, int] = {}
     name, count = "", 1
-    for word in line.split():
+    words = line.split()
+    op = words.pop(0) if words and words[0] in OPS else OPS[0]
+    for word in words:
         if named := re.fullmatch(r'n"([^"*]+)(?:\*(\d+))?"', word):
             name, count = named[1], int(named[2] or 1)
         elif (sized := re.fullmatch(r"([a-z]+)(\d+)", word)) and sized[1] in {*_DEFAULTS, *_WIDTHS, *_NEEDED}:
@@ -77,7 +87,7 @@ def parse(line: str) -> Problem:
             sizes[sized[1]] = int(sized[2])
         else:
             raise ValueError(
-                f'a descriptor has words like ic64, and a name like n"conv1", got {word!r} in {line!r}'
+                f'a descriptor has an op, words like ic64 and a name like n"conv1", got {word!r} in {line!r}'
             )
     missing = [key for key in _NEEDED if key not in sizes]
     if missing:
@@ -85,11 +95,24 @@ def parse(line: str) -> Problem:
     sizes = _DEFAULTS | sizes
     for width, height in _WIDTHS.items():
         sizes.setdefault(width, sizes[height])
-    return Problem(line, name or line, count, sizes)
+    return Problem(line, op, name or line, count, sizes)
+
+
+def files() -> list[str]:
+    """Names of the problem files."""
+    return sorted(path.stem for path in PROBLEMS.glob("*.txt"))
 
 
 def read(file: str) -> list[Problem]:
-    """The problems of ``problems/<file>.txt``; ``#`` starts a comment."""
+    """The problems of ``problems/<file>.txt``; ``#`` starts a comment.
+
+    Raises
+    ------
+    ValueError
+        If there is no such file.
+    """
+    if file not in files():
+        raise ValueError(f"no problem file {file!r}; there are {', '.join(files())}")
     text = (PROBLEMS / f"{file}.txt").read_text(encoding="utf-8")
     lines = (line.partition("#")[0].strip() for line in text.splitlines())
     return [parse(line) for line in lines if line]
