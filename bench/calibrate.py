@@ -12,7 +12,6 @@ import itertools
 import math
 import random
 import time
-from typing import Any
 
 import numpy as np
 from scipy.optimize import nnls
@@ -20,6 +19,7 @@ from scipy.optimize import nnls
 import fastconv
 from fastconv import _config, _dispatch
 from fastconv._spec import ConvSpec
+from fastconv._tune import random_arrays
 from fastconv.backends import _cpu_cost as model
 
 OPS = (model.FORWARD, model.INPUT, model.WEIGHT)
@@ -40,21 +40,11 @@ def shapes(count: int, seed: int) -> list[ConvSpec]:
     return found
 
 
-def arrays(spec: ConvSpec, op: str) -> list[Any]:
-    rng = np.random.default_rng(0)
-    x, w, y = (
-        rng.standard_normal(s, np.float32) for s in (spec.input_shape, spec.weight_shape, spec.output_shape)
-    )
-    if op == model.WEIGHT:
-        return [x, y]
-    return [x if op == model.FORWARD else y, w, None, None]
-
-
 def seconds(spec: ConvSpec, op: str) -> dict[int, float]:
     """Least process time of each algorithm, in turns."""
     table = {i.name: i for i in _dispatch.implementations(op)}
     runs = {m: table[f"winograd{m}" if m else "implicit_gemm"].run for m in TILES}
-    given = arrays(spec, op)
+    given = random_arrays(spec, op)
     best = dict.fromkeys(TILES, math.inf)
     for _, m in itertools.product(range(4), TILES):
         start = time.process_time()

@@ -19,6 +19,7 @@ from fastconv._config import (
     supported_isas,
 )
 from fastconv._dispatch import PerformanceWarning, active_backend, explain_choice, use_backend
+from fastconv._tune import deterministic, tune
 from fastconv.matrix import conv_matrix
 
 __version__ = "0.1.0"
@@ -30,6 +31,7 @@ __all__ = [
     "active_backend",
     "conv_matrix",
     "datasets",
+    "deterministic",
     "explain",
     "explain_choice",
     "force_isa",
@@ -42,6 +44,7 @@ __all__ = [
     "set_num_threads",
     "show_config",
     "supported_isas",
+    "tune",
     "use_backend",
 ]
 

@@ -9,6 +9,8 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -77,7 +79,9 @@ def set_num_threads(n: int) -> None:
     n = as_int(n, "the number of threads")
     if not 1 <= n <= _cpu.MAX_THREADS:
         raise ValueError(f"the number of threads must be between 1 and {_cpu.MAX_THREADS}, got {n}")
-    _n_threads = n
+    if n != _n_threads:
+        _n_threads = n
+        _forget_choices()
 
 
 def get_num_threads() -> int:
@@ -112,6 +116,17 @@ def isa_name() -> str:
     return ISA_NAMES[_isa]
 
 
+@cache
+def cpu_name() -> str:
+    """The processor as it calls itself."""
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        for line in info.read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
 def supported_isas() -> tuple[str, ...]:
     """Instruction sets that this CPU runs and this build has, plainest first."""
     return ISA_NAMES[: _BEST_ISA + 1]
@@ -140,7 +155,7 @@ def force_isa(name: str) -> Iterator[None]:
 
 
 def _forget_choices() -> None:
-    """Which implementation serves a call depends on the instruction set."""
+    """Which implementation serves a call depends on the instruction set, if measured on the number of threads too."""
     from fastconv._dispatch import forget_choices
 
     forget_choices()
@@ -202,10 +217,10 @@ def show_config() -> dict[str, Any]:
     Returns
     -------
     dict
-        version, backend, instruction set in use and those supported, threads, OpenMP, compiler, NumPy, Python and
-        platform.
+        version, backend, instruction set in use and those supported, threads, whether choices are batch-invariant or
+        tuned, OpenMP, compiler, NumPy, Python and platform.
     """
-    from fastconv import __version__
+    from fastconv import __version__, _tune
     from fastconv._dispatch import active_backend
 
     return {
@@ -214,6 +229,7 @@ def show_config() -> dict[str, Any]:
         "isa": ISA_NAMES[_isa],
         "supported_isas": supported_isas(),
         "num_threads": get_num_threads(),
+        **_tune.show(),
         "openmp": bool(_cpu.HAVE_OPENMP),
         "compiler": _cpu.COMPILER,
         "workspace_bytes_per_thread": _cpu.WORKSPACE_BYTES,

@@ -13,7 +13,7 @@ import threading
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from types import TracebackType
 from typing import Any
@@ -52,7 +52,7 @@ class Implementation:
     run
         The function; its signature is the op's in :mod:`fastconv.backends.protocol`.
     refusal
-        ``spec -> None`` (accepts) or a sentence saying why not.
+        ``spec -> None`` (accepts) or a sentence saying why not; the size of the batch must not matter.
     error_growth
         ``spec -> float``: its a-priori error bound as a multiple of that of the plain sum of products; ``max_error`` is
         compared with it.
@@ -71,6 +71,10 @@ class Implementation:
     cost: Callable[[Any], float] | None = None
     prepare: Callable[[Any], Callable[..., Any]] | None = None
 
+    def bound(self, spec: Any) -> Callable[..., Any]:
+        """``run`` as a function of the arrays alone."""
+        return self.prepare(spec) if self.prepare else partial(self.run, spec)
+
 
 @dataclass(frozen=True)
 class Choice:
@@ -80,11 +84,40 @@ class Choice:
     backend: str
     implementation: Implementation
     refusals: tuple[tuple[str, str], ...]
+    reason: str = ""  # of a choice that was not made by the model
 
     def __str__(self) -> str:
-        lines = [f"{self.op}: {self.backend}/{self.implementation.name}"]
+        lines = [
+            f"{self.op}: {self.backend}/{self.implementation.name}" + (self.reason and f", {self.reason}")
+        ]
         lines += [f"  not {name}: {reason}" for name, reason in self.refusals]
         return "\n".join(lines)
+
+
+@dataclass(frozen=True)
+class Policy:
+    """What ``algorithm="auto"`` goes by beside the lists; the switches of :mod:`fastconv._tune` set it.
+
+    Parameters
+    ----------
+    batch
+        Size of the batch whose costs decide; None for the call's own.
+    measured
+        ``(backend, op, spec, max_error) -> Choice``, or None to leave it to the model.
+    """
+
+    batch: int | None = None
+    measured: Callable[[str, str, Any, float], Choice | None] | None = None
+
+
+_policy = Policy()
+
+
+def follow(policy: Policy) -> None:
+    """Choose by ``policy`` from now on."""
+    global _policy
+    _policy = policy
+    forget_choices()
 
 
 _active = "cpu"
@@ -134,6 +167,14 @@ def _candidates(backend: str, op: str) -> tuple[Implementation, ...]:
         raise ValueError(f"backend {backend!r} has no op {op!r}; it has {', '.join(sorted(table))}") from None
 
 
+def objection(candidate: Implementation, spec: Any, max_error: float | None) -> str | None:
+    """What keeps an implementation from serving a spec within an error bound, or None."""
+    reason = candidate.refusal(spec)
+    if reason is None and max_error is not None and candidate.error_growth(spec) > max_error:
+        return f"its error bound {candidate.error_growth(spec):.3g} exceeds max_error {max_error:.3g}"
+    return reason
+
+
 @lru_cache(4096)
 def choose(backend: str, op: str, spec: Any, algorithm: str = AUTO, max_error: float | None = None) -> Choice:
     """The choice for ``op`` on ``spec``, with the reasons of every implementation passed over."""
@@ -143,13 +184,15 @@ def choose(backend: str, op: str, spec: Any, algorithm: str = AUTO, max_error: f
         raise ValueError(
             f"algorithm must be 'auto' or one of {names} for {op} on backend {backend!r}, got {algorithm!r}"
         )
+    if algorithm == AUTO:
+        max_error = DEFAULT_MAX_ERROR if max_error is None else max_error
+        measured = _policy.measured and _policy.measured(backend, op, spec, max_error)
+        if measured:
+            return measured
     refusals: list[tuple[str, str]] = []
     accepting: list[Implementation] = []
-    bound = DEFAULT_MAX_ERROR if algorithm == AUTO and max_error is None else max_error
     for candidate in candidates:
-        reason = candidate.refusal(spec)
-        if reason is None and bound is not None and candidate.error_growth(spec) > bound:
-            reason = f"its error bound {candidate.error_growth(spec):.3g} exceeds max_error {bound:.3g}"
+        reason = objection(candidate, spec, max_error)
         if algorithm == AUTO:
             if reason is None:
                 accepting.append(candidate)
@@ -171,7 +214,7 @@ def _cheapest(
     op: str, backend: str, spec: Any, accepting: list[Implementation], refusals: list[tuple[str, str]]
 ) -> Choice:
     """The least cost by the model; an implementation without a cost is preferred to those behind it."""
-    costs = {c.name: c.cost(spec) for c in accepting if c.cost}
+    costs = {c.name: c.cost(_as_decisive(spec)) for c in accepting if c.cost}
     if not costs:
         return Choice(op, backend, accepting[0], tuple(refusals))
     best = min(costs, key=lambda name: costs[name])
@@ -181,6 +224,11 @@ def _cheapest(
         elif name != best:
             refusals.append((name, f"by the cost model it takes {cost / costs[best]:.2f} times as long"))
     return Choice(op, backend, next(c for c in accepting if c.name == best), tuple(refusals))
+
+
+def _as_decisive(spec: Any) -> Any:
+    """The call whose costs decide."""
+    return spec if _policy.batch is None else replace(spec, batch=_policy.batch)
 
 
 class _Explained(Exception):
@@ -195,6 +243,8 @@ _explaining: set[int] = set()  # threads inside explain_choice
 
 def explain_choice(op: str, *args: Any, **kwargs: Any) -> Choice:
     """Which implementation a call would take, and why not the ones before it; computes nothing.
+
+    Under :class:`fastconv.tune` the answer for a new shape is measured, on arrays of its own.
 
     Parameters
     ----------
@@ -296,15 +346,15 @@ def _make_plan(question: tuple[Any, ...]) -> Plan:
     op, backend, describe, args, algorithm, max_error = question
     spec = describe(*args)
     choice = choose(backend, op, spec, algorithm, max_error)
-    taken = choice.implementation
-    run = taken.prepare(spec) if taken.prepare else partial(taken.run, spec)
     if len(_plans) >= _MOST_PLANS:
         _plans.clear()
-    made = _plans[question] = Plan(spec, run, choice, _is_slow(choice, algorithm))
+    made = _plans[question] = Plan(
+        spec, choice.implementation.bound(spec), choice, _is_slow(choice, algorithm)
+    )
     return made
 
 
 def forget_choices() -> None:
-    """Choose anew from now on: the lists of implementations have changed."""
+    """Choose anew from now on: the lists of implementations, or what they are chosen by, have changed."""
     choose.cache_clear()
     _plans.clear()

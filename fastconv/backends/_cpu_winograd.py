@@ -9,8 +9,9 @@ gradient ``sum|grad|``), where ``growth`` is the maximum over output i and tap t
 ``sum_f |A[i, f] G[f, t]| sum_j |B[f, j]|``, squared in two dimensions; the plain sum has growth 1.  Typical errors are
 far smaller: see :data:`GROWTH`.
 
-Infinities and NaNs would spread over their tile.  So the kernels report a result that is not finite, and the call is
-then served by the implicit matrix product, which puts them where they belong.
+Infinities and NaNs would spread over their tile.  So the kernels report a result that is not finite.  Then the samples
+are served one by one, and those that hold such a result by the implicit matrix product, which puts them where they
+belong: no sample's bits depend on another's infinities.
 
 Scratch memory in float32 is at most 28 MiB shared by the threads and 4 MiB for each, up to 512 channels of one group
 and rows of 4096 elements; beyond, it grows in proportion.  It is kept for the next call.
@@ -20,6 +21,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -41,9 +43,33 @@ MAX_LINE = 1 << 16  # of a row: a thread keeps several transformed rows
 MAX_CHANNELS = 1 << 13  # of all groups: the transformed tiles of one panel stay within scratch memory
 
 
+Sums = Callable[..., Array]  # the forward pass or the input gradient
+
+
+def _sums(
+    driver: Callable[..., bool],
+    m: int,
+    fallback: Sums,
+    spec: ConvSpec,
+    source: Array,
+    weight: Array,
+    bias: Array | None,
+    out: Array,
+) -> Array:
+    flat = source.reshape(-1), weight.reshape(-1), bias, out.reshape(-1)
+    if driver(spec, *flat, m, _config.isa(), _config.get_num_threads()):
+        return out
+    if spec.batch == 1 or not np.isfinite(weight).all():
+        return fallback(spec, source, weight, bias, out)
+    one = replace(spec, batch=1)
+    for i in range(spec.batch):
+        _sums(driver, m, fallback, one, source[i : i + 1], weight, bias, out[i : i + 1])
+    return out
+
+
 def _forward(
     m: int,
-    fallback: Callable[..., Array],
+    fallback: Sums,
     spec: ConvSpec,
     input: Array,
     weight: Array,
@@ -51,15 +77,12 @@ def _forward(
     out: Array | None,
 ) -> Array:
     result = np.empty(spec.output_shape, spec.dtype) if out is None else out
-    flat = input.reshape(-1), weight.reshape(-1), bias, result.reshape(-1)
-    if not _winograd.conv_forward(spec, *flat, m, _config.isa(), _config.get_num_threads()):
-        fallback(spec, input, weight, bias, result)
-    return result
+    return _sums(_winograd.conv_forward, m, fallback, spec, input, weight, bias, result)
 
 
 def _input_grad(
     m: int,
-    fallback: Callable[..., Array],
+    fallback: Sums,
     spec: ConvSpec,
     grad_output: Array,
     weight: Array,
@@ -67,10 +90,7 @@ def _input_grad(
     out: Array | None,
 ) -> Array:
     result = np.empty(spec.input_shape, spec.dtype) if out is None else out
-    flat = grad_output.reshape(-1), weight.reshape(-1), bias, result.reshape(-1)
-    if not _winograd.conv_input_grad(spec, *flat, m, _config.isa(), _config.get_num_threads()):
-        fallback(spec, grad_output, weight, bias, result)
-    return result
+    return _sums(_winograd.conv_input_grad, m, fallback, spec, grad_output, weight, bias, result)
 
 
 def _weight_grad(

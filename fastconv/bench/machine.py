@@ -8,12 +8,10 @@ from __future__ import annotations
 
 import json
 import os
-import platform
 import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -50,16 +48,6 @@ def copy_bandwidth(threads: int) -> float:
     with ThreadPoolExecutor(threads) as pool:
         seconds = _least_time(lambda: list(pool.map(np.copyto, target, source)))
     return 2 * source.nbytes / seconds
-
-
-def cpu_model() -> str:
-    """Name of the CPU."""
-    info = Path("/proc/cpuinfo")
-    if info.exists():
-        for line in info.read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
 
 
 def load() -> float | None:

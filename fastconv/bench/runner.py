@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import fastconv
+from fastconv import _config
 from fastconv.bench import machine, tasks
 from fastconv.bench.contestants import OURS, PLACES
 from fastconv.bench.problem_line import Problem
@@ -160,7 +161,7 @@ class Runner(contextlib.AbstractContextManager["Runner"]):
     def config(self) -> dict[str, Any]:
         """What was measured where, for the report."""
         return fastconv.show_config() | {
-            "cpu": machine.cpu_model(),
+            "cpu": _config.cpu_name(),
             "load": machine.load(),
             "machine": {str(count): figures for count, figures in self.machine.items()},
             "versions": self.versions,
