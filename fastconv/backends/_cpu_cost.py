@@ -33,32 +33,32 @@ Features = tuple[float, float, float, float]
 # Cycles of (product, tiles, sums, filters) per algorithm and pass.
 _CONSTANTS: dict[str, dict[tuple[str, int], Features]] = {
     "baseline": {
-        (FORWARD, 0): (0.637, 3.69, 1.46, 12.9),
-        (FORWARD, 2): (0.671, 6.79, 9.98, 4.13),
-        (FORWARD, 4): (0.671, 8.72, 9.51, 2.89),
-        (FORWARD, 6): (0.685, 8.99, 11.9, 2.72),
-        (INPUT, 0): (0.637, 3.07, 1.8, 22.8),
-        (INPUT, 2): (0.721, 6.55, 6.65, 9.16),
-        (INPUT, 4): (0.69, 8.89, 7.19, 5.34),
-        (INPUT, 6): (0.698, 10.4, 9.39, 3.51),
-        (WEIGHT, 0): (0.627, 3.18, 6.44, 7.49),
-        (WEIGHT, 2): (0.656, 6.71, 11.0, 8.44),
-        (WEIGHT, 4): (0.667, 8.36, 13.3, 5.84),
-        (WEIGHT, 6): (0.681, 7.85, 15.4, 5.67),
+        (FORWARD, 0): (0.657, 2.22, 3.36, 15.9),
+        (FORWARD, 2): (0.822, 7.16, 7.4, 1.38),
+        (FORWARD, 4): (0.825, 9.03, 7.65, 2.21),
+        (FORWARD, 6): (0.839, 9.23, 11.1, 1.95),
+        (INPUT, 0): (0.724, 1.53, 3.19, 16.0),
+        (INPUT, 2): (0.871, 6.91, 7.4, 2.06),
+        (INPUT, 4): (0.895, 9.55, 7.7, 2.31),
+        (INPUT, 6): (0.912, 10.1, 10.5, 1.54),
+        (WEIGHT, 0): (0.718, 1.44, 4.78, 11.9),
+        (WEIGHT, 2): (0.788, 7.09, 6.9, 5.4),
+        (WEIGHT, 4): (0.806, 8.62, 8.24, 5.43),
+        (WEIGHT, 6): (0.752, 10.1, 10.9, 6.26),
     },
     "avx2": {
-        (FORWARD, 0): (0.481, 6.26, 1.98, 22.3),
-        (FORWARD, 2): (0.623, 11.2, 14.4, 5.48),
-        (FORWARD, 4): (0.606, 12.6, 12.2, 4.31),
-        (FORWARD, 6): (0.626, 13.3, 13.9, 3.05),
-        (INPUT, 0): (0.395, 4.81, 1.96, 28.4),
-        (INPUT, 2): (0.477, 9.73, 10.6, 13.4),
-        (INPUT, 4): (0.518, 10.3, 8.83, 5.56),
-        (INPUT, 6): (0.487, 12.8, 10.7, 4.47),
-        (WEIGHT, 0): (0.396, 5.79, 12.4, 9.46),
-        (WEIGHT, 2): (0.408, 12.4, 18.0, 17.6),
-        (WEIGHT, 4): (0.39, 14.6, 23.9, 9.84),
-        (WEIGHT, 6): (0.463, 14.0, 23.6, 8.2),
+        (FORWARD, 0): (0.616, 6.75, 6.13, 33.6),
+        (FORWARD, 2): (0.741, 15.9, 17.6, 7.41),
+        (FORWARD, 4): (0.713, 18.8, 11.6, 7.02),
+        (FORWARD, 6): (0.74, 20.2, 17.6, 5.44),
+        (INPUT, 0): (0.665, 6.56, 4.57, 39.0),
+        (INPUT, 2): (0.818, 15.4, 16.8, 6.69),
+        (INPUT, 4): (0.803, 18.3, 11.3, 7.46),
+        (INPUT, 6): (0.798, 20.3, 16.3, 5.57),
+        (WEIGHT, 0): (0.567, 5.42, 10.4, 30.0),
+        (WEIGHT, 2): (0.633, 17.8, 16.3, 23.6),
+        (WEIGHT, 4): (0.647, 21.3, 23.8, 12.2),
+        (WEIGHT, 6): (0.684, 22.6, 23.9, 12.5),
     },
 }
 _CONSTANTS["avx512"] = _CONSTANTS[
@@ -110,10 +110,13 @@ def winograd_features(spec: ConvSpec, op: str, m: int) -> Features:
     summed, produced, _ = _per_group(spec, op)
     tiles, frequencies = winograd_tiles(spec, op, m)
     scale = spec.groups * frequencies / lanes
+    columns = (
+        _padded(summed, 2 * lanes) if op == WEIGHT else summed
+    )  # there they are the lanes, else tiles are
     if op != WEIGHT:
         tiles = _padded(tiles, 2 * lanes)
     return (
-        scale * tiles * summed * _padded(produced, rows),
+        scale * tiles * columns * _padded(produced, rows),
         scale * tiles * summed,
         scale * tiles * produced,
         scale * summed * produced,
