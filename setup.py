@@ -104,7 +104,7 @@ class BuildExt(build_ext):
         quiet = ["-Wno-psabi"]
         if enabled("FASTCONV_SANITIZE"):
             sanitize = ["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined"]
-            compile_args = ["-O1", "-g", "-fno-omit-frame-pointer", "-DFC_EMULATE_AVX512", *sanitize]
+            compile_args = ["-O1", "-g1", "-fno-omit-frame-pointer", "-DFC_EMULATE_AVX512", *sanitize]
             quiet.append("-Wno-maybe-uninitialized")  # instrumented code puzzles GCC
             return [*compile_args, *quiet, *openmp_compile], [*sanitize, *openmp_link]
         # Python's own flags often hold -g; debug information and symbols make an extension many times larger.
