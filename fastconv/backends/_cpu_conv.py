@@ -176,10 +176,14 @@ def _refuse_small(spec: ConvSpec) -> str | None:
 
 
 def _few_channels(summed: int, produced: int) -> str | None:
-    if (produced <= 8 and summed <= 64) or (produced <= 32 and summed == 1):
+    if (
+        (produced <= 2 and summed <= 64)
+        or (produced <= 4 and summed <= 8)
+        or (produced <= 32 and summed == 1)
+    ):
         return None
     return (
-        "it pays for groups that produce at most 8 channels from at most 64, or 32 from 1; this one produces "
+        "it pays for groups that produce at most 2 channels from at most 64, 4 from 8, or 32 from 1; this one produces "
         f"{produced} from {summed}"
     )
 
