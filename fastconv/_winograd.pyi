@@ -6,6 +6,7 @@ from fastconv._spec import ConvSpec
 
 def release_scratch() -> None: ...
 
+ACTIVATIONS: dict[str, int]
 _tiling: Any
 
 def plane(values: tuple[int, ...], fill: int) -> tuple[int, ...]: ...
@@ -19,6 +20,9 @@ def conv_forward(
     m: int,
     isa: int,
     n_threads: int,
+    activation: str = "linear",
+    slope: float = 0,
+    residual: NDArray[Any] | None = None,
 ) -> bool: ...
 def conv_input_grad(
     spec: ConvSpec,

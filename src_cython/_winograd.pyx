@@ -27,6 +27,9 @@ cdef int64_t BLOCK_ROWS = 24          # least rows of a product item
 cdef int64_t BLOCK_ROWS_MOST = 96
 
 
+ACTIVATIONS = {"linear": 0, "relu": 1, "relu6": 2, "leaky_relu": 3}  # as in include/fc_winograd.h
+
+
 cdef class Tiling:
     """How a grid of output positions is cut into tiles; see ``include/fc_winograd.h``."""
     cdef c.fc_tiling t
@@ -164,8 +167,12 @@ cdef bint run_sums(c.fc_winograd_job *job, int isa, int item, int n_threads) exc
 
 
 def conv_forward(spec, const floating[::1] input, const floating[::1] weight, const floating[::1] bias,
-                 floating[::1] out, int m, int isa, int n_threads):
+                 floating[::1] out, int m, int isa, int n_threads, str activation="linear", double slope=0,
+                 const floating[::1] residual=None):
     """Cross-correlation into ``out`` (all arrays flat); ``bias`` may be None.
+
+    ``residual``, laid out as ``out``, is added to the sums, and ``activation`` (a key of ACTIVATIONS, with the negative
+    ``slope`` of "leaky_relu") is applied to them before they are stored.
 
     Returns
     -------
@@ -188,6 +195,8 @@ def conv_forward(spec, const floating[::1] input, const floating[::1] weight, co
     job.w = &weight[0]
     job.w_channel, job.w_row, job.w_group = taps, taps * job.channels, taps * job.channels * job.rows
     job.epilogue.bias = &bias[0] if bias is not None else NULL
+    job.epilogue.residual = &residual[0] if residual is not None else NULL
+    job.epilogue.activation, job.epilogue.slope = ACTIVATIONS[activation], slope
     job.dst = &out[0]
     job.dst_channel = job.t.grid[0] * job.t.grid[1]
     job.dst_image = job.dst_channel * spec.out_channels

@@ -24,7 +24,7 @@ from hypothesis import strategies as st
 import fastconv
 import fastconv.functional as F
 import fastconv.grad as G
-from fastconv import _config, _dispatch
+from fastconv import _config, _dispatch, _winograd
 from fastconv._spec import ConvSpec
 from fastconv.backends import _cpu_cost, _cpu_winograd
 from kit import (
@@ -523,6 +523,38 @@ print((peak() - before - w.nbytes) / 2**20)
 """
     grown = float(run_python("-c", code, OPENBLAS_NUM_THREADS="1"))
     assert grown <= 28 + 2 * 4 + 2
+
+
+# ------------------------------------------------------------------------------------------------------ epilogue
+
+ACTIVATE: dict[str, Callable[[Array], Array]] = {
+    "linear": lambda y: y,
+    "relu": lambda y: np.maximum(y, 0),
+    "relu6": lambda y: np.clip(y, 0, 6),
+    "leaky_relu": lambda y: np.where(y < 0, 0.25 * y, y),
+}
+
+
+@pytest.mark.parametrize("activation", ACTIVATE)
+@pytest.mark.parametrize("m", [2, 4, 6])
+@pytest.mark.parametrize("dilation", [1, 2])
+def test_sums_are_activated_and_added_to_a_residual(
+    activation: str, m: int, dilation: int, dtype: str, isa: str, rng: np.random.Generator
+) -> None:
+    """Before they are stored: whole tiles, cut ones, and those of a dilated image."""
+    spec = ConvSpec.from_shapes((2, 3, 21, 22), (7, 3, 3, 3), dtype, 1, dilation, dilation)
+    x, w, bias = (rng.standard_normal(s).astype(dtype) for s in (spec.input_shape, spec.weight_shape, (7,)))
+    for residual in (None, rng.standard_normal(spec.output_shape).astype(dtype)):
+        want = expected("conv_forward", spec, [x, w]) + bias.reshape(7, 1, 1)
+        if residual is not None:
+            want = want + residual
+        out = np.full(spec.output_shape, np.nan, dtype)
+        flat = x.reshape(-1), w.reshape(-1), bias, out.reshape(-1)
+        rest = None if residual is None else residual.reshape(-1)
+        assert _winograd.conv_forward(spec, *flat, m, _config.isa(), 2, activation, 0.25, rest)
+        assert_within(
+            out, ACTIVATE[activation](want).astype(dtype), 1e4 * np.finfo(dtype).eps, f"{activation}, F({m})"
+        )
 
 
 # ------------------------------------------------------------------------------------------------------ choice
