@@ -41,8 +41,9 @@ class Process:
     """
 
     def __init__(self, place: str) -> None:
+        # -P: the current folder may hold sources that are not built
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "fastconv.bench.worker", place],
+            [sys.executable, "-P", "-m", "fastconv.bench.worker", place],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -89,7 +90,7 @@ def _environment(**more: str) -> dict[str, str]:
 def probe(threads: int) -> dict[str, float]:
     """Peak and bandwidth of this machine on so many threads: see :mod:`fastconv.bench.machine`."""
     done = subprocess.run(
-        [sys.executable, "-m", "fastconv.bench.machine", str(threads)],
+        [sys.executable, "-P", "-m", "fastconv.bench.machine", str(threads)],
         env=_environment(**dict.fromkeys(machine.BLAS_VARIABLES, str(threads))),
         stdout=subprocess.PIPE,
         text=True,
