@@ -20,6 +20,8 @@ from fastconv.cli import main
 from kit import integers, reference
 from readme_table import END, START, rewrite
 
+THIS = Path(__file__).stem  # as another process imports it: tests/ is on its path
+
 CONVS = [
     pytest.param(each, id=f"{file}-{each.name}") for file in ("resnet50", "vgg16") for each in read(file)
 ]
@@ -195,9 +197,7 @@ def test_inference_libraries_agree_on_forward_passes(name: str) -> None:
 
 @pytest.mark.no_sanitize
 def test_a_wrong_result_is_reported_and_not_timed() -> None:
-    checked = [
-        row for row in rows_of(EVERY_OP, {"half": f"{__name__}:Half"}) if row["pass"] != tasks.DENORMAL
-    ]
+    checked = [row for row in rows_of(EVERY_OP, {"half": f"{THIS}:Half"}) if row["pass"] != tasks.DENORMAL]
     for row in checked:
         assert "of the largest value, not timed" in row["failed"]["half"]
         assert "half" not in row["times"] and row["ratio"] is None
@@ -208,7 +208,7 @@ def test_a_wrong_result_is_reported_and_not_timed() -> None:
 @pytest.mark.no_sanitize
 def test_a_contestant_that_fails_or_dies_does_not_end_the_run() -> None:
     problems = [parse("pool mb1 ic2 ih4 kh2 sh2"), parse("relu mb1 ic2 ih4"), TINY]
-    rows = rows_of(problems, {"broken": f"{__name__}:Broken"})
+    rows = rows_of(problems, {"broken": f"{THIS}:Broken"})
     failed = [row["failed"].get("broken") for row in rows]
     assert (
         failed
@@ -413,7 +413,7 @@ def test_command_with_another_library(
 def test_command_fails_where_fastconv_is_wrong(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setitem(contestants.PLACES, "fastconv", f"{__name__}:Half")
+    monkeypatch.setitem(contestants.PLACES, "fastconv", f"{THIS}:Half")
     assert command("tiny", "--match", "relu", "--threads", "1", "--out", str(tmp_path)) == 1
     printed = capsys.readouterr()
     assert "1 of fastconv's results are wrong or missing" in printed.err
