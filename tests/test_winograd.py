@@ -258,6 +258,7 @@ LARGE = {
 }
 
 
+@pytest.mark.no_sanitize  # takes minutes there
 @pytest.mark.parametrize("op", OPS)
 @pytest.mark.parametrize("what", LARGE)
 def test_several_passes(op: str, what: str, dtype: str, rng: np.random.Generator) -> None:
@@ -385,6 +386,7 @@ def test_errors_are_within_the_a_priori_bound(
                 assert_within(got, want.astype(dtype), bound, f"{kernel.name}: {spec}, scale {scale}")
 
 
+@pytest.mark.no_sanitize  # takes minutes there
 @pytest.mark.parametrize("op", OPS)
 @pytest.mark.parametrize(("m", "most"), [(2, 2e-6), (4, 1e-5), (6, 5e-5)])
 def test_typical_errors_are_small(op: str, m: int, most: float, isa: str) -> None:
