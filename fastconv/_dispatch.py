@@ -22,9 +22,8 @@ from fastconv.backends import load_backend
 
 AUTO = "auto"
 
-DEFAULT_MAX_ERROR = (
-    200.0  # admits Winograd's F(4 x 4, 3 x 3), whose measured errors stay near 1e-5, not F(6 x 6, 3 x 3)
-)
+# Admits Winograd's F(4 x 4, 3 x 3), whose measured errors stay near 1e-5, not F(6 x 6, 3 x 3).
+DEFAULT_MAX_ERROR = 200.0
 
 
 class PerformanceWarning(UserWarning):

@@ -27,7 +27,6 @@ cdef int64_t SCRATCH_BYTES = 16 << 20      # per thread
 cdef int64_t COL2IM_RING_BYTES = 1024 << 10 # sums of a col2im item
 cdef int64_t GATHER_SOURCE_BYTES = 128 << 10 # padded source rows of a gathered item
 cdef int64_t WEIGHT_SOURCE_BYTES = 2 << 20 # prepared source rows of a weight-gradient item
-cdef int64_t SMALL_MACS = 1 << 15          # below this a second thread costs more than it brings
 
 
 # ------------------------------------------------------------------------------------------------ geometry
@@ -361,10 +360,6 @@ cdef run_direct(c.fc_conv_job *problem, const void *grad, Axis z, rows, columns,
         give_scratch(scratch)
 
 
-cdef int threads_for(int64_t macs, int n_threads):
-    return 1 if macs < SMALL_MACS else n_threads
-
-
 def conv_forward(spec, const floating[::1] input, const floating[::1] weight, const floating[::1] bias,
                  floating[::1] out, bint direct, int isa, int n_threads):
     """Cross-correlation into ``out`` (all arrays flat); ``bias`` may be None."""
@@ -390,9 +385,9 @@ def conv_forward(spec, const floating[::1] input, const floating[::1] weight, co
     try:
         if direct:
             run_direct(&job, NULL, axes[0], [(0, axes[1])], [(0, axes[2])], kernel, isa, sizeof(floating),
-                       threads_for(spec.macs, n_threads))
+                       n_threads)
         else:
-            run_product(&job, isa, sizeof(floating), threads_for(spec.macs, n_threads))
+            run_product(&job, isa, sizeof(floating), n_threads)
     finally:
         free(table)
 
@@ -414,7 +409,6 @@ def conv_input_grad(spec, const floating[::1] grad, const floating[::1] weight, 
     if not complete:
         fill_channels[floating](&out[0], out.shape[0], <floating *> bias_data, spec.in_channels,
                       size[0] * size[1] * size[2])
-    n_threads = threads_for(spec.macs, n_threads)
     if direct:  # all phases of a plane at once
         problems = product(phases[0], phases[1][:1], phases[2][:1])
     else:
@@ -484,7 +478,6 @@ def conv_input_grad_col2im(spec, const floating[::1] grad, const floating[::1] w
         return
     axes = forward_axes(spec)
     kernel = triple(spec.kernel, 1)
-    n_threads = threads_for(spec.macs, n_threads)
     set_geometry(&job.g, axes, spec.batch, spec.out_channels // spec.groups)
     job.groups, job.m, job.filter = spec.groups, spec.in_channels // spec.groups, kernel[0] * kernel[1] * kernel[2]
     set_col2im_parts(&job, rows, lanes, item, n_threads)
@@ -593,7 +586,6 @@ def conv_weight_grad(spec, const floating[::1] input, const floating[::1] grad, 
     job.groups, job.m = spec.groups, spec.out_channels // spec.groups
     job.src, job.grad, job.dst = &input[0], &grad[0], &out[0]
     job.grad_end = grad.shape[0]
-    n_threads = threads_for(spec.macs, n_threads)
     taps = out.shape[0] // (job.groups * job.m * job.g.channels)
     if direct and job.g.taps == taps:  # taps that see padding alone are left to the product
         memset(&problem, 0, sizeof(problem))

@@ -126,7 +126,7 @@ def _input_grad_col2im(
         bias,
         out.reshape(-1),
         _config.isa(),
-        _config.get_num_threads(),
+        _config.threads_for(spec.macs),
     )
     return out
 

@@ -61,9 +61,8 @@ _CONSTANTS: dict[str, dict[tuple[str, int], Features]] = {
         (WEIGHT, 6): (0.684, 22.6, 23.9, 12.5),
     },
 }
-_CONSTANTS["avx512"] = _CONSTANTS[
-    "avx2"
-]  # not measured: the counts are per lane, so the proportions are alike
+# Not measured: the counts are per lane, so the proportions are alike.
+_CONSTANTS["avx512"] = _CONSTANTS["avx2"]
 
 
 def _padded(n: int, to: int) -> int:
@@ -110,10 +109,10 @@ def winograd_features(spec: ConvSpec, op: str, m: int) -> Features:
     summed, produced, _ = _per_group(spec, op)
     tiles, frequencies = winograd_tiles(spec, op, m)
     scale = spec.groups * frequencies / lanes
-    columns = (
-        _padded(summed, 2 * lanes) if op == WEIGHT else summed
-    )  # there they are the lanes, else tiles are
-    if op != WEIGHT:
+    columns = summed
+    if op == WEIGHT:  # what the lanes of the products are fills whole panels: channels, elsewhere tiles
+        columns = _padded(summed, 2 * lanes)
+    else:
         tiles = _padded(tiles, 2 * lanes)
     return (
         scale * tiles * columns * _padded(produced, rows),

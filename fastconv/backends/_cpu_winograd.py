@@ -57,7 +57,7 @@ def _sums(
     out: Array,
 ) -> Array:
     flat = source.reshape(-1), weight.reshape(-1), bias, out.reshape(-1)
-    if driver(spec, *flat, m, _config.isa(), _config.get_num_threads()):
+    if driver(spec, *flat, m, _config.isa(), _config.threads_for(spec.macs)):
         return out
     if spec.batch == 1 or not np.isfinite(weight).all():
         return fallback(spec, source, weight, bias, out)
@@ -98,7 +98,7 @@ def _weight_grad(
 ) -> Array:
     result = np.empty(spec.weight_shape, spec.dtype)
     flat = input.reshape(-1), grad_output.reshape(-1), result.reshape(-1)
-    if _winograd.conv_weight_grad(spec, *flat, m, _config.isa(), _config.get_num_threads()):
+    if _winograd.conv_weight_grad(spec, *flat, m, _config.isa(), _config.threads_for(spec.macs)):
         return result
     return fallback(spec, input, grad_output)
 

@@ -243,6 +243,26 @@ typedef struct {
     void *dst; /* [shares][groups][m][channels * taps] */
 } fc_conv_weight_job;
 
+/* What a work item of a weight gradient is: rows m0..m1 and columns q0..q1 of a group, over a share of the positions. */
+typedef struct {
+    int64_t q0, q1, m0, m1, share, group;
+} fc_weight_part;
+
+static FC_UNUSED fc_weight_part fc_weight_part_of(const fc_conv_weight_job *job, int64_t item) {
+    fc_weight_part p;
+    const int64_t nq = job->g.channels * job->g.taps;
+    const int64_t parts_q = (nq + job->part_q - 1) / job->part_q, parts_m = (job->m + job->part_m - 1) / job->part_m;
+    p.q0 = item % parts_q * job->part_q;
+    p.q1 = fc_min(nq, p.q0 + job->part_q);
+    item /= parts_q;
+    p.m0 = item % parts_m * job->part_m;
+    p.m1 = fc_min(job->m, p.m0 + job->part_m);
+    item /= parts_m;
+    p.share = item % job->shares;
+    p.group = item / job->shares;
+    return p;
+}
+
 /* Elements of scratch of a gathered item: offsets (as int64), padded rows, one panel of the gradient, sums. */
 static FC_UNUSED int64_t fc_gather_bytes(const fc_conv_weight_job *job, int64_t item, int64_t tile_rows, int64_t lanes) {
     const fc_gather *n = &job->gather;

@@ -344,12 +344,8 @@ static FC_UNUSED void FC_NAME(conv_indirect_item)(const fc_conv_job *job, int64_
 static FC_UNUSED void FC_NAME(conv_weight_item)(const fc_conv_weight_job *job, int64_t item, void *scratch) {
     const fc_conv *g = &job->g;
     const int64_t nq = g->channels * g->taps, blocks = fc_conv_blocks(g);
-    const int64_t parts_q = (nq + job->part_q - 1) / job->part_q, parts_m = (job->m + job->part_m - 1) / job->part_m;
-    const int64_t q0 = item % parts_q * job->part_q, q1 = fc_min(nq, q0 + job->part_q);
-    item /= parts_q;
-    const int64_t m0 = item % parts_m * job->part_m, m1 = fc_min(job->m, m0 + job->part_m);
-    item /= parts_m;
-    const int64_t share = item % job->shares, group = item / job->shares;
+    const fc_weight_part part = fc_weight_part_of(job, item);
+    const int64_t q0 = part.q0, q1 = part.q1, m0 = part.m0, m1 = part.m1, share = part.share, group = part.group;
     const int64_t channel0 = q0 / g->taps, channel1 = (q1 - 1) / g->taps + 1;
 
     fc_scratch s = fc_scratch_split(g, 0, sizeof(FC_T), GEMM_NR, fc_weight_channels(g, job->part_q), scratch);
@@ -413,12 +409,8 @@ static FC_UNUSED void FC_NAME(conv_weight_gather_item)(const fc_conv_weight_job 
     const fc_conv *g = &job->g;
     const fc_gather *n = &job->gather;
     const int64_t nq = g->channels * g->taps;
-    const int64_t parts_q = (nq + job->part_q - 1) / job->part_q, parts_m = (job->m + job->part_m - 1) / job->part_m;
-    const int64_t q0 = item % parts_q * job->part_q, q1 = fc_min(nq, q0 + job->part_q);
-    item /= parts_q;
-    const int64_t m0 = item % parts_m * job->part_m, m1 = fc_min(job->m, m0 + job->part_m);
-    item /= parts_m;
-    const int64_t share = item % job->shares, group = item / job->shares;
+    const fc_weight_part part = fc_weight_part_of(job, item);
+    const int64_t q0 = part.q0, q1 = part.q1, m0 = part.m0, m1 = part.m1, share = part.share, group = part.group;
     const int64_t channel0 = q0 / g->taps, channel1 = (q1 - 1) / g->taps + 1;
     const int64_t part_q = fc_round_up(job->part_q, GEMM_MR), plane = g->grid[1] * g->grid[2];
 

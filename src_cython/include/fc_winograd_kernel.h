@@ -92,8 +92,7 @@ FC_INLINE void FC_NAME(winograd_vertical)(fc_table *table, const int n, const in
     }
 }
 
-/* Lines of a chunk's tile rows in one channel: source rows transformed vertically, zeros around them, phases apart.
- * `from_grid` says that the tiles are output positions (of the gradient), which do not overlap. */
+/* Lines of a chunk's tile rows in one channel: source rows transformed vertically, zeros around them, phases apart. */
 FC_INLINE void FC_NAME(winograd_lines)(const fc_tiling *t, const fc_tile_source *s, fc_table *table, const int n,
                                        const int alpha, int64_t channel, const fc_chunk *c,
                                        const FC_NAME(winograd_scratch) * scratch, FC_T *lines) {
