@@ -11,6 +11,7 @@
 #define FC_WINOGRAD_H
 
 #include "fc_conv.h"
+#include "fc_epilogue.h"
 
 typedef struct {
     int64_t tile_rows, tile_columns; /* of one image */
@@ -31,16 +32,6 @@ typedef struct {
     int64_t origin[2]; /* source position that the first element of a tile at output (0, 0) reads */
     int64_t image, channel; /* strides in elements */
 } fc_tile_source;
-
-/* What is done to a sum before it is stored. */
-typedef struct {
-    const void *bias;     /* per output channel, or NULL */
-    const void *residual; /* laid out as the destination, or NULL */
-    int activation;       /* FC_LINEAR ... */
-    double slope;         /* of FC_LEAKY_RELU */
-} fc_epilogue;
-
-enum { FC_LINEAR = 0, FC_RELU = 1, FC_RELU6 = 2, FC_LEAKY_RELU = 3 };
 
 /* Forward pass, or the input gradient as a forward pass with turned filters. */
 typedef struct {

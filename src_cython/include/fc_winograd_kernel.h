@@ -3,6 +3,7 @@
  *
  * Vectors run over tiles in the forward pass (lanes of the product's columns) and over channels in the weight gradient,
  * where tiles are summed over.  Transforms work in vectors of GEMM_TW lanes, products in tiles of GEMM_MR x GEMM_NR. */
+#include "fc_epilogue_kernel.h"
 #include "fc_winograd_transform.h"
 
 /* Channels multiplied at a time: their filters and tiles of all frequencies stay in the second-level cache. */
@@ -262,31 +263,6 @@ FC_INLINE void FC_NAME(winograd_filters)(const fc_winograd_job *job, int64_t gro
 
 /* ------------------------------------------------------------------------------------------------ sums */
 
-FC_INLINE FC_TV FC_NAME(winograd_activate)(const fc_epilogue *e, FC_TV x) {
-    if (e->activation == FC_LINEAR)
-        return x;
-#if GEMM_TW == 1
-    if (e->activation == FC_LEAKY_RELU)
-        return x < 0 ? x * (FC_T)e->slope : x;
-    x = x < 0 ? 0 : x;
-    return e->activation == FC_RELU6 && x > 6 ? 6 : x;
-#else
-    typedef FC_NAME(fc_tint) mask_t;
-    const mask_t negative = (mask_t)(x < 0);
-    if (e->activation == FC_LEAKY_RELU) {
-        const FC_TV scaled = x * (FC_T)e->slope;
-        return (FC_TV)(((mask_t)scaled & negative) | ((mask_t)x & ~negative));
-    }
-    x = (FC_TV)((mask_t)x & ~negative);
-    if (e->activation == FC_RELU6) {
-        const FC_TV six = (FC_TV){0} + 6;
-        const mask_t above = (mask_t)(x > 6);
-        x = (FC_TV)(((mask_t)six & above) | ((mask_t)x & ~above));
-    }
-    return x;
-#endif
-}
-
 /* Where a tile goes: offset in a destination channel and how many of its rows and columns exist. */
 typedef struct {
     int64_t at;
@@ -365,7 +341,7 @@ FC_INLINE void FC_NAME(winograd_store)(const fc_winograd_job *job, FC_TV *out, c
                 FC_T sum = tile[l][y * pitch + x];
                 if (residual) {
                     sum += residual[channel * job->dst_channel + place->at + at];
-                    const FC_TV v = FC_NAME(winograd_activate)(&job->epilogue, (FC_TV){0} + sum);
+                    const FC_TV v = FC_NAME(activate)(&job->epilogue, (FC_TV){0} + sum);
                     sum = *(const FC_T *)&v;
                 }
                 to[at] = sum;
@@ -443,7 +419,7 @@ FC_INLINE int FC_NAME(winograd_finish)(const fc_winograd_job *job, int64_t group
                         out[i] += *bias;
                 if (activate)
                     for (int i = 0; i < m0 * m1; i++)
-                        out[i] = FC_NAME(winograd_activate)(&job->epilogue, out[i]);
+                        out[i] = FC_NAME(activate)(&job->epilogue, out[i]);
                 FC_NAME(winograd_store)(job, out, place + lane, whole[lane / GEMM_TW], channel, m0, m1);
             }
         }

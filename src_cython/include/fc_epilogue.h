@@ -1,0 +1,15 @@
+/* What is done to the sums of a convolution or product before they are stored: sum + bias + residual, then an activation.
+ * NaN stays NaN. */
+#ifndef FC_EPILOGUE_H
+#define FC_EPILOGUE_H
+
+typedef struct {
+    const void *bias;     /* per output channel, or NULL */
+    const void *residual; /* laid out as the destination, or NULL */
+    int activation;       /* FC_LINEAR ... */
+    double slope;         /* of FC_LEAKY_RELU */
+} fc_epilogue;
+
+enum { FC_LINEAR = 0, FC_RELU = 1, FC_RELU6 = 2, FC_LEAKY_RELU = 3 };
+
+#endif
