@@ -1,71 +1,14 @@
-"""Callbacks: what :meth:`Model.fit` calls as it goes, with Keras' names and arguments."""
+"""Stopping when a monitored value no longer improves."""
 
 from __future__ import annotations
 
 import warnings
 from typing import TYPE_CHECKING, Any
 
+from fastconv.nn.callbacks._base import Callback, Logs
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-
-    from fastconv.nn.model import Model
-
-__all__ = ["Callback", "EarlyStopping", "History", "Progress"]
-
-Logs = dict[str, float]
-
-
-class Callback:
-    """Base of callbacks; every hook does nothing.
-
-    Attributes
-    ----------
-    model : Model
-        The model being trained.
-    params : dict
-        ``epochs``, ``steps`` (batches per epoch) and ``verbose``.
-    """
-
-    model: Model
-    params: dict[str, Any]
-
-    def on_train_begin(self) -> None:
-        """Before the first epoch."""
-
-    def on_train_end(self) -> None:
-        """After the last epoch, also when training was stopped early."""
-
-    def on_epoch_begin(self, epoch: int) -> None:
-        """Before epoch number ``epoch``, counted from 0."""
-
-    def on_epoch_end(self, epoch: int, logs: Logs) -> None:
-        """After an epoch; ``logs`` has ``loss``, the metrics, and both as ``val_...`` with validation."""
-
-    def on_train_batch_begin(self, batch: int) -> None:
-        """Before batch number ``batch`` of the epoch, counted from 0."""
-
-    def on_train_batch_end(self, batch: int, logs: Logs) -> None:
-        """After a batch; ``logs`` has the means of the epoch so far."""
-
-
-class History(Callback):
-    """Records the logs; :meth:`Model.fit` returns one.
-
-    Attributes
-    ----------
-    epoch : list of int
-    history : dict of str to list of float
-        One value per epoch.
-    """
-
-    def __init__(self) -> None:
-        self.epoch: list[int] = []
-        self.history: dict[str, list[float]] = {}
-
-    def on_epoch_end(self, epoch: int, logs: Logs) -> None:
-        self.epoch.append(epoch)
-        for name, value in logs.items():
-            self.history.setdefault(name, []).append(value)
 
 
 class EarlyStopping(Callback):
@@ -182,43 +125,3 @@ class EarlyStopping(Callback):
         raise ValueError(
             f"EarlyStopping cannot tell which way {self.monitor!r} is better: pass mode='min' or mode='max'"
         )
-
-
-class Progress(Callback):
-    """A tqdm bar per epoch if tqdm is installed, and a line per epoch otherwise or with ``bar=False``."""
-
-    def __init__(self, bar: bool = True) -> None:
-        self._bar: Any = None
-        self._tqdm: Any = None
-        if bar:
-            try:
-                from tqdm import tqdm
-            except ImportError:
-                return
-            self._tqdm = tqdm
-
-    def on_epoch_begin(self, epoch: int) -> None:
-        if self._tqdm is not None:
-            title = f"Epoch {epoch + 1}/{self.params['epochs']}"
-            self._bar = self._tqdm(total=self.params["steps"], desc=title, unit="batch")
-
-    def on_train_batch_end(self, batch: int, logs: Logs) -> None:
-        if self._bar is not None:
-            self._bar.set_postfix_str(_text(logs), refresh=False)
-            self._bar.update()
-
-    def on_epoch_end(self, epoch: int, logs: Logs) -> None:
-        if self._bar is None:
-            print(f"Epoch {epoch + 1}/{self.params['epochs']}: {_text(logs)}", flush=True)
-        else:
-            self._bar.set_postfix_str(_text(logs))
-
-    def close(self) -> None:
-        """Finish the bar of an epoch, complete or not."""
-        if self._bar is not None:
-            self._bar.close()
-            self._bar = None
-
-
-def _text(logs: Logs) -> str:
-    return ", ".join(f"{name} {value:.4f}" for name, value in logs.items())

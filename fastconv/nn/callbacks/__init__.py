@@ -1,0 +1,7 @@
+"""Callbacks: what :meth:`Model.fit` calls as it goes, with Keras' names and arguments."""
+
+from fastconv.nn.callbacks._base import Callback, History, Logs
+from fastconv.nn.callbacks.early_stopping import EarlyStopping
+from fastconv.nn.callbacks.progress import Progress
+
+__all__ = ["Callback", "EarlyStopping", "History", "Logs", "Progress"]

@@ -1,0 +1,63 @@
+"""The hooks of a callback, and the record of a training run."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from fastconv.nn.model import Model
+
+Logs = dict[str, float]
+
+
+class Callback:
+    """Base of callbacks; every hook does nothing.
+
+    Attributes
+    ----------
+    model : Model
+        The model being trained.
+    params : dict
+        ``epochs``, ``steps`` (batches per epoch) and ``verbose``.
+    """
+
+    model: Model
+    params: dict[str, Any]
+
+    def on_train_begin(self) -> None:
+        """Before the first epoch."""
+
+    def on_train_end(self) -> None:
+        """After the last epoch, also when training was stopped early."""
+
+    def on_epoch_begin(self, epoch: int) -> None:
+        """Before epoch number ``epoch``, counted from 0."""
+
+    def on_epoch_end(self, epoch: int, logs: Logs) -> None:
+        """After an epoch; ``logs`` has ``loss``, the metrics, and both as ``val_...`` with validation."""
+
+    def on_train_batch_begin(self, batch: int) -> None:
+        """Before batch number ``batch`` of the epoch, counted from 0."""
+
+    def on_train_batch_end(self, batch: int, logs: Logs) -> None:
+        """After a batch; ``logs`` has the means of the epoch so far."""
+
+
+class History(Callback):
+    """Records the logs; :meth:`Model.fit` returns one.
+
+    Attributes
+    ----------
+    epoch : list of int
+    history : dict of str to list of float
+        One value per epoch.
+    """
+
+    def __init__(self) -> None:
+        self.epoch: list[int] = []
+        self.history: dict[str, list[float]] = {}
+
+    def on_epoch_end(self, epoch: int, logs: Logs) -> None:
+        self.epoch.append(epoch)
+        for name, value in logs.items():
+            self.history.setdefault(name, []).append(value)
