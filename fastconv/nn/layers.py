@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import replace
+from typing import Any, ClassVar
 
 from fastconv import ops
 from fastconv._spec import Shape, as_shape
@@ -21,7 +22,7 @@ _serials = itertools.count()
 
 
 class Tensor:
-    """The symbolic result of a layer, or an input; ``a + b`` adds two of them.
+    """The symbolic result of a layer, or an input; ``a + b`` adds two of them, ``a * b`` multiplies them.
 
     Attributes
     ----------
@@ -49,6 +50,11 @@ class Tensor:
         if not isinstance(other, Tensor):
             return NotImplemented
         return Add()(self, other)
+
+    def __mul__(self, other: Tensor) -> Tensor:
+        if not isinstance(other, Tensor):
+            return NotImplemented
+        return Multiply()(self, other)
 
     def __repr__(self) -> str:
         origin = "input" if self.layer is None else type(self.layer).__name__
@@ -83,6 +89,8 @@ class Layer:
         If False, training leaves its parameters as they are.
     """
 
+    ndim: ClassVar[int | tuple[int, ...] | None] = None  # spatial dimensions of what it takes; None is any
+
     def __init__(
         self,
         op: ops.Op,
@@ -113,11 +121,16 @@ class Layer:
                     f"{self!r} is called on symbolic tensors such as nn.Input(...), got "
                     f"{type(value).__name__}; arrays go through model.predict"
                 )
+        shapes = tuple(value.shape for value in inputs)
         try:
-            shape = self.op.infer_shape(*(value.shape for value in inputs))
+            shape = self.op_for(*shapes).infer_shape(*shapes)
         except ValueError as error:
             raise ValueError(f"{self!r}: {error}") from None
         return Tensor(shape, layer=self, inputs=inputs)
+
+    def op_for(self, *input_shapes: Shape) -> ops.Op:
+        """What the layer computes on inputs of these shapes."""
+        return self.op
 
     def __repr__(self) -> str:
         label = "" if self.name is None else f" {self.name!r}"
