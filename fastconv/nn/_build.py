@@ -63,22 +63,23 @@ def trace(inputs: Sequence[Tensor], outputs: Sequence[Tensor]) -> Blueprint:
         layer = value.layer
         if layer is None:
             raise ValueError(f"the outputs depend on {value!r}, which is not among the model's inputs")
+        shapes = tuple(source.shape for source in value.inputs)
+        op = layer.op_for(*shapes)
         label = labels.get(id(layer))
         if label is None:
-            kinds[layer.op.kind] += 1
-            label = labels[id(layer)] = layer.name or f"{layer.op.kind}_{kinds[layer.op.kind]}"
+            kinds[op.kind] += 1
+            label = labels[id(layer)] = layer.name or f"{op.kind}_{kinds[op.kind]}"
             if label in layers:
                 raise ValueError(f"two layers of the model are called {label!r}")
             layers[label] = layer
         uses[label] += 1
-        keys = layer.op.param_shapes(*(source.shape for source in value.inputs))
         values[serial] = label if uses[label] == 1 else f"{label}@{uses[label]}"
         nodes.append(
             Node(
                 name=values[serial],
-                op=layer.op,
+                op=op,
                 inputs=tuple(values[source.serial] for source in value.inputs),
-                params=tuple(f"{label}.{key}" for key in keys),
+                params=tuple(f"{label}.{key}" for key in op.param_shapes(*shapes)),
             )
         )
     graph = Graph(

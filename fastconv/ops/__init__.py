@@ -6,6 +6,7 @@ from typing import Any
 
 from fastconv.ops._base import (
     GLOBAL,
+    LAYOUTS,
     Context,
     Extent,
     Op,
@@ -54,6 +55,7 @@ VOCABULARY: dict[str, type[Op]] = {
 
 __all__ = [
     "GLOBAL",
+    "LAYOUTS",
     "VOCABULARY",
     "Activation",
     "AdaptiveAvgPool",

@@ -19,6 +19,7 @@ from fastconv._spec import Shape
 
 Array = NDArray[Any]
 
+LAYOUTS: Final = ("(F,)", "(C, L)", "(C, H, W)", "(C, D, H, W)")  # of a sample, by its spatial dimensions
 DTYPE_OF_SHAPES: Final = "float32"  # specs need one; sizes do not depend on it
 
 
@@ -184,8 +185,7 @@ def planes(input_shapes: tuple[Shape, ...], kind: str, ndim: int) -> Shape:
     """The shape of an op's only input, which must have a channel and ``ndim`` spatial dimensions."""
     shape = single(input_shapes, kind)
     if len(shape) != ndim + 1:
-        layout = {1: "(C, L)", 2: "(C, H, W)", 3: "(C, D, H, W)"}[ndim]
-        raise ValueError(f"{kind} takes an input of shape {layout} per sample, got {shape}")
+        raise ValueError(f"{kind} takes an input of shape {LAYOUTS[ndim]} per sample, got {shape}")
     return shape
 
 

@@ -32,14 +32,14 @@ class Pad(Op):
         return "pad"
 
     def _spec(self, input_shape: Shape, dtype: str) -> PadSpec:
-        sides = (
-            (self.padding,) * (2 * len(input_shape) - 4) if isinstance(self.padding, int) else self.padding
-        )
-        if not 0 < len(sides) <= 2 * len(input_shape) - 2:
+        spatial = 2 * (len(input_shape) - 2)  # sides
+        sides = (self.padding,) * spatial if isinstance(self.padding, int) else self.padding
+        if not 0 < len(sides) <= spatial + 2 or len(sides) % 2:
             raise ValueError(
                 f"padding must be one integer or (low, high) pairs, at most one for each dimension of a sample, "
                 f"last first, got {self.padding!r} for an input {input_shape[1:]}"
             )
+        sides += (0,) * (spatial - len(sides))
         return PadSpec.from_shape(input_shape, sides, self.mode, self.value or None, dtype)
 
     def infer_shape(self, *input_shapes: Shape) -> Shape:
@@ -68,9 +68,10 @@ class Pad(Op):
 
     def window(self, *input_shapes: Shape) -> Window:
         (shape,) = input_shapes
+        ndim = len(shape) - 1
         spec = self._spec((1, *shape), DTYPE_OF_SHAPES)
-        ndim = len(shape) - 1  # channels, too, may be padded; they are not part of a window
-        missing = (0,) * (ndim - len(spec.lo))
-        low, high = ((*missing, *sides)[-ndim:] if ndim else () for sides in (spec.lo, spec.hi))
+        channels = len(spec.lo) - ndim  # they, too, may be padded, but are no part of a window
         ones = (1,) * ndim
-        return Window(kernel=ones, stride=ones, pad_lo=low, pad_hi=high, dilation=ones)
+        return Window(
+            kernel=ones, stride=ones, pad_lo=spec.lo[channels:], pad_hi=spec.hi[channels:], dilation=ones
+        )
