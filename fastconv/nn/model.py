@@ -20,7 +20,7 @@ from fastconv.nn._format import batched
 from fastconv.nn.callbacks import Callback, History
 from fastconv.nn.layers import Input, Layer, Tensor
 from fastconv.nn.regularizers import Regularizer
-from fastconv.nn.summary import summary
+from fastconv.nn.summary import Summary, summary
 from fastconv.ops import Context
 
 Array = NDArray[Any]
@@ -417,9 +417,21 @@ class Model:
 
     # ---- text, files
 
-    def summary(self) -> str:
-        """A table of the layers: output shape, parameters, multiply-accumulates per sample."""
-        return summary(self.graph)
+    def summary(self, batch_size: int = 1) -> Summary:
+        """A table of the layers: shapes, kernel, parameters, multiply-accumulates, receptive field; then totals.
+
+        Parameters
+        ----------
+        batch_size : int
+            For how many samples memory is counted.
+
+        Returns
+        -------
+        Summary
+            Text, with ``rows`` and ``totals`` as data.
+        """
+        size = as_int(batch_size, "batch_size", 1)
+        return summary(self.graph, size, self.dtype.itemsize, self.frozen)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the net (not the optimizer) as a safetensors file; :func:`fastconv.nn.load` reads it."""
