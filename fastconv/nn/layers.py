@@ -1,15 +1,18 @@
 """Layers: descriptions of an op with its name, initial values and penalties, callable on symbolic tensors.
 
 A layer holds no arrays and does not know its input channels; both come when a :class:`fastconv.nn.Model` is
-built from the tensors that it connects.  Calling one layer twice shares its parameters within a model.
+built from the tensors that it connects.  Calling one layer twice shares its parameters within a model.  The layers
+*of* a model, which its calls and ``model.layers`` give, bring its arrays along.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import Any, ClassVar, TypedDict, Unpack
+
+from numpy.typing import NDArray
 
 from fastconv import ops
 from fastconv._spec import Shape, as_int, as_int_tuple, as_shape
@@ -17,6 +20,8 @@ from fastconv.nn import initializers
 from fastconv.nn._format import batched
 from fastconv.nn.initializers import Initializer
 from fastconv.nn.regularizers import Regularizer
+
+Array = NDArray[Any]
 
 _serials = itertools.count()
 
@@ -130,9 +135,69 @@ class Layer:
         """What the layer computes on inputs of these shapes."""
         return self.op
 
+    @property
+    def identity(self) -> object:
+        """Equal for layers that share their parameters."""
+        return id(self)
+
+    def trains(self, key: str) -> bool:
+        """Whether training changes the parameter that the op calls ``key``."""
+        return self.trainable
+
+    def values(self) -> Mapping[str, Array]:
+        """Parameters that are there already, to be shared, by the op's own names."""
+        return {}
+
     def __repr__(self) -> str:
         label = "" if self.name is None else f" {self.name!r}"
         return f"<{type(self).__name__}{label}>"
+
+
+class BoundLayer(Layer):
+    """A layer of a model that is there: wherever it is used, it has that model's parameters.
+
+    Parameters
+    ----------
+    op
+        What it computes.
+    values
+        The arrays, by the op's own names.
+    name
+        Of its node.
+    frozen, regularizers
+        By the op's own names: parameters that training leaves alone, and penalties.
+    """
+
+    def __init__(
+        self,
+        op: ops.Op,
+        values: Mapping[str, Array],
+        *,
+        name: str | None = None,
+        frozen: Collection[str] = (),
+        regularizers: Mapping[str, Regularizer | None] | None = None,
+    ) -> None:
+        super().__init__(op, name=name, regularizers=regularizers)
+        self._values = dict(values)
+        self._frozen = frozenset(frozen)
+
+    @property
+    def identity(self) -> object:
+        return tuple(map(id, self._values.values())) or id(self)
+
+    def trains(self, key: str) -> bool:
+        return key not in self._frozen
+
+    def values(self) -> Mapping[str, Array]:
+        return self._values
+
+    def op_for(self, *input_shapes: Shape) -> ops.Op:
+        for key, shape in self.op.param_shapes(*input_shapes).items():
+            if self._values[key].shape != shape:
+                raise ValueError(
+                    f"has a {key} of shape {self._values[key].shape}, but inputs {list(input_shapes)} need {shape}"
+                )
+        return self.op
 
 
 class _WeightOptions(TypedDict, total=False):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from fastconv.nn import metrics as metric_library
 from fastconv.nn._build import initial_params, trace
 from fastconv.nn._format import batched
 from fastconv.nn.callbacks import Callback, History
-from fastconv.nn.layers import Input, Layer, Tensor
+from fastconv.nn.layers import BoundLayer, Input, Layer, Tensor
 from fastconv.nn.regularizers import Regularizer
 from fastconv.nn.summary import Summary, summary
 from fastconv.ops import Context
@@ -39,6 +40,8 @@ class Model:
         Initial parameters, the order of samples, augmentation and dropout are pure functions of it.
     dtype : {"float32", "float64"}
         Of the parameters and of all arithmetic; data is converted to it batch by batch.
+    name : str, optional
+        Where another model is built on this one, the names of its layers there start with ``name/``.
 
     Attributes
     ----------
@@ -57,6 +60,8 @@ class Model:
     ['conv2d_1', 'relu_1', 'conv2d_2', 'add_1', 'global_avg_pool_1', 'linear_1']
     """
 
+    name: str | None = None
+
     def __init__(
         self,
         inputs: Tensor | Sequence[Tensor],
@@ -64,6 +69,7 @@ class Model:
         *,
         seed: int = 0,
         dtype: str = "float32",
+        name: str | None = None,
     ) -> None:
         blueprint = trace(_as_tensors(inputs, "inputs"), _as_tensors(outputs, "outputs"))
         seed = as_int(seed, "seed")
@@ -71,6 +77,7 @@ class Model:
         self._set_up(
             blueprint.graph, params, seed, _as_dtype(dtype), blueprint.regularizers, blueprint.frozen
         )
+        self.name = name
 
     @classmethod
     def from_graph(
@@ -134,6 +141,58 @@ class Model:
         self._penalties: dict[str, Regularizer] = dict(regularizers)
         self._optimizer_state = optimizers.OptimizerState()
         self._epochs_done = 0
+
+    # ---- building on
+
+    def __call__(self, *inputs: Tensor) -> Any:
+        """Use the net as if it were a layer: a model built on the result shares this one's parameters.
+
+        Training either trains both, for the arrays are the same. Inputs may be larger than this net's if its layers
+        can do with that.
+
+        Parameters
+        ----------
+        *inputs : Tensor
+            One for each input, in their order.
+
+        Returns
+        -------
+        Tensor, or a tuple of them if the net has several outputs
+
+        Examples
+        --------
+        >>> from fastconv import nn
+        >>> encoder = nn.Sequential([nn.Conv2d(8, 3), nn.GlobalAvgPool2d()], input_shape=(3, 16, 16), name="encoder")
+        >>> left, right = nn.Input((3, 16, 16)), nn.Input((3, 16, 16))
+        >>> twin = nn.Model([left, right], nn.Linear(1)(nn.Concat()(encoder(left), encoder(right))))
+        >>> twin.params["encoder/conv2d_1.weight"] is encoder.params["conv2d_1.weight"]
+        True
+        """
+        if len(inputs) != len(self.graph.inputs):
+            raise ValueError(f"the net has inputs {list(self.graph.inputs)}, got {len(inputs)}")
+        values = dict(zip(self.graph.inputs, inputs, strict=True))
+        for node in self.graph.nodes:
+            values[node.name] = self.layers[node.name](*(values[name] for name in node.inputs))
+        outputs = tuple(values[name] for name in self.graph.outputs)
+        return outputs[0] if len(outputs) == 1 else outputs
+
+    @cached_property
+    def layers(self) -> dict[str, BoundLayer]:
+        """The layer of each node by its name; called on a tensor it brings its parameters along, as the net does."""
+        layers: dict[str, BoundLayer] = {}
+        shared: dict[tuple[str, ...], BoundLayer] = {}
+        for node in self.graph.nodes:
+            keys = self.graph.param_names[node.name]
+            layers[node.name] = shared.get(node.params) or BoundLayer(
+                node.op,
+                self.graph.local_params(node, self.params),
+                name=self.name and f"{self.name}/{node.name}",
+                frozen=[key for key, name in keys.items() if name in self.frozen],
+                regularizers={key: self.regularizers.get(name) for key, name in keys.items()},
+            )
+            if node.params:
+                shared[node.params] = layers[node.name]
+        return layers
 
     # ---- inference
 
@@ -518,10 +577,11 @@ class Sequential(Model):
 
     Parameters
     ----------
-    layers : sequence of Layer
+    layers : sequence of Layer or Model
+        A model shares its parameters; see :meth:`Model.__call__`.
     input_shape : tuple of int
         Of one sample, for images (C, H, W).
-    seed, dtype
+    seed, dtype, name
         As for :class:`Model`.
 
     Examples
@@ -534,12 +594,22 @@ class Sequential(Model):
     """
 
     def __init__(
-        self, layers: Sequence[Layer], input_shape: Any, *, seed: int = 0, dtype: str = "float32"
+        self,
+        layers: Sequence[Layer | Model],
+        input_shape: Any,
+        *,
+        seed: int = 0,
+        dtype: str = "float32",
+        name: str | None = None,
     ) -> None:
         layers = list(layers)
         for layer in layers:
-            if not isinstance(layer, Layer):
+            if not isinstance(layer, (Layer, Model)):
                 raise TypeError(f"layers must be layers such as nn.ReLU(), got {layer!r}")
+            if isinstance(layer, Model) and len(layer.graph.outputs) > 1:
+                raise ValueError(
+                    f"a link of a chain has one output, got {layer!r} with {layer.graph.outputs}"
+                )
         if not layers:
             raise ValueError("a Sequential model needs at least one layer, got none")
         first = last = Input(input_shape)
@@ -548,7 +618,7 @@ class Sequential(Model):
                 last = layer(last)
             except ValueError as error:
                 raise ValueError(f"layer {number} of {len(layers)}: {error}") from None
-        super().__init__(first, last, seed=seed, dtype=dtype)
+        super().__init__(first, last, seed=seed, dtype=dtype, name=name)
 
 
 def _as_tensors(value: Any, name: str) -> tuple[Tensor, ...]:

@@ -26,6 +26,7 @@ def save(model: Model, path: str | os.PathLike[str]) -> None:
         "format": _FORMAT,
         "seed": model.seed,
         "dtype": model.dtype.name,
+        "name": model.name,
         "graph": _graph_to_config(model.graph),
         "regularizers": {name: asdict(regularizer) for name, regularizer in model.regularizers.items()},
         "frozen": sorted(model.frozen),
@@ -60,7 +61,7 @@ def load(path: str | os.PathLike[str]) -> Model:
     description = json.loads(text)
     if description["format"] != _FORMAT:
         raise ValueError(f"{path} has format {description['format']}, this version reads format {_FORMAT}")
-    return Model.from_graph(
+    model = Model.from_graph(
         _graph_from_config(description["graph"]),
         params,
         seed=description["seed"],
@@ -68,6 +69,8 @@ def load(path: str | os.PathLike[str]) -> Model:
         regularizers={name: Regularizer(**factors) for name, factors in description["regularizers"].items()},
         frozen=description["frozen"],
     )
+    model.name = description.get("name")
+    return model
 
 
 def _graph_to_config(graph: Graph) -> dict[str, Any]:
