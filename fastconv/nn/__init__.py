@@ -2,25 +2,26 @@
 
 Shapes are those of one sample; input channels and features are inferred; arguments are those of PyTorch's modules.
 
-==================================================  ========================================  ======================
-layer                                               takes                                     gives
-==================================================  ========================================  ======================
-Conv1d, Conv2d, Conv3d                              (C, L), (C, H, W), (C, D, H, W)           (out_channels, ...)
-DepthwiseConv2d                                     (C, H, W)                                 (C * depth_multiplier, ...)
-ConvTranspose1d, ConvTranspose2d                    (C, L), (C, H, W)                         (out_channels, ...)
-Linear                                              (F,)                                      (out_features,)
-BatchNorm; BatchNorm1d, BatchNorm2d                 any; (F,) or (C, L), (C, H, W)            the same
-MaxPool1d, MaxPool2d, AvgPool1d, AvgPool2d          (C, L), (C, H, W)                         (C, ...)
-AdaptiveAvgPool1d, -2d, AdaptiveMaxPool1d, -2d      (C, L), (C, H, W)                         (C, *output_size)
-GlobalAvgPool, -1d, -2d, GlobalMaxPool, -1d, -2d    any; (C, L), (C, H, W)                    (C,), or (C, 1, ...)
-Pad                                                 any                                       longer or shorter sides
-Dropout, GaussianNoise                              any                                       the same
-Dropout2d, DropBlock2d                              (C, H, W)                                 the same
-ReLU, ReLU6, LeakyReLU, Sigmoid, Tanh, Softmax      any                                       the same
-Flatten, Reshape                                    any                                       the elements in order
-Add (``a + b``), Multiply (``a * b``), Concat       two or more of one shape; of one shape    one
-                                                    or of sizes 1; of different channels
-==================================================  ========================================  ======================
+================================================  ===================================  ===========================
+layer                                             takes                                gives
+================================================  ===================================  ===========================
+Conv1d, Conv2d, Conv3d                            (C, L), (C, H, W), (C, D, H, W)      (out_channels, ...)
+DepthwiseConv2d                                   (C, H, W)                            (C * depth_multiplier, ...)
+ConvTranspose1d, ConvTranspose2d                  (C, L), (C, H, W)                    (out_channels, ...)
+Linear                                            (F,)                                 (out_features,)
+BatchNorm; BatchNorm1d, BatchNorm2d               any; (F,) or (C, L), (C, H, W)       the same
+MaxPool1d, MaxPool2d, AvgPool1d, AvgPool2d        (C, L), (C, H, W)                    (C, ...)
+AdaptiveAvgPool1d, -2d, AdaptiveMaxPool1d, -2d    (C, L), (C, H, W)                    (C, *output_size)
+GlobalAvgPool, -1d, -2d, GlobalMaxPool, -1d, -2d  (C, ...); (C, L), (C, H, W)          (C,), or (C, 1, ...)
+Pad                                               any                                  longer or shorter sides
+Dropout, GaussianNoise                            any                                  the same
+Dropout2d; DropBlock2d                            (C, ...); (C, H, W)                  the same
+ReLU, ReLU6, LeakyReLU, Sigmoid, Tanh, Softmax    any                                  the same
+Flatten, Reshape                                  any                                  the elements in order
+Add, or ``a + b``                                 two or more of one shape             the same
+Multiply, or ``a * b``                            two, with sizes that are equal or 1  the larger sizes
+Concat                                            two or more that differ in channels  the sum of channels
+================================================  ===================================  ===========================
 
 Dropout, DropBlock and noise act in training only, and are pure functions of the model's seed, the step and the layer.
 A model is called like a layer, too; what is built on it shares its parameters.
