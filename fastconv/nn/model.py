@@ -19,6 +19,7 @@ from fastconv.nn import metrics as metric_library
 from fastconv.nn._build import initial_params, trace
 from fastconv.nn._format import batched
 from fastconv.nn.callbacks import Callback, History
+from fastconv.nn.joint import Parts, joint_loss, joint_metrics
 from fastconv.nn.layers import BoundLayer, Input, Layer, Tensor
 from fastconv.nn.regularizers import Regularizer
 from fastconv.nn.summary import Summary, summary
@@ -271,19 +272,27 @@ class Model:
     def compile(
         self,
         optimizer: str | optimizers.Optimizer = "sgd",
-        loss: str | losses.Loss = "cross_entropy",
-        metrics: Sequence[str | metric_library.Metric] = (),
+        loss: Any = "cross_entropy",
+        metrics: Any = (),
         *,
+        loss_weights: Any = None,
         regularizer: Regularizer | None = None,
     ) -> None:
         """Say how the net is trained; the optimizer starts afresh.
+
+        A net with several outputs is trained on the weighted sum of their losses; its targets are a tuple in the
+        order of the outputs, or a dict by their names.
 
         Parameters
         ----------
         optimizer : Optimizer or {"sgd", "adam"}
         loss : Loss or {"cross_entropy", "mse"}
-            ``"cross_entropy"`` takes logits.
+            ``"cross_entropy"`` takes logits.  For several outputs one for all, a list in their order (None trains the
+            others alone), or a dict by name, which may lack some.
         metrics : sequence of Metric or {"accuracy"}
+            For several outputs a dict of those by name; the loss of each output is always among them.
+        loss_weights : sequence or dict of float, optional
+            Factors of the losses of several outputs; 1 by default.
         regularizer : Regularizer, optional
             Penalty of every weight of two or more dimensions that has none of its own (so not of biases and
             normalisation).
@@ -291,8 +300,17 @@ class Model:
         if isinstance(metrics, str):
             raise TypeError(f"metrics must be a list, got {metrics!r}; write [{metrics!r}]")
         self.optimizer = optimizers.get(optimizer)
-        self._loss = losses.get(loss)
-        self.metrics = [metric_library.get(metric) for metric in metrics]
+        outputs = self.graph.outputs
+        if len(outputs) > 1:
+            self._loss = together = joint_loss(outputs, loss, loss_weights)
+            self.metrics = joint_metrics(outputs, metrics, together)
+        elif loss_weights is not None or isinstance(loss, (list, tuple, Mapping)):
+            raise ValueError(
+                f"lists of losses and loss_weights are for several outputs, this net has {outputs}"
+            )
+        else:
+            self._loss = losses.get(loss)
+            self.metrics = [metric_library.get(metric) for metric in metrics]
         self._optimizer_state = optimizers.OptimizerState()
         self._penalties = dict(self.regularizers)
         if regularizer is not None:
@@ -369,15 +387,14 @@ class Model:
         self, batch: dict[str, Array], target: Array, training: bool, step: int
     ) -> tuple[float, dict[str, Array], Array]:
         """As the public one, of checked arrays; also returns the output."""
-        name = self._single_output()
         context = Context(training=training, seed=self.seed, step=step)
         tape: Tape = []
-        output = forward(self.graph, self.params, batch, context, tape=tape)[name]
+        output = self._output(forward(self.graph, self.params, batch, context, tape=tape))
         value, output_grad = self.loss_function.value_and_gradient(output, target)
         if not math.isfinite(value):
             raise FloatingPointError(self._where_non_finite(batch, context, value))
         grads, _ = autodiff.backward(
-            self.graph, self.params, tape, {name: output_grad}, wrt_params=self.trainable
+            self.graph, self.params, tape, self._by_output(output_grad), wrt_params=self.trainable
         )
         for param, penalty in self._penalties.items():
             value += penalty.penalty(self.params[param])
@@ -509,6 +526,21 @@ class Model:
             raise ValueError(f"this needs a net with one output, got {list(self.graph.outputs)}")
         return self.graph.outputs[0]
 
+    def _output(self, values: Mapping[str, Array]) -> Any:
+        """What the loss takes: the array of the only output, or the :class:`Parts` of several."""
+        parts = [values[name] for name in self.graph.outputs]
+        return parts[0] if len(parts) == 1 else Parts(parts)
+
+    def _by_output(self, grad: Any) -> dict[str, Array]:
+        """The gradient that the loss gives, by the names of the outputs."""
+        grads: dict[str, Array] = {}
+        for name, part in zip(
+            self.graph.outputs, grad.arrays if isinstance(grad, Parts) else [grad], strict=True
+        ):
+            if part is not None:  # one value may be several outputs
+                grads[name] = grads[name] + part if name in grads else part
+        return grads
+
     def _as_inputs(self, x: Any) -> dict[str, Array]:
         """One array per graph input, of the right shape, not converted yet."""
         names = list(self.graph.inputs)
@@ -541,7 +573,8 @@ class Model:
     def _as_data(self, x: Any, y: Any) -> tuple[dict[str, Array], Array]:
         """Checked inputs and targets of the same, positive length."""
         inputs = self._as_inputs(x)
-        target = self.loss_function.check(y, self.graph.shapes[self._single_output()])
+        shapes: Any = tuple(self.graph.shapes[name] for name in self.graph.outputs)
+        target = self.loss_function.check(y, shapes if len(shapes) > 1 else shapes[0])
         count = _count(inputs)
         if count != len(target):
             raise ValueError(f"x and y need the same number of samples, got {count} and {len(target)}")
@@ -567,9 +600,8 @@ class Model:
 
     def _outputs(self, inputs: Mapping[str, Array], batch_size: int) -> Iterator[tuple[slice, Array]]:
         """(slice of the samples, output in inference mode) batch by batch."""
-        name = self._single_output()
         for part in self._slices(_count(inputs), batch_size):
-            yield part, forward(self.graph, self.params, self._take(inputs, part))[name]
+            yield part, self._output(forward(self.graph, self.params, self._take(inputs, part)))
 
 
 class Sequential(Model):
