@@ -219,6 +219,11 @@ def receptive_field(model: Model | Graph, input_name: str | None = None) -> Fiel
     ValueError
         If there are several inputs and none was named, or the input has no spatial axes.
 
+    Notes
+    -----
+    Padding counts as pixels outside the input, also where `nn.Pad` fills it with pixels from inside (modes
+    "reflect", "replicate" and "circular").
+
     References
     ----------
     Araujo, Norris and Sim, "Computing Receptive Fields of Convolutional Neural Networks", Distill, 2019.

@@ -14,8 +14,18 @@ from fastconv._spec import DropBlockSpec, DropoutSpec, Shape, as_int_tuple, as_p
 from fastconv.ops._base import Array, Context, Gradients, Op, Wanted, planes, single
 
 
+class _Masked(Op):
+    """What multiplies by a mask keeps that, one bit per decision, and how it scales; None if it did nothing."""
+
+    def backward(self, grad_output: Array, saved: Any, params: dict[str, Array], wanted: Wanted) -> Gradients:
+        if saved is None:
+            return (grad_output,), {}
+        scaling, mask = saved
+        return (run("dropout_apply", scaling, grad_output, mask),), {}
+
+
 @dataclass(frozen=True, kw_only=True)
-class Dropout(Op):
+class Dropout(_Masked):
     """In training, zero with probability ``p`` and scale the rest by 1/(1-p); otherwise the identity.
 
     With ``whole_channels`` one random bit decides for all positions of a channel (Tompson et al. 2015,
@@ -49,15 +59,9 @@ class Dropout(Op):
         y, mask = run("dropout_forward", spec, x)
         return y, (spec, mask) if context.recording else None
 
-    def backward(self, grad_output: Array, saved: Any, params: dict[str, Array], wanted: Wanted) -> Gradients:
-        if saved is None:
-            return (grad_output,), {}
-        spec, mask = saved
-        return (run("dropout_apply", spec, grad_output, mask),), {}
-
 
 @dataclass(frozen=True, kw_only=True)
-class DropBlock(Op):
+class DropBlock(_Masked):
     """In training, zero rectangles of each feature map and scale the rest to the map's size; else the identity.
 
     About the fraction ``p`` is dropped (Ghiasi, Lin, Le 2018, arXiv:1810.12890; the block centres are drawn
@@ -92,12 +96,6 @@ class DropBlock(Op):
         )
         scaling = drop_block_scaling(mask, x.size)
         return run("dropout_apply", scaling, x, mask), (scaling, mask) if context.recording else None
-
-    def backward(self, grad_output: Array, saved: Any, params: dict[str, Array], wanted: Wanted) -> Gradients:
-        if saved is None:
-            return (grad_output,), {}
-        scaling, mask = saved
-        return (run("dropout_apply", scaling, grad_output, mask),), {}
 
 
 @dataclass(frozen=True, kw_only=True)
