@@ -18,6 +18,7 @@ import numpy as np
 from fastconv._layered import layered
 from fastconv._optional import require
 from fastconv.graph import Graph, Node
+from fastconv.nn._format import times
 from fastconv.ops import Window
 
 if TYPE_CHECKING:
@@ -218,7 +219,7 @@ def _boxes(graph: Graph) -> dict[str, list[Node]]:
 
 def _box_lines(graph: Graph, title: str, box: list[Node]) -> list[str]:
     lines = [_node_line(graph, node) for node in box] or [title]
-    return [*lines, _times(graph.shapes[box[-1].name if box else title])]
+    return [*lines, times(graph.shapes[box[-1].name if box else title])]
 
 
 def _node_line(graph: Graph, node: Node) -> str:
@@ -226,8 +227,8 @@ def _node_line(graph: Graph, node: Node) -> str:
     if not isinstance(window, Window) or not (node.params or max(window.kernel, default=1) > 1):
         return node.name
     steps = window.expansion or window.stride
-    step = "" if set(steps) == {1} else f", stride {_times(steps if len(set(steps)) > 1 else steps[:1])}"
-    return f"{node.name}: {_times(window.kernel)}{step}"
+    step = "" if set(steps) == {1} else f", stride {times(steps if len(set(steps)) > 1 else steps[:1])}"
+    return f"{node.name}: {times(window.kernel)}{step}"
 
 
 def _box_kind(graph: Graph, box: list[Node]) -> str:
@@ -261,7 +262,7 @@ def occlusion(
     figure = _new_figure(12, 4.6)
     picture, grid, pixels = figure.subplots(1, 3)
     label, predicted = (class_names[k] if class_names else str(k) for k in (result.label, result.predicted))
-    figure.suptitle(title or f"Occlusion, window {_times(result.window)}: watching the loss of class {label}")
+    figure.suptitle(title or f"Occlusion, window {times(result.window)}: watching the loss of class {label}")
 
     _show_image(picture, result.image)
     picture.set_title(f"read as {predicted}, loss {result.loss:.2g}")
@@ -544,7 +545,3 @@ def _show_map(
     axes.set_xticks([])
     axes.set_yticks([])
     return low, high
-
-
-def _times(numbers: Sequence[int]) -> str:
-    return " x ".join(map(str, numbers))

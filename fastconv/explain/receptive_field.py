@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, overload
 
 from fastconv._spec import Shape
 from fastconv.graph import Graph, Node
+from fastconv.nn._format import times
 from fastconv.ops import GLOBAL, Partition, Window
 
 if TYPE_CHECKING:
@@ -96,7 +97,7 @@ class Field:
         input.
     stride : tuple of int or Fraction, or None
         Effective stride per spatial axis: how many pixels further the next unit sees, on average. None if
-        `whole_input`, or behind a join of branches whose strides differ.
+        `whole_input`, or behind a join of branches whose strides differ or of which one is repeated.
     padding : tuple of int, or None
         Effective padding (low side) per spatial axis. None where `stride` is, and where units see unalike:
         behind transposed convolutions of stride > 1, and adaptive pools of uneven windows.
@@ -174,15 +175,15 @@ class FieldTable(Sequence[Field]):
     def __str__(self) -> str:
         rows = [("node", "output shape", "receptive field", "eff. stride", "eff. padding", "")]
         rows.append(
-            (self.input_name, _times(self.input_shape), _times((1,) * len(self.input_shape[1:])), "", "", "")
+            (self.input_name, times(self.input_shape), times((1,) * len(self.input_shape[1:])), "", "", "")
         )
         for field in self._fields:
-            size = "whole input" if field.whole_input else _times(field.size)
-            stride, padding = _times(field.stride or ()), _times(field.padding or ())
+            size = "whole input" if field.whole_input else times(field.size)
+            stride, padding = times(field.stride or ()), times(field.padding or ())
             rows.append(
                 (
                     field.node,
-                    _times(field.output_shape),
+                    times(field.output_shape),
                     size,
                     stride,
                     padding,
@@ -289,9 +290,11 @@ def _through(graph: Graph, node: Node, branches: Sequence[Field], spatial: Shape
     aligned = all(branch.aligned for branch in branches)
     if window is GLOBAL or any(branch.whole_input for branch in branches):
         return Field(node=node.name, output_shape=shape, size=spatial, whole_input=True, aligned=aligned)
+    # what is repeated along an axis is seen alike by all units there
+    repeated = window is None and any(graph.shapes[name][1:] != shape[1:] for name in node.inputs)
     known = [branch._axes for branch in branches if branch._axes is not None]
     strides = {tuple(axis.stride for axis in axes) for axes in known}
-    if len(known) < len(branches) or len(strides) != 1:
+    if len(known) < len(branches) or len(strides) != 1 or repeated:
         size = tuple(max(sizes) for sizes in zip(*(branch.size for branch in branches), strict=True))
         return Field(node=node.name, output_shape=shape, size=size, aligned=False)
     joined = [_join(axes) for axes in zip(*known, strict=True)]
@@ -308,7 +311,3 @@ def _join(axes: Sequence[_Axis]) -> tuple[_Axis, bool]:
     together = list(zip(*(branch.spans for branch in branches), strict=True))
     aligned = all(len({span and sum(span) for span in spans}) == 1 for spans in together)
     return _Axis(branches[0].advance, tuple(_hull(iter(spans)) for spans in together)), aligned
-
-
-def _times(numbers: Sequence[int | Fraction]) -> str:
-    return " x ".join(map(str, numbers))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from fastconv._spec import Shape
 from fastconv.graph import Graph, Node
-from fastconv.nn._format import batched
+from fastconv.nn._format import batched, times
 from fastconv.ops import Window
 
 _HEADER = ("layer", "kind", "input shape", "output shape", "kernel", "parameters", "MACs", "receptive field")
@@ -57,7 +57,7 @@ class Row:
             self.kind,
             f"{len(shapes)} x {shapes[0]}" if alike else " + ".join(shapes),
             batched(self.output_shape),
-            _times(self.kernel),
+            times(self.kernel),
             *numbers,
             self.receptive_field,
         )
@@ -222,7 +222,7 @@ def _receptive_fields(graph: Graph) -> dict[str, str]:
     if len(images) != 1:
         return {}
     return {
-        field.node: "whole input" if field.whole_input else _times(field.size)
+        field.node: "whole input" if field.whole_input else times(field.size)
         for field in receptive_field(graph, images[0])
     }
 
@@ -232,10 +232,6 @@ def _line(cells: tuple[str, ...], widths: list[int]) -> str:
         cell.rjust(width) if title in _NUMBERS else cell.ljust(width)
         for cell, width, title in zip(cells, widths, _HEADER, strict=True)
     ).rstrip()
-
-
-def _times(sizes: Shape) -> str:
-    return " x ".join(map(str, sizes))
 
 
 def _mebibytes(count: int) -> str:

@@ -187,6 +187,16 @@ def test_branches_with_other_strides_have_no_fixed_field():
         field.interval((0, 0))
 
 
+def test_a_repeated_branch_has_no_fixed_field():
+    x = nn.Input((2, 8, 8))
+    weights = nn.Conv2d(2, 8)(x)  # one unit that sees everything, without being a global layer
+    table = explain.receptive_field(nn.Model(x, nn.Conv2d(2, 3, padding=1)(x) * weights))
+    assert table["conv2d_1"].stride == (1, 1)
+    assert (table["multiply_1"].stride, table["multiply_1"].size) == (None, (8, 8))
+    squeezed = nn.Model(x, x * nn.GlobalAvgPool2d(keepdims=True)(x))
+    assert explain.receptive_field(squeezed)["multiply_1"].whole_input
+
+
 def test_concat_of_inception_branches_takes_the_widest():
     x = nn.Input((1, 20, 20))
     branches = [nn.Conv2d(1, k, padding=k // 2)(x) for k in (1, 3, 5)]
