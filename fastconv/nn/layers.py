@@ -191,6 +191,9 @@ class BoundLayer(Layer):
     def values(self) -> Mapping[str, Array]:
         return self._values
 
+    def __repr__(self) -> str:
+        return f"<layer {self.name or self.op.kind!r} of a model>"
+
     def op_for(self, *input_shapes: Shape) -> ops.Op:
         for key, shape in self.op.param_shapes(*input_shapes).items():
             if self._values[key].shape != shape:

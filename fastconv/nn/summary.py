@@ -5,11 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Collection
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from fastconv._spec import Shape
 from fastconv.graph import Graph, Node
 from fastconv.nn._format import batched, times
 from fastconv.ops import Window
+
+if TYPE_CHECKING:
+    from fastconv.explain import Field
 
 _HEADER = ("layer", "kind", "input shape", "output shape", "kernel", "parameters", "MACs", "receptive field")
 _NUMBERS = ("parameters", "MACs")  # columns aligned to the right
@@ -33,9 +37,9 @@ class Row:
         How many it is the first to use.
     macs : int
         Multiply-accumulates for one sample.
-    receptive_field : str
-        Its size per spatial axis, as :func:`fastconv.explain.receptive_field` has it; empty if the net has not
-        exactly one input with spatial axes, or the layer does not see that.
+    field : fastconv.explain.Field or None
+        Its receptive field: size, effective stride, effective padding.  None if the net has not exactly one input
+        with spatial axes, or the layer does not see that.
     """
 
     layer: str
@@ -45,12 +49,15 @@ class Row:
     kernel: Shape
     parameters: int
     macs: int
-    receptive_field: str
+    field: Field | None
 
     def cells(self) -> tuple[str, ...]:
         """What the table shows."""
         shapes = [batched(shape) for shape in self.input_shapes]
         alike = len(shapes) > 1 and len(set(shapes)) == 1
+        seen = ""
+        if self.field is not None:
+            seen = "whole input" if self.field.whole_input else times(self.field.size)
         numbers = ("", "") if self.kind == "input" else (f"{self.parameters:,}", f"{self.macs:,}")
         return (
             self.layer,
@@ -59,7 +66,7 @@ class Row:
             batched(self.output_shape),
             times(self.kernel),
             *numbers,
-            self.receptive_field,
+            seen,
         )
 
 
@@ -149,7 +156,7 @@ def summary(graph: Graph, batch_size: int = 1, itemsize: int = 4, frozen: Collec
             kernel=(),
             parameters=0,
             macs=0,
-            receptive_field="",
+            field=None,
         )
         for name, shape in graph.inputs.items()
     ]
@@ -165,7 +172,7 @@ def summary(graph: Graph, batch_size: int = 1, itemsize: int = 4, frozen: Collec
                 kernel=_kernel(graph, node),
                 parameters=sum(math.prod(graph.param_shapes[name]) for name in own),
                 macs=graph.macs(node),
-                receptive_field=fields.get(node.name, ""),
+                field=fields.get(node.name),
             )
         )
     totals = _totals(graph, rows, batch_size, itemsize, frozen)
@@ -215,16 +222,11 @@ def _kernel(graph: Graph, node: Node) -> Shape:
     return ()  # without parameters a window of one element only moves others
 
 
-def _receptive_fields(graph: Graph) -> dict[str, str]:
+def _receptive_fields(graph: Graph) -> dict[str, Field]:
     from fastconv.explain import receptive_field  # which needs this package
 
     images = [name for name, shape in graph.inputs.items() if len(shape) > 1]
-    if len(images) != 1:
-        return {}
-    return {
-        field.node: "whole input" if field.whole_input else times(field.size)
-        for field in receptive_field(graph, images[0])
-    }
+    return {field.node: field for field in receptive_field(graph, images[0])} if len(images) == 1 else {}
 
 
 def _line(cells: tuple[str, ...], widths: list[int]) -> str:

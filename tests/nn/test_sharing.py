@@ -122,7 +122,10 @@ def test_errors_say_what_does_not_fit():
     body = encoder()
     with pytest.raises(ValueError, match=r"inputs \['input'\], got 2"):
         body(nn.Input((1, 8, 8)), nn.Input((1, 8, 8)))
-    with pytest.raises(ValueError, match=r"has a weight of shape \(4, 1, 3, 3\), but inputs \[\(2, 8, 8\)\]"):
+    with pytest.raises(
+        ValueError,
+        match=r"'conv2d' of a model>: has a weight of shape \(4, 1, 3, 3\), but inputs \[\(2, 8, 8\)\]",
+    ):
         body(nn.Input((2, 8, 8)))
     with pytest.raises(TypeError, match="symbolic tensors"):
         body(np.zeros((1, 1, 8, 8)))

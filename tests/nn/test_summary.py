@@ -90,12 +90,12 @@ def test_several_inputs():
     text = nn.Model([a, b, flat], nn.Concat()(nn.Flatten()(image), flat)).summary()
     assert "(N, 2, 4, 4) + (N, 3, 4, 4)" in text
     assert "2 x (N, 2, 4, 4)" in text
-    assert {row.receptive_field for row in text.rows} == {""}  # of which input?
+    assert {row.field for row in text.rows} == {None}  # of which input?
 
     model = nn.Model([a, flat], nn.Concat()(nn.Flatten()(nn.Conv2d(2, 3)(a)), nn.Linear(3)(flat)))
-    fields = {row.layer: row.receptive_field for row in model.summary().rows}
-    assert fields["conv2d_1"] == "3 x 3"
-    assert fields["linear_1"] == ""
+    fields = {row.layer: row.field for row in model.summary().rows}
+    assert fields["conv2d_1"].size == (3, 3)
+    assert fields["linear_1"] is None
 
 
 @pytest.mark.parametrize("batch_size", [0, 1.5])
