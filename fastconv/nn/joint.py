@@ -46,57 +46,58 @@ class JointLoss(Loss):
 
     def __init__(self, names: Sequence[str], parts: Sequence[Loss | None], weights: Sequence[float]) -> None:
         self.names = tuple(names)
-        self._parts = [
-            (position, loss, weight)
-            for position, (loss, weight) in enumerate(zip(parts, weights, strict=True))
-            if loss is not None
-        ]
+        self.parts = tuple(parts)
+        self.weights = tuple(weights)
+
+    def _trained(self) -> list[tuple[int, Loss]]:
+        """Position and loss of the outputs that have one."""
+        return [(position, loss) for position, loss in enumerate(self.parts) if loss is not None]
 
     def check(self, target: Any, output_shape: Any) -> Any:  # one shape for each output
-        wanted = [self.names[position] for position, _, _ in self._parts]
+        wanted = [self.names[position] for position, _ in self._trained()]
         if isinstance(target, Parts):
-            given = dict(zip(self.names, target.arrays, strict=True))
+            given = dict(enumerate(target.arrays))
         elif isinstance(target, Mapping):
             if set(target) != set(wanted):
                 raise ValueError(f"targets must be those of the outputs {wanted}, got {sorted(target)}")
-            given = dict(target)
+            given = {position: target.get(name) for position, name in enumerate(self.names)}
         elif isinstance(target, (tuple, list)) and len(target) == len(self.names):
-            given = dict(zip(self.names, target, strict=True))
+            given = dict(enumerate(target))
         else:
             raise ValueError(
                 f"a net with outputs {list(self.names)} takes a tuple of {len(self.names)} targets or a dict"
             )
         arrays: list[Any] = [None] * len(self.names)
-        for position, loss, _ in self._parts:
-            name = self.names[position]
+        for position, loss in self._trained():
             try:
-                arrays[position] = loss.check(given[name], output_shape[position])
+                arrays[position] = loss.check(given[position], output_shape[position])
             except (ValueError, TypeError) as error:
-                raise type(error)(f"output {name!r}: {error}") from None
+                raise type(error)(f"output {self.names[position]!r}: {error}") from None
         counts = {len(array) for array in arrays if array is not None}
         if len(counts) != 1:
             raise ValueError(f"all targets need the same number of samples, got {sorted(counts)}")
         return Parts(arrays)
 
     def per_sample(self, output: Any, target: Any) -> Array:
-        total: Any = 0
-        for position, loss, weight in self._parts:
-            total = total + weight * loss.per_sample(output.arrays[position], target.arrays[position])
-        return total
+        values: list[Array] = [
+            self.weights[position] * loss.per_sample(output.arrays[position], target.arrays[position])
+            for position, loss in self._trained()
+        ]
+        return sum(values[1:], start=values[0])
 
-    def value_and_gradient(self, output: Any, target: Any, *sample_weight: Any) -> tuple[float, Any]:
-        value, grads = 0.0, list[Any]([None] * len(self.names))
-        for position, loss, weight in self._parts:
-            part, grad = loss.value_and_gradient(
-                output.arrays[position], target.arrays[position], *sample_weight
-            )
-            value += weight * part
-            grads[position] = grad if weight == 1 else grad * grad.dtype.type(weight)
-        return value, Parts(grads)
+    def value_and_gradient(self, output: Any, target: Any) -> tuple[float, Any]:
+        total = 0.0
+        grads: list[Any] = [None] * len(self.names)
+        for position, loss in self._trained():
+            weight = self.weights[position]
+            value, grad = loss.value_and_gradient(output.arrays[position], target.arrays[position])
+            total += weight * value
+            grads[position] = grad * grad.dtype.type(weight)
+        return total, Parts(grads)
 
     def metrics(self) -> list[Metric]:
         """The loss of each output by itself, without its weight."""
-        return [_OutputLoss(self.names[position], position, loss) for position, loss, _ in self._parts]
+        return [_OutputLoss(self.names[position], position, loss) for position, loss in self._trained()]
 
 
 class _OutputLoss(Metric):
@@ -155,11 +156,10 @@ def joint_metrics(names: Sequence[str], chosen: Any, loss: JointLoss) -> list[Me
             f"metrics of a net with outputs {list(names)} must be a dict of lists by output, got {chosen!r}"
         )
     found = loss.metrics()
-    trained = {metric.name.removesuffix("_loss") for metric in found}
     for position, own in enumerate(_spread(names, chosen or {}, "metrics", ())):
         if isinstance(own, str):
             raise TypeError(f"metrics must be a list, got {own!r}; write [{own!r}]")
-        if own and names[position] not in trained:
+        if own and loss.parts[position] is None:
             raise ValueError(
                 f"output {names[position]!r} has metrics but no loss to say what its targets are"
             )

@@ -90,6 +90,7 @@ class Model:
         dtype: str = "float32",
         regularizers: Mapping[str, Regularizer] | None = None,
         frozen: Iterable[str] = (),
+        name: str | None = None,
     ) -> Model:
         """A model of an existing graph.
 
@@ -103,6 +104,8 @@ class Model:
         regularizers : mapping of parameter name to Regularizer, optional
         frozen : iterable of parameter names
             What training leaves alone.
+        name : str, optional
+            As for :class:`Model`.
 
         Raises
         ------
@@ -110,14 +113,15 @@ class Model:
             If a parameter is missing, unknown, or of another shape or dtype.
         """
         _check_params(graph, params)
-        for name, param in params.items():
+        for key, param in params.items():
             if param.dtype != _as_dtype(dtype):
-                raise TypeError(f"parameter {name!r} must be {dtype} like the model, got {param.dtype}")
-        ordered = {name: params[name] for name in graph.param_shapes}
+                raise TypeError(f"parameter {key!r} must be {dtype} like the model, got {param.dtype}")
+        ordered = {key: params[key] for key in graph.param_shapes}
         model = Model.__new__(Model)
         model._set_up(
             graph, ordered, as_int(seed, "seed"), _as_dtype(dtype), regularizers or {}, frozenset(frozen)
         )
+        model.name = name
         return model
 
     def _set_up(

@@ -61,16 +61,15 @@ def load(path: str | os.PathLike[str]) -> Model:
     description = json.loads(text)
     if description["format"] != _FORMAT:
         raise ValueError(f"{path} has format {description['format']}, this version reads format {_FORMAT}")
-    model = Model.from_graph(
+    return Model.from_graph(
         _graph_from_config(description["graph"]),
         params,
         seed=description["seed"],
         dtype=description["dtype"],
         regularizers={name: Regularizer(**factors) for name, factors in description["regularizers"].items()},
         frozen=description["frozen"],
+        name=description.get("name"),  # absent from older files
     )
-    model.name = description.get("name")
-    return model
 
 
 def _graph_to_config(graph: Graph) -> dict[str, Any]:
