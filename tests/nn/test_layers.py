@@ -129,6 +129,26 @@ def test_config_round_trip(layer, shapes, expected):
     assert hash(replace(op)) == hash(op)
 
 
+def test_numpy_numbers_become_plain_ones():
+    two, half = np.int64(2), np.float32(0.5)
+    for layer in (
+        nn.Conv2d(two, two, two, two, two, two),
+        nn.ConvTranspose2d(two, two, two, two, np.int64(1), two),
+        nn.AvgPool2d(np.array([2, 2]), two, divisor_override=two),
+        nn.AdaptiveAvgPool2d((two, None)),
+        nn.Pad((two, two), value=half),
+        nn.Linear(two),
+        nn.Dropout(half),
+        nn.Dropout2d(half),
+        nn.DropBlock2d(half, two),
+        nn.GaussianNoise(half),
+        nn.LeakyReLU(half),
+        nn.BatchNorm(half, half),
+        nn.Reshape((two, two)),
+    ):
+        assert ops.from_config(json.loads(json.dumps(ops.to_config(layer.op)))) == layer.op
+
+
 @every_layer
 def test_saved_and_loaded(layer, shapes, expected, tmp_path):
     pytest.importorskip("safetensors")
