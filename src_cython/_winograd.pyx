@@ -5,8 +5,6 @@ A pass transforms the tiles of all channels (items: channels x tiles), then mult
 tiles).  How the work is cut never changes the order of a sum, so results are the same bits for any thread count.
 """
 
-from functools import lru_cache
-
 from cython cimport floating
 from cython.parallel cimport prange
 from libc.string cimport memset
@@ -14,6 +12,7 @@ from libc.string cimport memset
 cimport fc_winograd as c
 
 include "scratch.pxi"
+include "tiling.pxi"
 
 cdef int64_t TILE_BYTES = 3 << 20     # transformed tiles of a pass, shared by the threads
 cdef int64_t TILE_BYTES_MOST = 12 << 20
@@ -27,59 +26,6 @@ cdef int64_t BLOCK_ROWS = 24          # least rows of a product item
 cdef int64_t BLOCK_ROWS_MOST = 96
 
 
-ACTIVATIONS = {"linear": 0, "relu": 1, "relu6": 2, "leaky_relu": 3}  # as in include/fc_winograd.h
-
-
-cdef class Tiling:
-    """How a grid of output positions is cut into tiles; see ``include/fc_winograd.h``."""
-    cdef c.fc_tiling t
-    cdef int64_t *table
-
-    def __cinit__(self, grid, dilation, m):
-        cdef int64_t i, rows, columns
-        starts = []
-        at = []
-        per_phase = (grid[1] + dilation[1] - 1) // dilation[1]
-        alpha = [n + 2 if n > 1 else 1 for n in m]
-        self.t.phases = dilation[1]
-        self.t.phase_length = (per_phase + m[1] - 1) // m[1] * m[1] + alpha[1] - m[1]
-        for axis in range(2):
-            starts.append([])
-            self.t.grid[axis], self.t.dilation[axis] = grid[axis], dilation[axis]
-            self.t.m[axis], self.t.alpha[axis], self.t.taps[axis] = m[axis], alpha[axis], alpha[axis] - m[axis] + 1
-            for phase in range(min(dilation[axis], grid[axis])):
-                for k, start in enumerate(range(phase, grid[axis], dilation[axis] * m[axis])):
-                    starts[axis].append(start)
-                    if axis == 1:
-                        at.append(phase * self.t.phase_length + k * m[1])
-        rows, columns = len(starts[0]), len(starts[1])
-        self.table = <int64_t *> malloc(<size_t> (rows + 2 * columns) * 8)
-        if self.table == NULL:
-            raise MemoryError()
-        for i, value in enumerate(starts[0] + starts[1] + at):
-            self.table[i] = value
-        self.t.tile_rows, self.t.tile_columns = rows, columns
-        self.t.row_start = self.table
-        self.t.column_start = self.table + rows
-        self.t.column_at = self.table + rows + columns
-
-    def __dealloc__(self):
-        free(self.table)
-
-
-_tiling = lru_cache(1024)(Tiling)
-
-
-def plane(values, fill):
-    """Sizes of 1 or 2 dimensions as 2."""
-    return (fill,) * (2 - len(values)) + tuple(values)
-
-
-def tile_shape(spec, m):
-    """Outputs of a tile along both dimensions: ``m`` where the kernel has 3 taps, 1 where it has one."""
-    return tuple(m if k == 3 else 1 for k in plane(spec.kernel, 1))
-
-
 cdef set_source(c.fc_tile_source *s, size, origin, int64_t channels, const void *data):
     s.data = data
     s.size[0], s.size[1] = size
@@ -88,25 +34,25 @@ cdef set_source(c.fc_tile_source *s, size, origin, int64_t channels, const void 
     s.image = s.channel * channels
 
 
-cdef set_chunk(c.fc_tiling *t, int64_t lanes, int64_t channels, int64_t item):
+cdef set_chunk(fc_tiling *t, int64_t lanes, int64_t channels, int64_t item):
     """Tiles transformed at a time: whole rows of them while their lines stay in cache."""
     cdef int64_t rows = 4
-    t.chunk = c.fc_min(4 * t.tile_columns, 256)
+    t.chunk = fc_min(4 * t.tile_columns, 256)
     while rows > 1 and channels * c.fc_chunk_elements(t, lanes) * item > LINE_BYTES:
         rows -= 1
-        t.chunk = c.fc_min(rows * t.tile_columns, 256)
-    t.chunk = c.fc_round_up(c.fc_max(t.chunk, 2 * lanes if channels == 1 else 1), lanes)
+        t.chunk = fc_min(rows * t.tile_columns, 256)
+    t.chunk = fc_round_up(fc_max(t.chunk, 2 * lanes if channels == 1 else 1), lanes)
 
 
 cdef bint run_sums(c.fc_winograd_job *job, int isa, int item, int n_threads) except -1:
     """All passes of a forward job; False where a result is not finite."""
     cdef int lanes = c.fc_gemm_lanes(isa, item), rows = c.fc_gemm_rows(isa, item)
-    cdef int64_t panels = c.fc_panels(job.t.tiles, lanes), frequencies = c.fc_frequencies(&job.t)
+    cdef int64_t panels = fc_panels(job.t.tiles, lanes), frequencies = fc_frequencies(&job.t)
     cdef int64_t panel_bytes = job.groups * frequencies * c.fc_winograd_v_stride(job.channels, lanes) * item
-    cdef int64_t pass_panels = c.fc_min(panels, c.fc_max(TILE_BYTES // panel_bytes, c.fc_max(1, c.fc_min(
+    cdef int64_t pass_panels = fc_min(panels, fc_max(TILE_BYTES // panel_bytes, fc_max(1, fc_min(
         PASS_PANELS, TILE_BYTES_MOST // panel_bytes))))
     cdef int64_t blocks, parts, passes, tiles_items, product_items, thread_bytes, tile_bytes, own, i, bad = 0
-    cdef int64_t block_rows = c.fc_max(BLOCK_ROWS, c.fc_min(BLOCK_ROWS_MOST, BLOCK_BYTES // (job.channels * item)))
+    cdef int64_t block_rows = fc_max(BLOCK_ROWS, fc_min(BLOCK_ROWS_MOST, BLOCK_BYTES // (job.channels * item)))
     cdef int64_t filter_bytes = 0
     cdef Scratch scratch
     cdef char *memory
@@ -115,26 +61,26 @@ cdef bint run_sums(c.fc_winograd_job *job, int isa, int item, int n_threads) exc
     pass_panels = (panels + passes - 1) // passes
 
     set_chunk(&job.t, lanes, 1, item)
-    job.block_channels = c.fc_max(1, c.fc_min(16, job.channels // (2 * n_threads)))
+    job.block_channels = fc_max(1, fc_min(16, job.channels // (2 * n_threads)))
     blocks = (job.rows + block_rows - 1) // block_rows
-    job.block_rows = c.fc_round_up((job.rows + blocks - 1) // blocks, rows)
+    job.block_rows = fc_round_up((job.rows + blocks - 1) // blocks, rows)
     blocks = (job.rows + job.block_rows - 1) // job.block_rows
-    job.stage_panels = c.fc_max(1, STAGE_BYTES // (c.fc_winograd_sums_size(isa, item, job, 1) * item))
+    job.stage_panels = fc_max(1, STAGE_BYTES // (c.fc_winograd_sums_size(isa, item, job, 1) * item))
     filter_bytes = job.groups * blocks * c.fc_winograd_filters_size(isa, item, job) * item
     if filter_bytes > FILTER_BYTES or (passes == 1 and blocks * job.groups >= 2 * n_threads):
         filter_bytes = 0
     # an item without prepared filters transforms its own: enough items for the threads, but not more
     parts = (8 * n_threads + blocks * job.groups - 1) // (blocks * job.groups)
-    parts = c.fc_max(1, c.fc_min(parts, pass_panels if filter_bytes else pass_panels // 8))
+    parts = fc_max(1, fc_min(parts, pass_panels if filter_bytes else pass_panels // 8))
     job.block_panels = (pass_panels + parts - 1) // parts
 
-    tile_bytes = c.fc_round_up(panel_bytes * pass_panels, 64)
+    tile_bytes = fc_round_up(panel_bytes * pass_panels, 64)
     own = c.fc_winograd_scratch(isa, item, &job.t, 1)
-    thread_bytes = (c.fc_winograd_sums_size(isa, item, job, c.fc_min(job.stage_panels, job.block_panels)) + 32) * item
+    thread_bytes = (c.fc_winograd_sums_size(isa, item, job, fc_min(job.stage_panels, job.block_panels)) + 32) * item
     if filter_bytes == 0:
         thread_bytes += c.fc_winograd_filters_size(isa, item, job) * item
-    thread_bytes = c.fc_round_up(c.fc_max(own, thread_bytes), 4096) + 4096
-    filter_bytes = c.fc_round_up(filter_bytes, 64)
+    thread_bytes = fc_round_up(fc_max(own, thread_bytes), 4096) + 4096
+    filter_bytes = fc_round_up(filter_bytes, 64)
     scratch = take_scratch(tile_bytes + filter_bytes + thread_bytes * n_threads)
     job.v = scratch.start
     memory = scratch.start + tile_bytes + filter_bytes
@@ -147,10 +93,10 @@ cdef bint run_sums(c.fc_winograd_job *job, int isa, int item, int n_threads) exc
                     c.fc_winograd_filters_item(isa, item, job, i, prepared)
         job.tile0 = 0
         while job.tile0 < job.t.tiles:
-            job.tile1 = c.fc_min(job.t.tiles, job.tile0 + pass_panels * lanes)
+            job.tile1 = fc_min(job.t.tiles, job.tile0 + pass_panels * lanes)
             tiles_items = (job.groups * ((job.channels + job.block_channels - 1) // job.block_channels)
                            * ((job.tile1 - job.tile0 + job.t.chunk - 1) // job.t.chunk))
-            product_items = (job.groups * blocks * ((c.fc_panels(job.tile1 - job.tile0, lanes) + job.block_panels - 1)
+            product_items = (job.groups * blocks * ((fc_panels(job.tile1 - job.tile0, lanes) + job.block_panels - 1)
                                                     // job.block_panels))
             with nogil:
                 for i in prange(tiles_items, num_threads=n_threads, schedule="dynamic"):
@@ -259,22 +205,22 @@ def conv_weight_grad(spec, const floating[::1] input, const floating[::1] grad, 
     job.groups, job.channels, job.rows = spec.groups, spec.in_channels // spec.groups, spec.out_channels // spec.groups
     job.dst = &out[0]
 
-    frequencies = c.fc_frequencies(&job.t)
-    channels = c.fc_round_up(job.channels, lanes)
+    frequencies = fc_frequencies(&job.t)
+    channels = fc_round_up(job.channels, lanes)
     row_bytes = job.groups * frequencies * channels * item
-    pass_rows = c.fc_max(rows, c.fc_min(c.fc_round_up(job.rows, rows), SUM_BYTES // row_bytes // rows * rows))
+    pass_rows = fc_max(rows, fc_min(fc_round_up(job.rows, rows), SUM_BYTES // row_bytes // rows * rows))
     passes = (job.rows + pass_rows - 1) // pass_rows
-    pass_rows = c.fc_round_up((job.rows + passes - 1) // passes, rows)
+    pass_rows = fc_round_up((job.rows + passes - 1) // passes, rows)
     tile_bytes = job.groups * frequencies * (channels + pass_rows) * item
-    pass_tiles = c.fc_max(1, c.fc_min(job.t.tiles, TILE_BYTES_MOST // tile_bytes))
+    pass_tiles = fc_max(1, fc_min(job.t.tiles, TILE_BYTES_MOST // tile_bytes))
     passes = (job.t.tiles + pass_tiles - 1) // pass_tiles
     pass_tiles = (job.t.tiles + passes - 1) // passes
     set_chunk(&job.t, width, width, item)
 
-    v_bytes = c.fc_round_up(job.groups * frequencies * (channels // lanes) * c.fc_winograd_v_stride(pass_tiles, lanes) * item, 64)
-    u_bytes = c.fc_round_up(job.groups * frequencies * (pass_rows // rows) * c.fc_winograd_v_stride(pass_tiles, rows) * item, 64)
+    v_bytes = fc_round_up(job.groups * frequencies * (channels // lanes) * c.fc_winograd_v_stride(pass_tiles, lanes) * item, 64)
+    u_bytes = fc_round_up(job.groups * frequencies * (pass_rows // rows) * c.fc_winograd_v_stride(pass_tiles, rows) * item, 64)
     sums_bytes = row_bytes * pass_rows
-    thread_bytes = c.fc_round_up(c.fc_winograd_scratch(isa, item, &job.t, width), 4096) + 4096
+    thread_bytes = fc_round_up(c.fc_winograd_scratch(isa, item, &job.t, width), 4096) + 4096
     scratch = take_scratch(v_bytes + u_bytes + sums_bytes + thread_bytes * n_threads)
     job.v = scratch.start
     job.u = scratch.start + v_bytes
@@ -282,11 +228,11 @@ def conv_weight_grad(spec, const floating[::1] input, const floating[::1] grad, 
     memory = scratch.start + v_bytes + u_bytes + sums_bytes
     try:
         while job.row0 < job.rows:
-            job.row1 = c.fc_min(job.rows, job.row0 + pass_rows)
+            job.row1 = fc_min(job.rows, job.row0 + pass_rows)
             job.tile0 = 0
-            items = job.groups * (channels // lanes + c.fc_panels(job.row1 - job.row0, rows))
+            items = job.groups * (channels // lanes + fc_panels(job.row1 - job.row0, rows))
             while job.tile0 < job.t.tiles:
-                job.tile1 = c.fc_min(job.t.tiles, job.tile0 + pass_tiles)
+                job.tile1 = fc_min(job.t.tiles, job.tile0 + pass_tiles)
                 with nogil:
                     for i in prange(items, num_threads=n_threads, schedule="dynamic"):
                         c.fc_winograd_weight_tiles_item(isa, item, &job, i, memory + c.fc_thread_id() * thread_bytes)

@@ -23,6 +23,7 @@ from fastconv import _config
 from fastconv._spec import ConvSpec
 
 FORWARD, INPUT, WEIGHT = "conv_forward", "conv_input_grad", "conv_weight_grad"
+BLOCKED = "blocked_conv_forward"
 
 # Lanes of a vector of float32 and rows of the register tile, per instruction set.
 _LANES = {"baseline": 4, "avx2": 8, "avx512": 16}
@@ -119,6 +120,22 @@ def winograd_features(spec: ConvSpec, op: str, m: int) -> Features:
         scale * tiles * summed,
         scale * tiles * produced,
         scale * summed * produced,
+    )
+
+
+def blocked_features(spec: ConvSpec, m: int) -> Features:
+    """Features of a convolution of blocked images: tiles fill the rows of a product and filters its lanes."""
+    lanes, rows = _LANES[_config.isa_name()], _ROWS[_config.isa_name()]
+    summed, produced = spec.in_channels // spec.groups, spec.out_channels // spec.groups
+    padded = _padded(produced, 2 * lanes)
+    taps, positions = math.prod(spec.kernel), spec.batch * math.prod(spec.out_size)
+    tiles, frequencies = winograd_tiles(spec, FORWARD, m) if m else (positions, taps)
+    scale = spec.groups * frequencies / lanes
+    return (
+        scale * _padded(tiles, rows) * summed * padded,
+        scale * tiles * summed if m else 0.0,
+        scale * tiles * produced if m else spec.groups * positions * produced / lanes,
+        scale * summed * padded,  # they come from memory
     )
 
 

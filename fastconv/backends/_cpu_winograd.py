@@ -110,7 +110,7 @@ _RUNS: dict[str, Callable[..., Array]] = {
 }
 
 
-def _refusal(m: int, spec: ConvSpec) -> str | None:
+def refusal(m: int, spec: ConvSpec) -> str | None:
     sides = sorted(spec.kernel[-2:])
     if len(spec.kernel) > 2 or sides not in ([3], [3, 3], [1, 3]):
         return f"it serves kernels of 3, 3 x 3, 1 x 3 and 3 x 1 taps, got {' x '.join(map(str, spec.kernel))}"
@@ -129,7 +129,7 @@ def _refusal(m: int, spec: ConvSpec) -> str | None:
     return None
 
 
-def _growth(m: int, spec: ConvSpec) -> float:
+def growth(m: int, spec: ConvSpec) -> float:
     return GROWTH[m] ** sum(k == 3 for k in spec.kernel)
 
 
@@ -146,8 +146,8 @@ def implementations(op: str, fallback: Callable[..., Any]) -> tuple[Implementati
         Implementation(
             f"winograd{m}",
             partial(_RUNS[op], m, fallback),
-            partial(_refusal, m),
-            partial(_growth, m),
+            partial(refusal, m),
+            partial(growth, m),
             partial(_cost, op, m),
         )
         for m in (4, 2, 6)

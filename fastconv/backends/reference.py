@@ -14,6 +14,8 @@ import numpy as np
 
 from fastconv._dispatch import Implementation
 
+from fastconv._spec import LayoutSpec
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -147,6 +149,65 @@ def conv_weight_grad(spec: ConvSpec, input: Array, grad_output: Array) -> Array:
         columns = np.swapaxes(_split_groups(padded[window], g), -1, -2)
         result[(..., *tap)] = (grad @ columns).sum(axis=0)
     return _deliver(result.reshape(spec.weight_shape), spec.dtype)
+
+
+def block(spec: LayoutSpec, planes: Array) -> Array:
+    """Channels in blocks of one cache line, zeros behind the last."""
+    batch, blocks, *space, lanes = spec.blocked_shape
+    padded = np.zeros((batch, blocks * lanes, *space), spec.dtype)
+    padded[:, : planes.shape[1]] = planes
+    return np.ascontiguousarray(np.moveaxis(padded.reshape(batch, blocks, lanes, *space), 2, -1))
+
+
+def unblock(spec: LayoutSpec, blocked: Array) -> Array:
+    """The channels of a blocked array, side by side."""
+    batch, blocks, *space, lanes = spec.blocked_shape
+    planes = np.moveaxis(blocked, -1, 2).reshape(batch, blocks * lanes, *space)
+    return np.ascontiguousarray(planes[:, : spec.planes_shape[1]])
+
+
+def _layout(shape: tuple[int, ...], dtype: str) -> LayoutSpec:
+    return LayoutSpec(planes_shape=shape, dtype=dtype)
+
+
+def blocked_conv_forward(
+    spec: ConvSpec,
+    input: Array,
+    weight: Array,
+    bias: Array | None,
+    out: Array | None,
+    residual: Array | None = None,
+) -> Array:
+    """`conv_forward` between changes of layout."""
+    planes = unblock(_layout(spec.input_shape, spec.dtype), input)
+    return blocked_stem_forward(spec, planes, weight, bias, out, residual)
+
+
+def blocked_stem_forward(
+    spec: ConvSpec,
+    input: Array,
+    weight: Array,
+    bias: Array | None,
+    out: Array | None,
+    residual: Array | None = None,
+) -> Array:
+    """`conv_forward` before a change of layout."""
+    layout = _layout(spec.output_shape, spec.dtype)
+    added = None if residual is None else unblock(layout, residual)
+    result = block(layout, conv_forward(spec, input, weight, bias, None, added))
+    return _deliver(result, spec.dtype, out)
+
+
+def blocked_max_pool_forward(spec: PoolSpec, input: Array) -> Array:
+    """`max_pool_forward` between changes of layout."""
+    planes = unblock(_layout(spec.input_shape, spec.dtype), input)
+    return block(_layout(spec.output_shape, spec.dtype), max_pool_forward(spec, planes, None)[0])
+
+
+def blocked_avg_pool_forward(spec: PoolSpec, input: Array) -> Array:
+    """`avg_pool_forward` between changes of layout."""
+    planes = unblock(_layout(spec.input_shape, spec.dtype), input)
+    return block(_layout(spec.output_shape, spec.dtype), avg_pool_forward(spec, planes))
 
 
 def channel_sum(spec: ChannelSpec, x: Array) -> Array:
@@ -652,6 +713,12 @@ IMPLEMENTATIONS: dict[str, tuple[Implementation, ...]] = {
         conv_forward,
         conv_input_grad,
         conv_weight_grad,
+        block,
+        unblock,
+        blocked_conv_forward,
+        blocked_stem_forward,
+        blocked_max_pool_forward,
+        blocked_avg_pool_forward,
         channel_sum,
         max_pool_forward,
         max_pool_backward,

@@ -592,20 +592,6 @@ FC_INLINE int FC_NAME(winograd_weight_filters)(const fc_winograd_weight_job *job
 
 /* ------------------------------------------------------------------------------------------------ one build per tile */
 
-#define WINOGRAD_TILE(t, call)                        \
-    do {                                              \
-        if ((t)->m[0] == 4 && (t)->m[1] == 4)         \
-            call(4, 4);                               \
-        else if ((t)->m[0] == 6 && (t)->m[1] == 6)    \
-            call(6, 6);                               \
-        else if ((t)->m[0] == 2 && (t)->m[1] == 2)    \
-            call(2, 2);                               \
-        else if ((t)->m[0] == 1)                      \
-            call(1, 4);                               \
-        else                                          \
-            call(4, 1);                               \
-    } while (0)
-
 static FC_UNUSED void FC_NAME(winograd_tiles_item)(const fc_winograd_job *job, int64_t item, void *scratch) {
 #define CALL(a, b) FC_NAME(winograd_tiles)(job, item, scratch, a, b)
     WINOGRAD_TILE(&job->t, CALL);
@@ -640,5 +626,4 @@ static FC_UNUSED int FC_NAME(winograd_weight_filters_item)(const fc_winograd_wei
 #undef CALL
 }
 
-#undef WINOGRAD_TILE
 #undef WINOGRAD_DEPTH
