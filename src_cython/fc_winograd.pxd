@@ -1,5 +1,7 @@
 from libc.stdint cimport int64_t
 
+from fc_epilogue cimport fc_epilogue
+
 cdef extern from "fc_winograd_dispatch.h" nogil:
     ctypedef struct fc_tiling:
         int64_t tile_rows, tile_columns
@@ -19,12 +21,6 @@ cdef extern from "fc_winograd_dispatch.h" nogil:
         int64_t size[2]
         int64_t origin[2]
         int64_t image, channel
-
-    ctypedef struct fc_epilogue:
-        const void *bias
-        const void *residual
-        int activation
-        double slope
 
     ctypedef struct fc_winograd_job:
         fc_tiling t
