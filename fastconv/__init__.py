@@ -21,6 +21,7 @@ from fastconv._config import (
 from fastconv._dispatch import PerformanceWarning, active_backend, explain_choice, use_backend
 from fastconv._tune import deterministic, tune
 from fastconv.matrix import conv_matrix
+from fastconv.prepared import PreparedConv, prepare
 
 __version__ = "0.1.0"
 
@@ -28,6 +29,7 @@ _LAZY = ("datasets", "explain", "nn", "plot")
 
 __all__ = [
     "PerformanceWarning",
+    "PreparedConv",
     "active_backend",
     "conv_matrix",
     "datasets",
@@ -41,6 +43,7 @@ __all__ = [
     "manual_seed",
     "nn",
     "plot",
+    "prepare",
     "set_num_threads",
     "show_config",
     "supported_isas",

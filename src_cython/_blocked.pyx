@@ -13,6 +13,7 @@ from libc.string cimport memcpy, memset
 cimport fc_blocked as c
 
 include "arrays.pxi"
+include "epilogue.pxi"
 include "scratch.pxi"
 include "tiling.pxi"
 

@@ -11,6 +11,7 @@ from libc.string cimport memset
 
 cimport fc_winograd as c
 
+include "epilogue.pxi"
 include "scratch.pxi"
 include "tiling.pxi"
 
@@ -44,40 +45,58 @@ cdef set_chunk(fc_tiling *t, int64_t lanes, int64_t channels, int64_t item):
     t.chunk = fc_round_up(fc_max(t.chunk, 2 * lanes if channels == 1 else 1), lanes)
 
 
+cdef int64_t set_block_rows(c.fc_winograd_job *job, int isa, int item):
+    """Rows of a product item; it and the arguments alone fix the layout of transformed filters.
+
+    Returns
+    -------
+    int
+        Blocks of rows of all groups: each is a part of the transformed filters, ``fc_winograd_filters_size`` elements.
+    """
+    cdef int64_t most = fc_max(BLOCK_ROWS, fc_min(BLOCK_ROWS_MOST, BLOCK_BYTES // (job.channels * item)))
+    cdef int64_t blocks = (job.rows + most - 1) // most
+    job.block_rows = fc_round_up((job.rows + blocks - 1) // blocks, c.fc_gemm_rows(isa, item))
+    return job.groups * ((job.rows + job.block_rows - 1) // job.block_rows)
+
+
+cdef void transform_filters(c.fc_winograd_job *job, int64_t blocks, int isa, int item, int n_threads, void *filters):
+    cdef int64_t i
+    with nogil:
+        for i in prange(blocks, num_threads=n_threads, schedule="dynamic"):
+            c.fc_winograd_filters_item(isa, item, job, i, filters)
+
+
 cdef bint run_sums(c.fc_winograd_job *job, int isa, int item, int n_threads) except -1:
-    """All passes of a forward job; False where a result is not finite."""
-    cdef int lanes = c.fc_gemm_lanes(isa, item), rows = c.fc_gemm_rows(isa, item)
+    """All passes of a forward job, whose filters may be prepared; False where a result is not finite."""
+    cdef int lanes = c.fc_gemm_lanes(isa, item)
     cdef int64_t panels = fc_panels(job.t.tiles, lanes), frequencies = fc_frequencies(&job.t)
     cdef int64_t panel_bytes = job.groups * frequencies * c.fc_winograd_v_stride(job.channels, lanes) * item
     cdef int64_t pass_panels = fc_min(panels, fc_max(TILE_BYTES // panel_bytes, fc_max(1, fc_min(
         PASS_PANELS, TILE_BYTES_MOST // panel_bytes))))
     cdef int64_t blocks, parts, passes, tiles_items, product_items, thread_bytes, tile_bytes, own, i, bad = 0
-    cdef int64_t block_rows = fc_max(BLOCK_ROWS, fc_min(BLOCK_ROWS_MOST, BLOCK_BYTES // (job.channels * item)))
     cdef int64_t filter_bytes = 0
     cdef Scratch scratch
     cdef char *memory
-    cdef char *prepared
     passes = (panels + pass_panels - 1) // pass_panels
     pass_panels = (panels + passes - 1) // passes
 
     set_chunk(&job.t, lanes, 1, item)
     job.block_channels = fc_max(1, fc_min(16, job.channels // (2 * n_threads)))
-    blocks = (job.rows + block_rows - 1) // block_rows
-    job.block_rows = fc_round_up((job.rows + blocks - 1) // blocks, rows)
-    blocks = (job.rows + job.block_rows - 1) // job.block_rows
+    blocks = set_block_rows(job, isa, item)
     job.stage_panels = fc_max(1, STAGE_BYTES // (c.fc_winograd_sums_size(isa, item, job, 1) * item))
-    filter_bytes = job.groups * blocks * c.fc_winograd_filters_size(isa, item, job) * item
-    if filter_bytes > FILTER_BYTES or (passes == 1 and blocks * job.groups >= 2 * n_threads):
-        filter_bytes = 0
+    if job.prepared == NULL and (passes > 1 or blocks < 2 * n_threads):
+        filter_bytes = blocks * c.fc_winograd_filters_size(isa, item, job) * item
+        if filter_bytes > FILTER_BYTES:
+            filter_bytes = 0
     # an item without prepared filters transforms its own: enough items for the threads, but not more
-    parts = (8 * n_threads + blocks * job.groups - 1) // (blocks * job.groups)
-    parts = fc_max(1, fc_min(parts, pass_panels if filter_bytes else pass_panels // 8))
+    parts = (8 * n_threads + blocks - 1) // blocks
+    parts = fc_max(1, fc_min(parts, pass_panels if filter_bytes or job.prepared != NULL else pass_panels // 8))
     job.block_panels = (pass_panels + parts - 1) // parts
 
     tile_bytes = fc_round_up(panel_bytes * pass_panels, 64)
     own = c.fc_winograd_scratch(isa, item, &job.t, 1)
     thread_bytes = (c.fc_winograd_sums_size(isa, item, job, fc_min(job.stage_panels, job.block_panels)) + 32) * item
-    if filter_bytes == 0:
+    if filter_bytes == 0 and job.prepared == NULL:
         thread_bytes += c.fc_winograd_filters_size(isa, item, job) * item
     thread_bytes = fc_round_up(fc_max(own, thread_bytes), 4096) + 4096
     filter_bytes = fc_round_up(filter_bytes, 64)
@@ -86,17 +105,14 @@ cdef bint run_sums(c.fc_winograd_job *job, int isa, int item, int n_threads) exc
     memory = scratch.start + tile_bytes + filter_bytes
     try:
         if filter_bytes:
-            prepared = scratch.start + tile_bytes
-            job.prepared = prepared
-            with nogil:
-                for i in prange(job.groups * blocks, num_threads=n_threads, schedule="dynamic"):
-                    c.fc_winograd_filters_item(isa, item, job, i, prepared)
+            transform_filters(job, blocks, isa, item, n_threads, scratch.start + tile_bytes)
+            job.prepared = scratch.start + tile_bytes
         job.tile0 = 0
         while job.tile0 < job.t.tiles:
             job.tile1 = fc_min(job.t.tiles, job.tile0 + pass_panels * lanes)
             tiles_items = (job.groups * ((job.channels + job.block_channels - 1) // job.block_channels)
                            * ((job.tile1 - job.tile0 + job.t.chunk - 1) // job.t.chunk))
-            product_items = (job.groups * blocks * ((fc_panels(job.tile1 - job.tile0, lanes) + job.block_panels - 1)
+            product_items = (blocks * ((fc_panels(job.tile1 - job.tile0, lanes) + job.block_panels - 1)
                                                     // job.block_panels))
             with nogil:
                 for i in prange(tiles_items, num_threads=n_threads, schedule="dynamic"):
@@ -108,14 +124,56 @@ cdef bint run_sums(c.fc_winograd_job *job, int isa, int item, int n_threads) exc
             job.tile0 = job.tile1
         return True
     finally:
-        job.prepared = NULL
         give_scratch(scratch)
+
+
+cdef Tiling set_forward(c.fc_winograd_job *job, spec, int m):
+    """Tiling and filters of a forward job, but for their address; what is returned holds the tiling's tables."""
+    cdef Tiling tiles = _tiling(plane(spec.out_size, 1), plane(spec.dilation, 1), tile_shape(spec, m))
+    cdef int64_t taps
+    memset(job, 0, sizeof(job[0]))
+    job.t = tiles.t
+    job.groups, job.channels, job.rows = spec.groups, spec.in_channels // spec.groups, spec.out_channels // spec.groups
+    taps = job.t.taps[0] * job.t.taps[1]
+    job.w_channel, job.w_row, job.w_group = taps, taps * job.channels, taps * job.channels * job.rows
+    return tiles
+
+
+cdef int64_t filters_elements(c.fc_winograd_job *job, int isa, int item):
+    return set_block_rows(job, isa, item) * c.fc_winograd_filters_size(isa, item, job)
+
+
+def filters_size(spec, int m, int isa):
+    """Elements of the filters that :func:`transform` makes."""
+    cdef c.fc_winograd_job job
+    set_forward(&job, spec, m)
+    return filters_elements(&job, isa, 4 if spec.dtype == "float32" else 8)
+
+
+def transform(spec, const floating[::1] weight, floating[::1] out, int m, int isa, int n_threads):
+    """The filters of :func:`conv_forward` as its products read them, into ``out`` of :func:`filters_size` elements.
+
+    Of the spec, shape and dtype of the weight and ``groups`` matter alone.
+    """
+    cdef c.fc_winograd_job job
+    cdef int64_t blocks
+    set_forward(&job, spec, m)
+    check_filters(&job, out.shape[0], isa, sizeof(floating))
+    job.w = &weight[0]
+    blocks = set_block_rows(&job, isa, sizeof(floating))
+    transform_filters(&job, blocks, isa, sizeof(floating), n_threads, &out[0])
+
+
+cdef check_filters(c.fc_winograd_job *job, int64_t elements, int isa, int item):
+    cdef int64_t expected = filters_elements(job, isa, item)
+    if elements != expected:
+        raise ValueError(f"transformed filters must have {expected} elements, got {elements}")
 
 
 def conv_forward(spec, const floating[::1] input, const floating[::1] weight, const floating[::1] bias,
                  floating[::1] out, int m, int isa, int n_threads, str activation="linear", double slope=0,
-                 const floating[::1] residual=None):
-    """Cross-correlation into ``out`` (all arrays flat); ``bias`` may be None.
+                 const floating[::1] residual=None, const floating[::1] filters=None):
+    """Cross-correlation into ``out`` (all arrays flat); ``bias`` may be None, ``filters`` those of :func:`transform`.
 
     ``residual``, laid out as ``out``, is added to the sums, and ``activation`` (a key of ACTIVATIONS, with the negative
     ``slope`` of "leaky_relu") is applied to them before they are stored.
@@ -128,18 +186,16 @@ def conv_forward(spec, const floating[::1] input, const floating[::1] weight, co
     """
     cdef c.fc_winograd_job job
     cdef Tiling tiles
-    memset(&job, 0, sizeof(job))
     if out.shape[0] == 0:
         return True
-    tiles = _tiling(plane(spec.out_size, 1), plane(spec.dilation, 1), tile_shape(spec, m))
+    tiles = set_forward(&job, spec, m)
     size, pads = plane(spec.in_size, 1), plane(spec.pad_lo, 0)
-    job.t = tiles.t
     job.t.tiles = spec.batch * job.t.tile_rows * job.t.tile_columns
     set_source(&job.src, size, (-pads[0], -pads[1]), spec.in_channels, &input[0])
-    job.groups, job.channels, job.rows = spec.groups, spec.in_channels // spec.groups, spec.out_channels // spec.groups
-    taps = job.t.taps[0] * job.t.taps[1]
     job.w = &weight[0]
-    job.w_channel, job.w_row, job.w_group = taps, taps * job.channels, taps * job.channels * job.rows
+    if filters is not None:
+        check_filters(&job, filters.shape[0], isa, sizeof(floating))
+        job.prepared = &filters[0]
     job.epilogue.bias = &bias[0] if bias is not None else NULL
     job.epilogue.residual = &residual[0] if residual is not None else NULL
     job.epilogue.activation, job.epilogue.slope = ACTIVATIONS[activation], slope

@@ -1,6 +1,7 @@
 from libc.stdint cimport int64_t
 
-from fc_tiling cimport fc_epilogue, fc_tiling
+from fc_epilogue cimport fc_epilogue
+from fc_tiling cimport fc_tiling
 
 cdef extern from "fc_blocked_dispatch.h" nogil:
     enum: FC_BLOCK_BYTES

@@ -14,12 +14,6 @@ cdef extern from "fc_winograd.h" nogil:
         int alpha[2]
         int64_t chunk
 
-    ctypedef struct fc_epilogue:
-        const void *bias
-        const void *residual
-        int activation
-        double slope
-
     int64_t fc_min(int64_t a, int64_t b)
     int64_t fc_max(int64_t a, int64_t b)
     int64_t fc_round_up(int64_t n, int64_t to)

@@ -7,8 +7,6 @@ from libc.stdlib cimport free, malloc
 
 from fc_tiling cimport fc_frequencies, fc_max, fc_min, fc_panels, fc_round_up, fc_tiling
 
-ACTIVATIONS = {"linear": 0, "relu": 1, "relu6": 2, "leaky_relu": 3}  # as in include/fc_epilogue.h
-
 
 cdef class Tiling:
     """How a grid of output positions is cut into tiles; see ``include/fc_winograd.h``."""

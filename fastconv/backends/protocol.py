@@ -21,9 +21,19 @@ class Operations(Protocol):
     """Ops in the order of the public API."""
 
     def conv_forward(
-        self, spec: s.ConvSpec, input: Array, weight: Array, bias: Array | None, out: Array | None
+        self,
+        spec: s.ConvSpec,
+        input: Array,
+        weight: Array | Packed,
+        bias: Array | None,
+        out: Array | None,
+        residual: Array | None = None,
     ) -> Array:
-        """Cross-correlation plus bias; shape ``spec.output_shape``; written to ``out`` where given."""
+        """Cross-correlation plus bias; shape ``spec.output_shape``; written to ``out`` where given.
+
+        Then its epilogue: ``residual`` (of the result's shape) is added, and ``spec.activation`` applied.  A packed
+        weight is one that the implementation itself has made.
+        """
 
     def conv_input_grad(
         self, spec: s.ConvSpec, grad_output: Array, weight: Array, bias: Array | None, out: Array | None
@@ -70,8 +80,10 @@ class Operations(Protocol):
     def channel_sum(self, spec: s.ChannelSpec, x: Array) -> Array:
         """Sum over batch and inner: shape (channels,)."""
 
-    def matmul(self, spec: s.MatmulSpec, a: Array, b: Array, bias: Array | None) -> Array:
-        """``op(a) @ op(b) + bias``: shape (m, n)."""
+    def matmul(
+        self, spec: s.MatmulSpec, a: Array, b: Array, bias: Array | None, residual: Array | None = None
+    ) -> Array:
+        """``op(a) @ op(b) + bias``: shape (m, n); then the epilogue as in :meth:`conv_forward`."""
 
     def max_pool_forward(
         self, spec: s.PoolSpec, input: Array, index_dtype: str | None

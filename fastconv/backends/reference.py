@@ -108,7 +108,19 @@ def _split_groups(x: Array, groups: int) -> Array:
 # ---------------------------------------------------------------------------------------------------------------
 
 
-def conv_forward(spec: ConvSpec, input: Array, weight: Array, bias: Array | None, out: Array | None) -> Array:
+def _epilogue(spec: ConvSpec | MatmulSpec, sums: Array, residual: Array | None) -> Array:
+    """What a product does to its float64 sums before they are rounded."""
+    return _activate(spec.activation, sums if residual is None else sums + residual, spec.slope)
+
+
+def conv_forward(
+    spec: ConvSpec,
+    input: Array,
+    weight: Array,
+    bias: Array | None,
+    out: Array | None,
+    residual: Array | None = None,
+) -> Array:
     """Cross-correlation: one small matrix product per kernel position and group."""
     g = spec.groups
     padded = _pad_or_crop(spec, input)
@@ -119,7 +131,7 @@ def conv_forward(spec: ConvSpec, input: Array, weight: Array, bias: Array | None
     result = total.reshape(spec.output_shape)
     if bias is not None:
         result = result + bias.reshape(-1, *(1,) * spec.ndim)
-    return _deliver(result, spec.dtype, out)
+    return _deliver(_epilogue(spec, result, residual), spec.dtype, out)
 
 
 def conv_input_grad(
@@ -485,22 +497,27 @@ def drop_block_mask(spec: DropBlockSpec) -> Array:
 # ---------------------------------------------------------------------------------------------------------------
 
 
+def _activate(kind: str, z: Array, slope: float) -> Array:
+    """The activation of every float64 element; NaN stays NaN."""
+    match kind:
+        case "linear":
+            return z
+        case "relu":
+            return np.where(z < 0, 0.0, z)
+        case "leaky_relu":
+            return np.where(z > 0, z, z * slope)
+        case "relu6":
+            return np.clip(z, 0.0, 6.0)
+        case "tanh":
+            return np.tanh(z)
+    # exp of a negative number only, so that nothing overflows.
+    e = np.exp(-np.abs(z))
+    return np.where(z < 0, e, 1.0) / (1.0 + e)
+
+
 def activation_forward(spec: ActivationSpec, x: Array) -> Array:
     """The activation of every element; NaN stays NaN."""
-    z = x.astype(np.float64)
-    if spec.kind == "relu":
-        y = np.where(z < 0, 0.0, z)
-    elif spec.kind == "leaky_relu":
-        y = np.where(z > 0, z, z * spec.slope)
-    elif spec.kind == "relu6":
-        y = np.clip(z, 0.0, 6.0)
-    elif spec.kind == "tanh":
-        y = np.tanh(z)
-    else:
-        # exp of a negative number only, so that nothing overflows.
-        e = np.exp(-np.abs(z))
-        y = np.where(z < 0, e, 1.0) / (1.0 + e)
-    return _deliver(y, spec.dtype)
+    return _deliver(_activate(spec.kind, x.astype(np.float64), spec.slope), spec.dtype)
 
 
 def activation_backward(spec: ActivationSpec, grad_output: Array, output: Array) -> Array:
@@ -544,11 +561,11 @@ def softmax_backward(spec: SoftmaxSpec, grad_output: Array, output: Array) -> Ar
     return _deliver(dx.reshape(output.shape), spec.dtype)
 
 
-def matmul(spec: MatmulSpec, a: Array, b: Array, bias: Array | None) -> Array:
+def matmul(spec: MatmulSpec, a: Array, b: Array, bias: Array | None, residual: Array | None = None) -> Array:
     """op(A) @ op(B), plus a bias per column."""
     left, right = a.astype(np.float64), b.astype(np.float64)
     result = (left.T if spec.trans_a else left) @ (right.T if spec.trans_b else right)
-    return _deliver(result if bias is None else result + bias, spec.dtype)
+    return _deliver(_epilogue(spec, result if bias is None else result + bias, residual), spec.dtype)
 
 
 # ---------------------------------------------------------------------------------------------------------------

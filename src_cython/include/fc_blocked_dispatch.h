@@ -3,75 +3,59 @@
 #define FC_BLOCKED_DISPATCH_H
 
 #include "fc_blocked.h"
-#include "fc_denormals.h"
+#include "fc_call.h"
 #include "fc_winograd_tables.h"
 #define FC_TEMPLATE "fc_blocked_all.h"
 #include "fc_for_each.h"
-
-#define FC_CALL(isa, item, kernel, ...)                                        \
-    do {                                                                       \
-        if ((item) == 4)                                                       \
-            FC_WITHOUT_DENORMALS(FC_PICK(isa, kernel##_f32)(__VA_ARGS__));     \
-        else                                                                   \
-            FC_WITHOUT_DENORMALS(FC_PICK(isa, kernel##_f64)(__VA_ARGS__));     \
-    } while (0)
-
-static int fc_gemm_rows(int isa, int item) { return item == 4 ? FC_PICK(isa, gemm_mr_f32) : FC_PICK(isa, gemm_mr_f64); }
-static int fc_gemm_lanes(int isa, int item) { return item == 4 ? FC_PICK(isa, gemm_nr_f32) : FC_PICK(isa, gemm_nr_f64); }
+#include "fc_gemm_dispatch.h"
 
 static void fc_blocked_from_planes(int isa, int item, const void *planes, int64_t channels, int64_t plane, void *blocks,
                                    int64_t i) {
-    FC_CALL(isa, item, blocked_from_planes, planes, channels, plane, blocks, i);
+    FC_RUN(isa, item, blocked_from_planes, planes, channels, plane, blocks, i);
 }
 
 static void fc_blocked_to_planes(int isa, int item, const void *blocks, int64_t channels, int64_t plane, void *planes,
                                  int64_t i) {
-    FC_CALL(isa, item, blocked_to_planes, blocks, channels, plane, planes, i);
+    FC_RUN(isa, item, blocked_to_planes, blocks, channels, plane, planes, i);
 }
 
 static void fc_blocked_weights_item(int isa, int item, const fc_blocked_job *job, const void *w, int64_t i, void *out) {
-    FC_CALL(isa, item, blocked_weights_item, job, w, i, out);
+    FC_RUN(isa, item, blocked_weights_item, job, w, i, out);
 }
 
 static void fc_blocked_conv_item(int isa, int item, const fc_blocked_job *job, int64_t i, void *scratch) {
-    FC_CALL(isa, item, blocked_conv_item, job, i, scratch);
+    FC_RUN(isa, item, blocked_conv_item, job, i, scratch);
 }
 
 static void fc_blocked_stem_row(int isa, int item, const fc_blocked_stem_job *job, int64_t i) {
-    FC_CALL(isa, item, blocked_stem_row, job, i);
+    FC_RUN(isa, item, blocked_stem_row, job, i);
 }
 
 static void fc_blocked_stem_item(int isa, int item, const fc_blocked_stem_job *job, int64_t i) {
-    FC_CALL(isa, item, blocked_stem_item, job, i);
+    FC_RUN(isa, item, blocked_stem_item, job, i);
 }
 
 static void fc_blocked_depthwise_item(int isa, int item, const fc_blocked_job *job, int64_t i, void *scratch) {
-    FC_CALL(isa, item, blocked_depthwise_item, job, i, scratch);
+    FC_RUN(isa, item, blocked_depthwise_item, job, i, scratch);
 }
 
 /* Denormals count here: a maximum is one of the numbers. */
 static void fc_blocked_pool_item(int isa, int item, const fc_blocked_job *job, int kind, int64_t i, void *scratch) {
-    if (item == 4)
-        FC_PICK(isa, blocked_pool_item_f32)(job, kind, i, scratch);
-    else
-        FC_PICK(isa, blocked_pool_item_f64)(job, kind, i, scratch);
+    FC_CALL(isa, item, blocked_pool_item, job, kind, i, scratch);
 }
 
 static void fc_blocked_filters_item(int isa, int item, const fc_blocked_winograd_job *job, const void *w, int64_t i,
                                     void *out) {
-    FC_CALL(isa, item, blocked_filters_item, job, w, i, out);
+    FC_RUN(isa, item, blocked_filters_item, job, w, i, out);
 }
 
 static void fc_blocked_tiles_item(int isa, int item, const fc_blocked_winograd_job *job, int64_t i) {
-    FC_CALL(isa, item, blocked_tiles_item, job, i);
+    FC_RUN(isa, item, blocked_tiles_item, job, i);
 }
 
 static int fc_blocked_product_item(int isa, int item, const fc_blocked_winograd_job *job, int64_t i, void *scratch) {
     int bad;
-    if (item == 4)
-        FC_WITHOUT_DENORMALS(bad = FC_PICK(isa, blocked_product_item_f32)(job, i, scratch));
-    else
-        FC_WITHOUT_DENORMALS(bad = FC_PICK(isa, blocked_product_item_f64)(job, i, scratch));
+    FC_WITHOUT_DENORMALS(bad = FC_CALL(isa, item, blocked_product_item, job, i, scratch));
     return bad;
 }
 

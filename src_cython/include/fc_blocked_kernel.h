@@ -10,25 +10,13 @@
 
 static FC_UNUSED const int FC_NAME(block_vectors) = BLOCK_VECTORS;
 
-/* mask ? a : b per lane; masks are what comparisons of vectors give. */
-#undef BLOCK_SELECT
 #if FC_VL == 1
-#define BLOCK_SELECT(mask, a, b) ((mask) ? (a) : (b))
+FC_INLINE FC_V FC_NAME(blocked_maximum)(FC_V best, FC_V x) { return x > best || x != x ? x : best; }
 #else
-#define BLOCK_SELECT(mask, a, b) ((FC_V)(((FC_IV)(mask) & (FC_IV)(a)) | (~(FC_IV)(mask) & (FC_IV)(b))))
-#endif
-
-FC_INLINE FC_V FC_NAME(blocked_maximum)(FC_V best, FC_V x) { return BLOCK_SELECT((x > best) | (x != x), x, best); }
-
-FC_INLINE FC_V FC_NAME(blocked_activate)(const fc_epilogue *e, FC_V x) {
-    const FC_V zero = {0}, six = zero + 6;
-    if (e->activation == FC_LINEAR)
-        return x;
-    if (e->activation == FC_LEAKY_RELU)
-        return BLOCK_SELECT(x < zero, x * (FC_T)e->slope, x);
-    x = BLOCK_SELECT(x < zero, zero, x);
-    return e->activation == FC_RELU6 ? BLOCK_SELECT(x > six, six, x) : x;
+FC_INLINE FC_V FC_NAME(blocked_maximum)(FC_V best, FC_V x) {
+    return FC_SELECT(FC_IV, FC_V, (x > best) | (x != x), x, best);
 }
+#endif
 
 /* acc += channels of the positions at p (stepping by step[i] from block to block) x weights [channel][GEMM_NR]. */
 FC_INLINE const FC_T *FC_NAME(blocked_accumulate)(int64_t channels, const FC_T **p, const int64_t *step,
@@ -78,7 +66,7 @@ FC_INLINE void FC_NAME(blocked_finish)(const fc_epilogue *e, FC_V acc[GEMM_MR][G
         for (int i = 0; i < GEMM_MR; i++)
 #pragma GCC unroll 4
             for (int j = 0; j < vectors; j++)
-                acc[i][j] = FC_NAME(blocked_activate)(e, acc[i][j]);
+                acc[i][j] = FC_NAME(activate_wide)(e, acc[i][j]);
 }
 
 /* What a product tile of one panel of a group is stored by. */

@@ -3,7 +3,6 @@
  *
  * Vectors run over tiles in the forward pass (lanes of the product's columns) and over channels in the weight gradient,
  * where tiles are summed over.  Transforms work in vectors of GEMM_TW lanes, products in tiles of GEMM_MR x GEMM_NR. */
-#include "fc_epilogue_kernel.h"
 #include "fc_winograd_transform.h"
 
 /* Channels multiplied at a time: their filters and tiles of all frequencies stay in the second-level cache. */
@@ -338,13 +337,10 @@ FC_INLINE void FC_NAME(winograd_store)(const fc_winograd_job *job, FC_TV *out, c
         for (int y = 0; y < place->rows; y++)
             for (int x = 0; x < place->columns; x++) {
                 const int64_t at = y * t->dilation[0] * t->grid[1] + x * t->dilation[1];
-                FC_T sum = tile[l][y * pitch + x];
-                if (residual) {
-                    sum += residual[channel * job->dst_channel + place->at + at];
-                    const FC_TV v = FC_NAME(activate)(&job->epilogue, (FC_TV){0} + sum);
-                    sum = *(const FC_T *)&v;
-                }
-                to[at] = sum;
+                const FC_T sum = tile[l][y * pitch + x];
+                to[at] = residual ? FC_NAME(activate_one)(&job->epilogue,
+                                                          sum + residual[channel * job->dst_channel + place->at + at])
+                                  : sum;
             }
     }
 }
