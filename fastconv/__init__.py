@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 from types import ModuleType
 
-from fastconv import functional, grad
+from fastconv import blocked, functional, grad
 from fastconv._config import (
     force_isa,
     get_num_threads,
@@ -31,6 +31,7 @@ __all__ = [
     "PerformanceWarning",
     "PreparedConv",
     "active_backend",
+    "blocked",
     "conv_matrix",
     "datasets",
     "deterministic",

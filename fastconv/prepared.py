@@ -10,11 +10,21 @@ from numpy.typing import ArrayLike, NDArray
 
 from fastconv import _arrays
 from fastconv._dispatch import AUTO, Choice, Packed, Plan, plan
-from fastconv._spec import as_epilogue, as_max_error, as_shape, conv_spec, frozen
+from fastconv._spec import (
+    Shape,
+    as_epilogue,
+    as_int,
+    as_max_error,
+    as_shape,
+    blocked_shape,
+    conv_spec,
+    frozen,
+)
 
 Array = NDArray[Any]
 
 _MOST_SHAPES = 1024
+_OPS = {"plain": "conv_forward", "blocked": "blocked_conv_forward", "stem": "blocked_stem_forward"}
 
 
 class PreparedConv:
@@ -38,9 +48,12 @@ class PreparedConv:
         groups: Any,
         activation: str | None,
         negative_slope: float,
+        layout: str,
         algorithm: str,
         max_error: float | None,
     ) -> None:
+        if layout not in _OPS:
+            raise ValueError(f"layout must be one of {tuple(_OPS)}, got {layout!r}")
         w = _arrays.as_floats(weight, "weight")
         self._ndim = w.ndim - 2
         if self._ndim not in (1, 2, 3):
@@ -54,6 +67,7 @@ class PreparedConv:
             *frozen(stride, padding, dilation, groups),
             *as_epilogue(activation, negative_slope),
         )
+        self._layout = layout
         self._algorithm, self._max_error = algorithm, as_max_error(max_error)
         self._weights: dict[tuple[int, ...], tuple[Plan, Array | Packed]] = {}  # by shape of the input
         self._packed: dict[tuple[str, Hashable], Packed] = {}  # by implementation and layout
@@ -66,7 +80,7 @@ class PreparedConv:
         Parameters
         ----------
         input : array_like of shape (N, C, *spatial) or (C, *spatial)
-            Of any size, and of the weight's dtype.
+            Of any size, and of the weight's dtype; (N, blocks, *spatial, lanes) in the blocked layout.
         residual : array_like, optional
             Of the result's shape and dtype.
         out : ndarray, optional
@@ -82,21 +96,25 @@ class PreparedConv:
             If an array is unfit, or the implementation asked for does not serve this shape.
         """
         x = _arrays.as_floats_like(input, "input", self.weight, "weight")
-        made = self._plan(x.shape)
-        spec = made.spec
+        one_image = x.ndim == self._ndim + (2 if self._layout == "blocked" else 1)
+        given = x[None] if one_image else x
+        made = self._plan(self._plain_shape(given))
+        whole = made.spec.output_shape
+        if self._layout != "plain":
+            whole = blocked_shape(whole, made.spec.dtype)
+        shape = whole[1:] if one_image else whole
         rest = None
         if residual is not None:
             rest = _arrays.as_floats_like(residual, "residual", self.weight, "weight")
-            _arrays.check_shape(rest, spec.output_shape[-x.ndim :], "residual")
-            rest = rest.reshape(spec.output_shape)
+            _arrays.check_shape(rest, shape, "residual")
+            rest = rest.reshape(whole)
         weight = self._weight_of(made)
         if out is not None:
-            shared = input, residual, x, rest, self.weight, self.bias
-            _arrays.as_out(out, spec.output_shape[-x.ndim :], x.dtype, *shared)
-            made.run(x.reshape(spec.input_shape), weight, self.bias, out.reshape(spec.output_shape), rest)
+            _arrays.as_out(out, shape, x.dtype, input, residual, x, rest, self.weight, self.bias)
+            made.run(given, weight, self.bias, out.reshape(whole), rest)
             return out
-        result: Array = made.run(_arrays.batched(x, self._ndim), weight, self.bias, None, rest)
-        return _arrays.unbatched(result, x)
+        result: Array = made.run(given, weight, self.bias, None, rest)
+        return result.reshape(shape)
 
     def plan(self, input_size: Any) -> Choice:
         """Which implementation serves an input of that shape, and why; its weight is laid out now.
@@ -135,9 +153,16 @@ class PreparedConv:
         lines += [f"{shape}: {made.choice}" for shape, (made, _) in self._weights.items()]
         return "\n".join(lines)
 
-    def _plan(self, shape: tuple[int, ...]) -> Plan:
+    def _plain_shape(self, x: Array) -> Shape:
+        """Shape of the input that ``x`` stands for."""
+        if self._layout != "blocked":
+            return x.shape
+        channels = self.weight.shape[1] * as_int(self._options[3], "groups")
+        return _arrays.planes_shape(x, "input", self._ndim, channels)
+
+    def _plan(self, shape: Shape) -> Plan:
         return plan(
-            "conv_forward",
+            _OPS[self._layout],
             conv_spec,
             _arrays.batched_shape(shape, self._ndim, "input"),
             self.weight.shape,
@@ -185,6 +210,7 @@ def prepare(
     groups: int = 1,
     activation: str | None = None,
     negative_slope: float = 0.01,
+    layout: str = "plain",
     algorithm: str = AUTO,
     max_error: float | None = None,
 ) -> PreparedConv:
@@ -209,6 +235,9 @@ def prepare(
         NaN stays NaN.
     negative_slope : float
         Of "leaky_relu": a finite number >= 0.
+    layout : {"plain", "blocked", "stem"}
+        Of input, residual and result: plain arrays; blocked ones (see :mod:`fastconv.blocked`); or a plain input and
+        a blocked result.
     algorithm, max_error
         As in :func:`fastconv.functional.conv2d`.
 
@@ -251,6 +280,7 @@ def prepare(
         groups,
         activation,
         negative_slope,
+        layout,
         algorithm,
         max_error,
     )

@@ -39,15 +39,19 @@ cdef int64_t depth_of(int64_t taps, int64_t lanes):
     return fc_max(lanes, DEPTH // taps // lanes * lanes)
 
 
+cdef int64_t panels_of(int64_t rows, int64_t item, int isa):
+    return c.fc_blocked_panels(rows, c.FC_BLOCK_BYTES // item, c.fc_gemm_lanes(isa, item))
+
+
 def packed_size(spec, int m, int isa):
     """Numbers that :func:`pack` writes."""
-    cdef int64_t item = 4 if spec.dtype == "float32" else 8, lanes = c.fc_gemm_lanes(isa, item)
-    cdef int64_t rows = spec.out_channels // spec.groups, channels = spec.in_channels // spec.groups, taps = 1
+    cdef int64_t item = 4 if spec.dtype == "float32" else 8, taps = 1
+    cdef int64_t rows = spec.out_channels // spec.groups, channels = spec.in_channels // spec.groups
     if m == 1:
         return fc_round_up(spec.groups, c.FC_BLOCK_BYTES // item) * math.prod(spec.kernel)
     for tile, kernel in zip(tile_shape(spec, m), plane(spec.kernel, 1)):
         taps *= tile + kernel - 1 if m else kernel
-    return spec.groups * fc_round_up(rows, lanes) * channels * taps
+    return spec.groups * panels_of(rows, item, isa) * c.fc_gemm_lanes(isa, item) * channels * taps
 
 
 def pack(spec, weight, packed, int m, int isa, int n_threads):
@@ -78,7 +82,7 @@ def pack(spec, weight, packed, int m, int isa, int n_threads):
         winograd.groups, winograd.channels, winograd.rows = job.groups, job.channels, job.rows
     job.depth = depth_of(taps, lanes)
     job.w.taps[0], job.w.taps[1] = plane(spec.kernel, 1)
-    count = job.groups * fc_panels(job.rows, c.fc_gemm_lanes(isa, item))
+    count = job.groups * panels_of(job.rows, item, isa)
     for i in prange(count, nogil=True, num_threads=n_threads, schedule="dynamic"):
         if m > 1:
             c.fc_blocked_filters_item(isa, item, &winograd, source, i, target)
@@ -156,7 +160,7 @@ cdef cut(c.fc_blocked_job *job, int64_t rows, int64_t position_bytes, int64_t pa
 
 
 cdef run_windows(c.fc_blocked_job *job, bint depthwise, int isa, int64_t item, int n_threads):
-    cdef int64_t rows = c.fc_gemm_rows(isa, item), panels = fc_panels(job.rows, c.fc_gemm_lanes(isa, item)), items, i
+    cdef int64_t rows = c.fc_gemm_rows(isa, item), panels = panels_of(job.rows, item, isa), items, i
     cdef int64_t thread_bytes, read = fc_min(job.w.step[0] * job.w.step[1], job.w.taps[0] * job.w.taps[1])
     cdef Scratch scratch
     cdef char *memory
@@ -181,7 +185,7 @@ cdef run_windows(c.fc_blocked_job *job, bint depthwise, int isa, int64_t item, i
 
 cdef bint run_winograd(c.fc_blocked_winograd_job *job, int isa, int64_t item, int n_threads) except -1:
     cdef int64_t rows = c.fc_gemm_rows(isa, item), lanes = c.fc_gemm_lanes(isa, item)
-    cdef int64_t frequencies = fc_frequencies(&job.t), panels = fc_panels(job.rows, lanes)
+    cdef int64_t frequencies = fc_frequencies(&job.t), panels = panels_of(job.rows, item, isa)
     cdef int64_t blocks = fc_panels(job.groups * job.channels, c.FC_BLOCK_BYTES // item)
     cdef int64_t pass_tiles, passes, v_bytes, thread_bytes, tiles_items, product_items, i, bad = 0
     cdef Scratch scratch
@@ -226,7 +230,7 @@ def stem(spec, images, packed, bias, residual, out, int isa, int n_threads):
     if spec.batch == 0:
         return
     item = set_job(job, spec, packed, bias, residual, out, 0, isa)
-    rows, panels = c.fc_gemm_rows(isa, item), fc_panels(job.rows, c.fc_gemm_lanes(isa, item))
+    rows, panels = c.fc_gemm_rows(isa, item), panels_of(job.rows, item, isa)
     stem.images = read_from(images, spec.batch * job.channels * job.w.size[0] * job.w.size[1] * item)
     for i in range(2):
         stem.padded[i] = (job.w.grid[i] - 1) * job.w.step[i] + (job.w.taps[i] - 1) * job.w.dilation[i] + 1

@@ -45,6 +45,7 @@ cdef extern from "fc_blocked_dispatch.h" nogil:
         void *dst
 
     int64_t fc_positions(const fc_window *w)
+    int64_t fc_blocked_panels(int64_t rows, int64_t block, int64_t lanes)
     int64_t fc_window_words(const fc_window *w, int64_t tile)
     int fc_gemm_rows(int isa, int item)
     int fc_gemm_lanes(int isa, int item)

@@ -1,8 +1,8 @@
 """Operations on the blocked layout: channels in blocks of one cache line, (N, blocks, H, W, lanes).
 
-A position's channels lie side by side, so a product reads them where they are, for any stride, padding and dilation, and
-Winograd's transforms, depthwise sums and pools work on whole vectors.  A net that stays in this layout changes it once
-at its first layer (``stem``, which reads plain images of few channels) and once behind its last.
+A position's channels lie side by side, so a product reads them where they are, for any stride, padding and dilation,
+and Winograd's transforms, depthwise sums and pools work on whole vectors.  A net that stays in this layout changes it
+once at its first layer (``stem``, which reads plain images of few channels) and once behind its last.
 """
 
 from __future__ import annotations
@@ -133,7 +133,9 @@ def _stem_by_planes(
 
 def _pool(kind: str, spec: PoolSpec, input: Array) -> Array:
     out = _empty(blocked_shape(spec.output_shape, spec.dtype), spec.dtype)
-    _blocked.pool(spec, input, out, kind, _config.isa(), _config.threads_for(out.size * math.prod(spec.kernel)))
+    _blocked.pool(
+        spec, input, out, kind, _config.isa(), _config.threads_for(out.size * math.prod(spec.kernel))
+    )
     return out
 
 
@@ -149,7 +151,8 @@ def _pool_by_planes(op: str, spec: PoolSpec, input: Array) -> Array:
     planes = unblock(LayoutSpec(planes_shape=spec.input_shape, dtype=spec.dtype), input)
     out = _dispatch.run(op, spec, planes, *([None] if op == "max_pool_forward" else []))
     return block(
-        LayoutSpec(planes_shape=spec.output_shape, dtype=spec.dtype), out[0] if isinstance(out, tuple) else out
+        LayoutSpec(planes_shape=spec.output_shape, dtype=spec.dtype),
+        out[0] if isinstance(out, tuple) else out,
     )
 
 

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastconv._dispatch import Implementation
-
 from fastconv._spec import LayoutSpec
 
 if TYPE_CHECKING:

@@ -55,6 +55,11 @@ static FC_UNUSED void fc_window_tile(const fc_window *w, int64_t first, int64_t 
     }
 }
 
+/* Panels of `lanes` that cover all blocks of a group's rows, so that no lane stays unwritten. */
+static FC_UNUSED int64_t fc_blocked_panels(int64_t rows, int64_t block, int64_t lanes) {
+    return fc_panels(fc_round_up(rows, block), lanes);
+}
+
 /* A convolution: items are (positions, group, panels of filters).  Depthwise: one group of as many rows as channels, items are
  * (positions, blocks of channels). */
 typedef struct {

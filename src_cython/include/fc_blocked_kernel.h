@@ -131,7 +131,7 @@ FC_INLINE FC_NAME(blocked_part) FC_NAME(blocked_part_of)(const fc_blocked_job *j
 
 static FC_UNUSED void FC_NAME(blocked_conv_item)(const fc_blocked_job *job, int64_t item, void *scratch) {
     const fc_window *w = &job->w;
-    const int64_t taps = w->taps[0] * w->taps[1], panels = fc_panels(job->rows, GEMM_NR);
+    const int64_t taps = w->taps[0] * w->taps[1], panels = fc_blocked_panels(job->rows, BLOCK_LANES, GEMM_NR);
     const int64_t source_block = w->size[0] * w->size[1] * BLOCK_LANES, words = fc_window_words(w, GEMM_MR);
     const FC_NAME(blocked_part) part = FC_NAME(blocked_part_of)(job, panels, item);
     const FC_T *src = (const FC_T *)job->src + part.group * job->channels / BLOCK_LANES * source_block;
@@ -192,7 +192,7 @@ static FC_UNUSED void FC_NAME(blocked_stem_row)(const fc_blocked_stem_job *job, 
 static FC_UNUSED void FC_NAME(blocked_stem_item)(const fc_blocked_stem_job *stem, int64_t item) {
     const fc_blocked_job *job = &stem->conv;
     const fc_window *w = &job->w;
-    const int64_t depth = job->channels * w->taps[0] * w->taps[1], panels = fc_panels(job->rows, GEMM_NR);
+    const int64_t depth = job->channels * w->taps[0] * w->taps[1], panels = fc_blocked_panels(job->rows, BLOCK_LANES, GEMM_NR);
     const int64_t plane = w->grid[0] * w->grid[1], image_size = job->channels * stem->padded[0] * stem->padded[1];
     const FC_NAME(blocked_part) part = FC_NAME(blocked_part_of)(job, panels, item);
     for (int64_t panel = part.panel0; panel < part.panel1; panel++) {
@@ -223,7 +223,7 @@ static FC_UNUSED void FC_NAME(blocked_stem_item)(const fc_blocked_stem_job *stem
 /* Panels of weights (groups * rows, channels, *taps) for one panel of one group. */
 static FC_UNUSED void FC_NAME(blocked_weights_item)(const fc_blocked_job *job, const FC_T *restrict w, int64_t item,
                                                     FC_T *restrict out) {
-    const int64_t taps = job->w.taps[0] * job->w.taps[1], panels = fc_panels(job->rows, GEMM_NR);
+    const int64_t taps = job->w.taps[0] * job->w.taps[1], panels = fc_blocked_panels(job->rows, BLOCK_LANES, GEMM_NR);
     const int64_t group = item / panels, row0 = item % panels * GEMM_NR;
     out += item * job->channels * taps * GEMM_NR;
     for (int64_t c0 = 0; c0 < job->channels; c0 += job->depth)

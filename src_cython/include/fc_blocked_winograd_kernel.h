@@ -68,7 +68,7 @@ FC_INLINE void FC_NAME(blocked_tiles)(const fc_blocked_winograd_job *job, int64_
 FC_INLINE void FC_NAME(blocked_products)(const fc_blocked_winograd_job *job, int64_t group, int64_t first, int64_t tiles,
                                          int64_t panel0, int64_t panel1, FC_T *sums, const int frequencies) {
     const int64_t pass = FC_NAME(blocked_pass)(job), blocks = fc_panels(job->groups * job->channels, BLOCK_LANES);
-    const int64_t panels = fc_panels(job->rows, GEMM_NR), group_block = group * job->channels / BLOCK_LANES;
+    const int64_t panels = fc_blocked_panels(job->rows, BLOCK_LANES, GEMM_NR), group_block = group * job->channels / BLOCK_LANES;
     const int64_t stride = fc_round_up(job->tiles, GEMM_MR) * GEMM_NR, step = pass * BLOCK_LANES;
     for (int f = 0; f < frequencies; f++) {
         const FC_T *v = (const FC_T *)job->v + ((f * blocks + group_block) * pass + first) * BLOCK_LANES;
@@ -162,7 +162,7 @@ FC_INLINE int FC_NAME(blocked_sums)(const fc_blocked_winograd_job *job, int64_t 
 FC_INLINE int FC_NAME(blocked_product)(const fc_blocked_winograd_job *job, int64_t item, FC_T *sums, const int m0,
                                        const int m1) {
     const int frequencies = (m0 > 1 ? m0 + 2 : 1) * (m1 > 1 ? m1 + 2 : 1);
-    const int64_t panels = fc_panels(job->rows, GEMM_NR), parts = fc_panels(panels, job->panels);
+    const int64_t panels = fc_blocked_panels(job->rows, BLOCK_LANES, GEMM_NR), parts = fc_panels(panels, job->panels);
     const int64_t panel0 = item % parts * job->panels, panel1 = fc_min(panels, panel0 + job->panels);
     item /= parts;
     const int64_t group = item % job->groups, first = item / job->groups * job->tiles;
@@ -180,7 +180,7 @@ FC_INLINE int FC_NAME(blocked_product)(const fc_blocked_winograd_job *job, int64
 FC_INLINE void FC_NAME(blocked_filters)(const fc_blocked_winograd_job *job, const FC_T *w, int64_t item, FC_T *out,
                                         const int m0, const int m1) {
     const int alpha0 = m0 > 1 ? m0 + 2 : 1, alpha1 = m1 > 1 ? m1 + 2 : 1, r0 = m0 > 1 ? 3 : 1, r1 = m1 > 1 ? 3 : 1;
-    const int64_t panels = fc_panels(job->rows, GEMM_NR), group = item / panels, row0 = item % panels * GEMM_NR;
+    const int64_t panels = fc_blocked_panels(job->rows, BLOCK_LANES, GEMM_NR), group = item / panels, row0 = item % panels * GEMM_NR;
     out += item * alpha0 * alpha1 * job->channels * GEMM_NR;
     for (int64_t c = 0; c < job->channels; c++)
         for (int lane = 0; lane < GEMM_NR; lane += GEMM_TW) {
