@@ -12,6 +12,7 @@ from fastconv import nn, ops
 from fastconv.autodiff import backward
 from fastconv.graph import forward
 from fastconv.ops import Context
+from fastconv.plan import InferencePlan
 from gradcheck import check_gradients
 from kit import bits, ramp, with_threads
 
@@ -119,6 +120,20 @@ def test_gradients(layer, shapes, expected, training):
         return [of_inputs[key] for key in graph.inputs] + [of_params[key] for key in graph.trainable]
 
     check_gradients(lambda *arrays: run(*arrays)[1], gradients, arrays, tolerance=1e-6)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@every_layer
+def test_the_inference_plan_computes_the_same(layer, shapes, expected, dtype):
+    """Also behind a convolution of images, which may leave its result in another layout."""
+    inputs = [nn.Input(shape) for shape in shapes]
+    mixed = [nn.Conv2d(x.shape[0], 1)(x) if len(x.shape) == 3 else x for x in inputs]
+    model = nn.Model(inputs, nn.ReLU()(layer(*mixed)), seed=1, dtype=dtype)
+    x = {name: ramp((3, *shape), dtype) for name, shape in model.graph.inputs.items()}
+    (name,) = model.graph.outputs
+    found = InferencePlan(model.graph, model.params, dtype)(x)[name]
+    wanted = forward(model.graph, model.params, x)[name]
+    np.testing.assert_allclose(found, wanted, rtol=0, atol=100 * np.finfo(dtype).eps * abs(wanted).max())
 
 
 @every_layer
