@@ -292,7 +292,6 @@ FC_INLINE void FC_NAME(winograd_store)(const fc_winograd_job *job, FC_TV *out, c
     const int pitch = m1 == 6 && GEMM_TW > 2 ? 8 : m1; /* a tile's row stays inside a vector */
     const int length = (m0 * pitch + GEMM_TW - 1) / GEMM_TW * GEMM_TW;
     FC_T tile[GEMM_TW][48 + GEMM_TW];
-    const FC_T *residual = (const FC_T *)job->epilogue.residual;
     FC_T *dst = (FC_T *)job->dst + channel * job->dst_channel;
 #if GEMM_TW == 8
     if (m1 == 4 && whole) {
@@ -327,7 +326,7 @@ FC_INLINE void FC_NAME(winograd_store)(const fc_winograd_job *job, FC_TV *out, c
     }
     for (int l = 0; l < GEMM_TW; l++, place++) {
         FC_T *to = dst + place->at;
-        if (place->rows == m0 && place->columns == m1 && t->phases == 1 && !residual) {
+        if (place->rows == m0 && place->columns == m1 && t->phases == 1) {
             const int64_t step = t->dilation[0] * t->grid[1];
 #pragma GCC unroll 6
             for (int y = 0; y < m0; y++)
@@ -335,12 +334,31 @@ FC_INLINE void FC_NAME(winograd_store)(const fc_winograd_job *job, FC_TV *out, c
             continue;
         }
         for (int y = 0; y < place->rows; y++)
-            for (int x = 0; x < place->columns; x++) {
-                const int64_t at = y * t->dilation[0] * t->grid[1] + x * t->dilation[1];
-                const FC_T sum = tile[l][y * pitch + x];
-                to[at] = residual ? FC_NAME(activate_one)(&job->epilogue,
-                                                          sum + residual[channel * job->dst_channel + place->at + at])
-                                  : sum;
+            for (int x = 0; x < place->columns; x++)
+                to[y * t->dilation[0] * t->grid[1] + x * t->dilation[1]] = tile[l][y * pitch + x];
+    }
+}
+
+/* The epilogue of a panel's tiles whose sums are stored in one destination channel, tiles side by side at a time. */
+FC_INLINE void FC_NAME(winograd_residual)(const fc_winograd_job *job, const FC_NAME(winograd_place) * place, int64_t channel,
+                                          const int m1) {
+    const fc_tiling *t = &job->t;
+    const int64_t pitch = t->dilation[0] * t->grid[1];
+    for (int lane = 0, n = 1; lane < GEMM_NR && place[lane].rows; lane += n) {
+        const int64_t at = channel * job->dst_channel + place[lane].at;
+        const FC_T *residual = (const FC_T *)job->epilogue.residual + at;
+        FC_T *dst = (FC_T *)job->dst + at;
+        int64_t width = place[lane].columns;
+        if (t->phases == 1) {
+            for (n = 1; lane + n < GEMM_NR && width == n * m1 && place[lane + n].at == place[lane].at + width; n++)
+                width += place[lane + n].columns;
+            FC_NAME(finish)(&job->epilogue, residual, dst, pitch, place[lane].rows, width);
+            continue;
+        }
+        for (int y = 0; y < place[lane].rows; y++)
+            for (int64_t x = 0; x < width; x++) {
+                const int64_t i = y * pitch + x * t->dilation[1];
+                FC_NAME(finish)(&job->epilogue, residual + i, dst + i, 0, 1, 1);
             }
     }
 }
@@ -373,14 +391,15 @@ FC_INLINE int FC_NAME(winograd_finish)(const fc_winograd_job *job, int64_t group
                                        int64_t panel1, const FC_T *sums, const int m0, const int m1) {
     const int alpha0 = m0 > 1 ? m0 + 2 : 1, alpha1 = m1 > 1 ? m1 + 2 : 1, frequencies = alpha0 * alpha1;
     const int64_t s_stride = fc_winograd_v_stride(fc_round_up(row1 - row0, GEMM_MR), GEMM_NR);
-    const int activate = job->epilogue.activation != FC_LINEAR && !job->epilogue.residual;
+    const FC_T slope = (FC_T)job->epilogue.slope;
+    const int activation = job->epilogue.residual ? FC_LINEAR : job->epilogue.activation;
     FC_TV check = {0};
     for (int64_t p = 0; p < panel1 - panel0; p++) {
         FC_NAME(winograd_place) place[GEMM_NR];
         int whole[GEMM_NR / GEMM_TW];
         FC_NAME(winograd_destinations)(job, job->tile0 + (panel0 + p) * GEMM_NR, GEMM_NR, place);
         for (int i = 0; i < GEMM_NR / GEMM_TW; i++) {
-            whole[i] = job->t.phases == 1 && !job->epilogue.residual;
+            whole[i] = job->t.phases == 1;
             for (int l = 0; l < GEMM_TW; l++)
                 whole[i] &= place[i * GEMM_TW + l].rows == m0 && place[i * GEMM_TW + l].columns == m1;
         }
@@ -413,11 +432,13 @@ FC_INLINE int FC_NAME(winograd_finish)(const fc_winograd_job *job, int64_t group
                 if (bias)
                     for (int i = 0; i < m0 * m1; i++)
                         out[i] += *bias;
-                if (activate)
-                    for (int i = 0; i < m0 * m1; i++)
-                        out[i] = FC_NAME(activate)(&job->epilogue, out[i]);
+                if (activation != FC_LINEAR)
+                    for (int i = 0; i < m0 * m1 * GEMM_TW / FC_VL; i++)
+                        ((FC_V *)out)[i] = FC_NAME(activate)(activation, slope, ((FC_V *)out)[i]);
                 FC_NAME(winograd_store)(job, out, place + lane, whole[lane / GEMM_TW], channel, m0, m1);
             }
+            if (job->epilogue.residual)
+                FC_NAME(winograd_residual)(job, place, channel, m1);
         }
     }
     FC_T lanes[GEMM_TW], sum = 0;
