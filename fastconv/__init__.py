@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 from types import ModuleType
 
-from fastconv import functional, grad
+# First of all, for it says how the OpenMP runtime waits, which any other extension might load before.
 from fastconv._config import (
     force_isa,
     get_num_threads,
@@ -20,6 +20,9 @@ from fastconv._config import (
     show_config,
     supported_isas,
 )
+
+# isort: split
+from fastconv import functional, grad
 from fastconv._dispatch import PerformanceWarning, active_backend, explain_choice, use_backend
 from fastconv._tune import deterministic, tune
 from fastconv.matrix import conv_matrix

@@ -16,7 +16,6 @@ from typing import Any
 
 import numpy as np
 
-from fastconv import _memory
 from fastconv._spec import as_int
 
 
@@ -44,6 +43,7 @@ def _load_cpu() -> ModuleType:
 
 
 _cpu = _load_cpu()
+_memory = importlib.import_module("fastconv._memory")  # later: it may come with the OpenMP runtime as well
 
 ISA_NAMES = ("baseline", "avx2", "avx512")
 _BEST_ISA: int = _cpu.best_isa()

@@ -81,6 +81,12 @@ def as_int_tuple(value: Any, ndim: int, name: str, minimum: int, maximum: int = 
 
 def as_shape(value: Any, name: str) -> Shape:
     """A shape given as a sequence of non-negative integers."""
+    if type(value) is tuple:
+        for n in value:
+            if type(n) is not int or not 0 <= n <= MAX_ELEMENTS:
+                break
+        else:
+            return value
     if isinstance(value, str) or not isinstance(value, (Sequence, np.ndarray)):
         raise TypeError(f"{name} must be a sequence of integers, got {value!r}")
     return as_int_tuple(value, len(value), name, 0, MAX_ELEMENTS) if len(value) else ()
@@ -147,8 +153,8 @@ def _thaw(value: Any) -> Any:
 
 
 def frozen(*values: Any) -> tuple[Any, ...]:
-    """Arguments of a call as dictionary keys; nearly all of them are plain integers."""
-    return tuple([v if type(v) is int else _freeze(v) for v in values])
+    """Arguments of a call as dictionary keys; nearly all of them are plain integers or None."""
+    return tuple([v if type(v) is int or v is None else _freeze(v) for v in values])
 
 
 def resolve_padding(
@@ -594,32 +600,36 @@ class AdaptivePoolSpec(Spec):
     @staticmethod
     def from_shape(input_shape: Shape, dtype: str, output_size: Any) -> AdaptivePoolSpec:
         """Spec over ``input_shape`` = (N, C, L) or (N, C, H, W); a None in ``output_size`` keeps that input size."""
-        ndim = len(input_shape) - 2
-        if isinstance(output_size, (Sequence, np.ndarray)):
-            sizes = tuple(output_size)
-            if len(sizes) == 1:
-                sizes = sizes * ndim
-        else:
-            sizes = (output_size,) * ndim
-        if len(sizes) != ndim:
-            raise ValueError(f"output_size must be one integer or {ndim}, got {output_size!r}")
-        if any(n < 1 for n in input_shape[1:]):
-            raise ValueError(f"only the batch of a pooling input may be empty, got shape {input_shape}")
-        out = tuple(
-            n if m is None else as_int(m, "output_size") for n, m in zip(input_shape[2:], sizes, strict=True)
-        )
-        if any(m < 1 for m in out):
-            raise ValueError(f"output_size must be >= 1, got {output_size!r}")
-        check_size(tuple(input_shape), "input")
-        check_size((*input_shape[:2], *out), "output")
-        lift = (1,) * (2 - ndim)
-        return AdaptivePoolSpec(
-            batch=input_shape[0],
-            channels=input_shape[1],
-            in_size=lift + tuple(input_shape[2:]),
-            out_size=lift + out,
-            dtype=dtype,
-        )
+        return adaptive_pool_spec(tuple(input_shape), dtype, *frozen(output_size))
+
+
+@lru_cache(_CACHE_SIZE)
+def adaptive_pool_spec(input_shape: Shape, dtype: str, output_size: Any) -> AdaptivePoolSpec:
+    """:meth:`AdaptivePoolSpec.from_shape` of :func:`frozen` arguments."""
+    ndim = len(input_shape) - 2
+    output_size = _thaw(output_size)
+    sizes = output_size if isinstance(output_size, tuple) else (output_size,)
+    if len(sizes) == 1:
+        sizes = sizes * ndim
+    if len(sizes) != ndim:
+        raise ValueError(f"output_size must be one integer or {ndim}, got {output_size!r}")
+    if any(n < 1 for n in input_shape[1:]):
+        raise ValueError(f"only the batch of a pooling input may be empty, got shape {input_shape}")
+    out = tuple(
+        n if m is None else as_int(m, "output_size") for n, m in zip(input_shape[2:], sizes, strict=True)
+    )
+    if any(m < 1 for m in out):
+        raise ValueError(f"output_size must be >= 1, got {output_size!r}")
+    check_size(input_shape, "input")
+    check_size((*input_shape[:2], *out), "output")
+    lift = (1,) * (2 - ndim)
+    return AdaptivePoolSpec(
+        batch=input_shape[0],
+        channels=input_shape[1],
+        in_size=lift + input_shape[2:],
+        out_size=lift + out,
+        dtype=dtype,
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from functools import lru_cache
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fastconv import _layout, _pool
-from fastconv._config import get_num_threads, isa
+from fastconv._config import get_num_threads, isa, threads_for
 from fastconv._dispatch import Implementation
 from fastconv._memory import empty
-from fastconv._spec import AdaptivePoolSpec, ConvSpec, PadSpec, PlaneSpec, PoolSpec
+from fastconv._spec import AdaptivePoolSpec, ConvSpec, PadSpec, PlaneSpec, PoolSpec, Shape
 
 Array = NDArray
 
@@ -28,47 +30,87 @@ def _refuse_wide_window(spec: PoolSpec) -> str | None:
     return None
 
 
+def _work(spec: PoolSpec | AdaptivePoolSpec) -> int:
+    return spec.batch * spec.channels * math.prod(spec.in_size)
+
+
+@lru_cache(256)
+def _pool_of(spec: PoolSpec) -> _pool.Pool:
+    return _pool.Pool(spec)
+
+
+@lru_cache(256)
+def _adaptive_pool_of(spec: AdaptivePoolSpec) -> _pool.AdaptivePool:
+    return _pool.AdaptivePool(spec)
+
+
+def _prepare_max_pool_forward(spec: PoolSpec) -> Callable[..., tuple[Array, Array | None]]:
+    pool, shape, dtype, work = _pool_of(spec), spec.output_shape, np.dtype(spec.dtype), _work(spec)
+
+    def run(input: Array, index_dtype: str | None) -> tuple[Array, Array | None]:
+        out = empty(shape, dtype)
+        indices = None if index_dtype is None else empty(shape, index_dtype)
+        pool.max_forward(input, out, indices, 1 if index_dtype == "uint8" else 8, isa(), threads_for(work))
+        return out, indices
+
+    return run
+
+
 def max_pool_forward(spec: PoolSpec, input: Array, index_dtype: str | None) -> tuple[Array, Array | None]:
     """Window maxima, with or without their indices."""
-    out = empty(spec.output_shape, spec.dtype)
-    if index_dtype is None:
-        _pool.max_pool_forward(spec, input, out, isa(), get_num_threads())
-        return out, None
-    indices = empty(spec.output_shape, index_dtype)
-    _pool.max_pool_forward_indexed(spec, input, out, indices, isa(), get_num_threads())
-    return out, indices
+    return _prepare_max_pool_forward(spec)(input, index_dtype)
+
+
+def _prepare_max_pool_backward(spec: PoolSpec) -> Callable[[Array, Array], Array]:
+    pool, shape, dtype, work = _pool_of(spec), spec.input_shape, np.dtype(spec.dtype), _work(spec)
+    planes = (spec.batch * spec.channels, math.prod(spec.out_size), math.prod(spec.in_size), dtype.itemsize)
+
+    def run(grad_output: Array, indices: Array) -> Array:
+        grad_input = empty(shape, dtype)
+        if indices.itemsize == 1:
+            pool.max_backward(grad_output, indices, grad_input, isa(), threads_for(work))
+        else:
+            _pool.scatter_planes(grad_output, indices, grad_input, *planes, True, threads_for(work))
+        return grad_input
+
+    return run
 
 
 def max_pool_backward(spec: PoolSpec, grad_output: Array, indices: Array) -> Array:
     """Each gradient added at its maximum."""
-    grad_input = empty(spec.input_shape, spec.dtype)
-    if indices.dtype == np.uint8:
-        _pool.max_pool_backward(spec, grad_output, indices, grad_input, isa(), get_num_threads())
-    else:
-        planes = spec.batch * spec.channels
-        inner, outer = (planes, math.prod(spec.out_size)), (planes, math.prod(spec.in_size))
-        _pool.scatter_planes(
-            grad_output.reshape(inner),
-            indices.reshape(inner),
-            grad_input.reshape(outer),
-            True,
-            get_num_threads(),
-        )
-    return grad_input
+    return _prepare_max_pool_backward(spec)(grad_output, indices)
+
+
+def _prepared(
+    kernel: Callable[..., None], spec: PoolSpec | AdaptivePoolSpec, shape: Shape
+) -> Callable[[Array], Array]:
+    """A pass of a prepared average-pooling as a function of its input."""
+    dtype, work = np.dtype(spec.dtype), _work(spec)
+
+    def run(source: Array) -> Array:
+        out = empty(shape, dtype)
+        kernel(source, out, isa(), threads_for(work))
+        return out
+
+    return run
+
+
+def _prepare_avg_pool_forward(spec: PoolSpec) -> Callable[[Array], Array]:
+    return _prepared(_pool_of(spec).avg_forward, spec, spec.output_shape)
+
+
+def _prepare_avg_pool_backward(spec: PoolSpec) -> Callable[[Array], Array]:
+    return _prepared(_pool_of(spec).avg_backward, spec, spec.input_shape)
 
 
 def avg_pool_forward(spec: PoolSpec, input: Array) -> Array:
     """Window means."""
-    out = empty(spec.output_shape, spec.dtype)
-    _pool.avg_pool_forward(spec, input, out, isa(), get_num_threads())
-    return out
+    return _prepare_avg_pool_forward(spec)(input)
 
 
 def avg_pool_backward(spec: PoolSpec, grad_output: Array) -> Array:
     """Each gradient spread evenly over its window."""
-    grad_input = empty(spec.input_shape, spec.dtype)
-    _pool.avg_pool_backward(spec, grad_output, grad_input, isa(), get_num_threads())
-    return grad_input
+    return _prepare_avg_pool_backward(spec)(grad_output)
 
 
 def _as_pool(spec: AdaptivePoolSpec) -> PoolSpec | None:
@@ -82,52 +124,62 @@ def _as_pool(spec: AdaptivePoolSpec) -> PoolSpec | None:
     return None if _refuse_wide_window(pool) else pool
 
 
+def _prepare_adaptive_avg_pool_forward(spec: AdaptivePoolSpec) -> Callable[[Array], Array]:
+    if pool := _as_pool(spec):
+        return _prepare_avg_pool_forward(pool)
+    return _prepared(_adaptive_pool_of(spec).avg_forward, spec, spec.output_shape)
+
+
+def _prepare_adaptive_avg_pool_backward(spec: AdaptivePoolSpec) -> Callable[[Array], Array]:
+    if pool := _as_pool(spec):
+        return _prepare_avg_pool_backward(pool)
+    return _prepared(_adaptive_pool_of(spec).avg_backward, spec, spec.input_shape)
+
+
 def adaptive_avg_pool_forward(spec: AdaptivePoolSpec, input: Array) -> Array:
     """Window means."""
-    if pool := _as_pool(spec):
-        return avg_pool_forward(pool, input)
-    out = empty(spec.output_shape, spec.dtype)
-    _pool.adaptive_avg_pool_forward(spec, input, out, isa(), get_num_threads())
-    return out
+    return _prepare_adaptive_avg_pool_forward(spec)(input)
 
 
 def adaptive_avg_pool_backward(spec: AdaptivePoolSpec, grad_output: Array) -> Array:
     """Each gradient spread evenly over its window."""
+    return _prepare_adaptive_avg_pool_backward(spec)(grad_output)
+
+
+def _prepare_adaptive_max_pool_forward(spec: AdaptivePoolSpec) -> Callable[[Array], tuple[Array, Array]]:
+    shape, dtype, work = spec.output_shape, np.dtype(spec.dtype), _work(spec)
     if pool := _as_pool(spec):
-        return avg_pool_backward(pool, grad_output)
-    grad_input = empty(spec.input_shape, spec.dtype)
-    _pool.adaptive_avg_pool_backward(spec, grad_output, grad_input, isa(), get_num_threads())
-    return grad_input
+        halving = _prepare_max_pool_forward(pool)
+        return lambda input: cast("tuple[Array, Array]", halving(input, "int64"))
+    kernel = _adaptive_pool_of(spec).max_forward
+
+    def run(input: Array) -> tuple[Array, Array]:
+        out, indices = empty(shape, dtype), empty(shape, np.int64)
+        kernel(input, out, indices, isa(), threads_for(work))
+        return out, indices
+
+    return run
 
 
 def adaptive_max_pool_forward(spec: AdaptivePoolSpec, input: Array) -> tuple[Array, Array]:
     """Window maxima and their int64 flat indices."""
-    out = empty(spec.output_shape, spec.dtype)
-    indices = empty(spec.output_shape, np.int64)
-    if pool := _as_pool(spec):
-        _pool.max_pool_forward_indexed(pool, input, out, indices, isa(), get_num_threads())
-    else:
-        _pool.adaptive_max_pool_forward(spec, input, out, indices, isa(), get_num_threads())
-    return out, indices
+    return _prepare_adaptive_max_pool_forward(spec)(input)
 
 
 def scatter_planes(spec: PlaneSpec, values: Array, indices: Array) -> Array:
     """Values put at flat indices of zeroed planes."""
-    planes = spec.batch * spec.channels
-    out = empty((spec.batch, spec.channels, spec.out_plane), spec.dtype)
-    inner, outer = (planes, spec.in_plane), (planes, spec.out_plane)
-    _pool.scatter_planes(
-        values.reshape(inner), indices.reshape(inner), out.reshape(outer), spec.accumulate, get_num_threads()
-    )
+    planes, inner, outer = spec.batch * spec.channels, spec.in_plane, spec.out_plane
+    out = empty((spec.batch, spec.channels, outer), values.dtype)
+    threads = threads_for(planes * (inner + outer))
+    _pool.scatter_planes(values, indices, out, planes, inner, outer, out.itemsize, spec.accumulate, threads)
     return out
 
 
 def gather_planes(spec: PlaneSpec, x: Array, indices: Array) -> Array:
     """Planes read at flat indices."""
-    planes = spec.batch * spec.channels
-    out = empty((spec.batch, spec.channels, spec.in_plane), spec.dtype)
-    inner, outer = (planes, spec.in_plane), (planes, spec.out_plane)
-    _pool.gather_planes(x.reshape(outer), indices.reshape(inner), out.reshape(inner), get_num_threads())
+    planes, inner, outer = spec.batch * spec.channels, spec.in_plane, spec.out_plane
+    out = empty((spec.batch, spec.channels, inner), x.dtype)
+    _pool.gather_planes(x, indices, out, planes, outer, inner, out.itemsize, threads_for(planes * inner))
     return out
 
 
@@ -231,13 +283,23 @@ def pad_backward(spec: PadSpec, grad_output: Array) -> Array:
 
 
 IMPLEMENTATIONS: dict[str, tuple[Implementation, ...]] = {
-    "max_pool_forward": (Implementation("vector", max_pool_forward, _refuse_wide_window),),
-    "max_pool_backward": (Implementation("vector", max_pool_backward, _refuse_wide_window),),
-    "avg_pool_forward": (Implementation("vector", avg_pool_forward),),
-    "avg_pool_backward": (Implementation("vector", avg_pool_backward),),
-    "adaptive_avg_pool_forward": (Implementation("vector", adaptive_avg_pool_forward),),
-    "adaptive_avg_pool_backward": (Implementation("vector", adaptive_avg_pool_backward),),
-    "adaptive_max_pool_forward": (Implementation("vector", adaptive_max_pool_forward),),
+    "max_pool_forward": (
+        Implementation("vector", max_pool_forward, _refuse_wide_window, prepare=_prepare_max_pool_forward),
+    ),
+    "max_pool_backward": (
+        Implementation("vector", max_pool_backward, _refuse_wide_window, prepare=_prepare_max_pool_backward),
+    ),
+    "avg_pool_forward": (Implementation("vector", avg_pool_forward, prepare=_prepare_avg_pool_forward),),
+    "avg_pool_backward": (Implementation("vector", avg_pool_backward, prepare=_prepare_avg_pool_backward),),
+    "adaptive_avg_pool_forward": (
+        Implementation("vector", adaptive_avg_pool_forward, prepare=_prepare_adaptive_avg_pool_forward),
+    ),
+    "adaptive_avg_pool_backward": (
+        Implementation("vector", adaptive_avg_pool_backward, prepare=_prepare_adaptive_avg_pool_backward),
+    ),
+    "adaptive_max_pool_forward": (
+        Implementation("vector", adaptive_max_pool_forward, prepare=_prepare_adaptive_max_pool_forward),
+    ),
     "scatter_planes": (Implementation("scalar", scatter_planes),),
     "gather_planes": (Implementation("scalar", gather_planes),),
     "unfold": (Implementation("rows", unfold),),
