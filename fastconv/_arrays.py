@@ -176,9 +176,8 @@ def check_shape(array: Array, shape: Shape, name: str) -> None:
 
 def check_in_plane(indices: Array, plane: int, name: str = "indices") -> None:
     """ValueError unless every int64 index lies in [0, plane)."""
-    if not _pool.all_below(
-        indices, indices.size, min(plane, MAX_ELEMENTS)
-    ):  # more than that is refused later
+    bound = min(plane, MAX_ELEMENTS)  # larger planes are refused later
+    if not _pool.all_below(indices, indices.size, bound):
         raise ValueError(
             f"{name} must be in [0, {plane}), got values from {indices.min()} to {indices.max()}"
         )

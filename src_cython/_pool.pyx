@@ -185,37 +185,52 @@ cdef class Pool(Planes):
             )
 
 
-cdef class AdaptivePool(Planes):
-    """An adaptive pooling, ready to be run on arrays."""
+cdef class WindowPool(Planes):
+    """A pooling over windows given by tables, ready to be run on arrays.
+
+    ``tables`` holds start, end and count (what an average divides by) of the windows' rows, then of their columns, as
+    int64 arrays; ``narrow`` has averages of several planes taken at once.
+    """
     cdef fc_adaptive g
     cdef object tables  # which `g` points into
+    cdef bint narrow
+    cdef int64_t scratch_bytes
 
-    def __init__(self, spec):
+    def __init__(self, spec, tables, narrow):
         Planes.__init__(self, spec)
-        self.tables = (*spec.windows(0), *spec.windows(1))
-        y0, y1, x0, x1 = self.tables
+        self.tables, self.narrow = tables, narrow
+        y0, y1, y_count, x0, x1, x_count = tables
         self.g.h, self.g.w = spec.in_size
         self.g.oh, self.g.ow = spec.out_size
         self.g.y0 = <const int64_t *> read_from(y0, self.g.oh * 8)
         self.g.y1 = <const int64_t *> read_from(y1, self.g.oh * 8)
+        self.g.y_count = <const int64_t *> read_from(y_count, self.g.oh * 8)
         self.g.x0 = <const int64_t *> read_from(x0, self.g.ow * 8)
         self.g.x1 = <const int64_t *> read_from(x1, self.g.ow * 8)
+        self.g.x_count = <const int64_t *> read_from(x_count, self.g.ow * 8)
+        if narrow:
+            self.scratch_bytes = FC_POOL_LANES * self.item * ((self.g.h + 1) * self.g.w + self.g.oh * self.g.ow)
+        else:
+            self.scratch_bytes = 2 * self.g.w * self.item
 
     def avg_forward(self, input, output, int isa, int n_threads):
         """Mean of every window."""
+        cdef bint wide = self.item == 8
         if self.planes:
             run(
-                pick_adaptive_avg(isa, self.item == 8), &self.g, read_from(input, self.input_bytes), NULL,
-                write_to(output, self.output_bytes), NULL, self.planes, self.g.w * self.item, self.elements, n_threads,
+                pick_narrow_avg(isa, wide) if self.narrow else pick_adaptive_avg(isa, wide), &self.g,
+                read_from(input, self.input_bytes), NULL, write_to(output, self.output_bytes), NULL, self.planes,
+                self.scratch_bytes, self.elements, n_threads,
             )
 
     def avg_backward(self, grad_output, grad_input, int isa, int n_threads):
         """Each gradient spread evenly over its window."""
+        cdef bint wide = self.item == 8
         if self.planes:
             run(
-                pick_adaptive_avg_backward(isa, self.item == 8), &self.g, read_from(grad_output, self.output_bytes),
-                NULL, write_to(grad_input, self.input_bytes), NULL, self.planes, self.g.w * self.item, self.elements,
-                n_threads,
+                pick_narrow_avg_backward(isa, wide) if self.narrow else pick_adaptive_avg_backward(isa, wide), &self.g,
+                read_from(grad_output, self.output_bytes), NULL, write_to(grad_input, self.input_bytes), NULL,
+                self.planes, self.scratch_bytes, self.elements, n_threads,
             )
 
     def max_forward(self, input, output, indices, int isa, int n_threads):
@@ -224,7 +239,7 @@ cdef class AdaptivePool(Planes):
             run(
                 pick_adaptive_max(isa, self.item == 8), &self.g, read_from(input, self.input_bytes), NULL,
                 write_to(output, self.output_bytes), write_to(indices, self.output_bytes // self.item * 8),
-                self.planes, 2 * self.g.w * self.item, self.elements, n_threads,
+                self.planes, self.scratch_bytes, self.elements, n_threads,
             )
 
 

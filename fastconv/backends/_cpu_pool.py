@@ -20,6 +20,9 @@ Array = NDArray
 
 _INT32_MAX = 2**31 - 1
 
+NARROW_WIDTH = 32  # of rows that are done several planes at once
+NARROW_PLANE = 1024  # elements: several planes stay in the first-level cache
+
 
 def _refuse_wide_window(spec: PoolSpec) -> str | None:
     """Kernels count positions inside a window in 32 bits."""
@@ -39,9 +42,32 @@ def _pool_of(spec: PoolSpec) -> _pool.Pool:
     return _pool.Pool(spec)
 
 
+def _windows(spec: PoolSpec | AdaptivePoolSpec, axis: int) -> tuple[Array, Array, Array]:
+    """Start, end and count of the windows along an axis: the part inside the input, and what an average divides by."""
+    if isinstance(spec, AdaptivePoolSpec):
+        start, end = spec.windows(axis)
+        return start, end, end - start
+    n, k = spec.in_size[axis], spec.kernel[axis]
+    start = np.arange(spec.out_size[axis], dtype=np.int64) * spec.stride[axis] - spec.pad_lo[axis]
+    first, end = np.maximum(start, 0), np.minimum(start + k, n)
+    if spec.divisor_override is not None:
+        count = np.full_like(start, spec.divisor_override if axis == 0 else 1)
+    elif spec.count_include_pad:
+        count = np.minimum(start + k, n + spec.pad_hi[axis]) - start
+    else:
+        count = end - first
+    return first, end, count
+
+
 @lru_cache(256)
-def _adaptive_pool_of(spec: AdaptivePoolSpec) -> _pool.AdaptivePool:
-    return _pool.AdaptivePool(spec)
+def _window_pool_of(spec: PoolSpec | AdaptivePoolSpec) -> _pool.WindowPool:
+    return _pool.WindowPool(spec, (*_windows(spec, 0), *_windows(spec, 1)), _is_narrow(spec))
+
+
+def _is_narrow(spec: PoolSpec | AdaptivePoolSpec) -> bool:
+    """Whether averages of several planes at once, a vector lane each, are faster than rows of one: measured."""
+    inputs, outputs = math.prod(spec.in_size), math.prod(spec.out_size)
+    return outputs > 1 and spec.in_size[1] <= NARROW_WIDTH and max(inputs, outputs) <= NARROW_PLANE
 
 
 def _prepare_max_pool_forward(spec: PoolSpec) -> Callable[..., tuple[Array, Array | None]]:
@@ -95,12 +121,22 @@ def _prepared(
     return run
 
 
-def _prepare_avg_pool_forward(spec: PoolSpec) -> Callable[[Array], Array]:
-    return _prepared(_pool_of(spec).avg_forward, spec, spec.output_shape)
+def _average_of(spec: PoolSpec | AdaptivePoolSpec) -> _pool.Pool | _pool.WindowPool:
+    """The kernels that serve an average fastest: by rows only where several make a wide plane's window."""
+    if _is_narrow(spec):
+        return _window_pool_of(spec)
+    pool = spec if isinstance(spec, PoolSpec) else _as_pool(spec)
+    if pool is None or (pool.kernel == pool.in_size and pool.pad_lo == pool.pad_hi == (0, 0)):
+        return _window_pool_of(spec)
+    return _pool_of(pool)
 
 
-def _prepare_avg_pool_backward(spec: PoolSpec) -> Callable[[Array], Array]:
-    return _prepared(_pool_of(spec).avg_backward, spec, spec.input_shape)
+def _prepare_avg_pool_forward(spec: PoolSpec | AdaptivePoolSpec) -> Callable[[Array], Array]:
+    return _prepared(_average_of(spec).avg_forward, spec, spec.output_shape)
+
+
+def _prepare_avg_pool_backward(spec: PoolSpec | AdaptivePoolSpec) -> Callable[[Array], Array]:
+    return _prepared(_average_of(spec).avg_backward, spec, spec.input_shape)
 
 
 def avg_pool_forward(spec: PoolSpec, input: Array) -> Array:
@@ -124,26 +160,14 @@ def _as_pool(spec: AdaptivePoolSpec) -> PoolSpec | None:
     return None if _refuse_wide_window(pool) else pool
 
 
-def _prepare_adaptive_avg_pool_forward(spec: AdaptivePoolSpec) -> Callable[[Array], Array]:
-    if pool := _as_pool(spec):
-        return _prepare_avg_pool_forward(pool)
-    return _prepared(_adaptive_pool_of(spec).avg_forward, spec, spec.output_shape)
-
-
-def _prepare_adaptive_avg_pool_backward(spec: AdaptivePoolSpec) -> Callable[[Array], Array]:
-    if pool := _as_pool(spec):
-        return _prepare_avg_pool_backward(pool)
-    return _prepared(_adaptive_pool_of(spec).avg_backward, spec, spec.input_shape)
-
-
 def adaptive_avg_pool_forward(spec: AdaptivePoolSpec, input: Array) -> Array:
     """Window means."""
-    return _prepare_adaptive_avg_pool_forward(spec)(input)
+    return _prepare_avg_pool_forward(spec)(input)
 
 
 def adaptive_avg_pool_backward(spec: AdaptivePoolSpec, grad_output: Array) -> Array:
     """Each gradient spread evenly over its window."""
-    return _prepare_adaptive_avg_pool_backward(spec)(grad_output)
+    return _prepare_avg_pool_backward(spec)(grad_output)
 
 
 def _prepare_adaptive_max_pool_forward(spec: AdaptivePoolSpec) -> Callable[[Array], tuple[Array, Array]]:
@@ -151,7 +175,7 @@ def _prepare_adaptive_max_pool_forward(spec: AdaptivePoolSpec) -> Callable[[Arra
     if pool := _as_pool(spec):
         halving = _prepare_max_pool_forward(pool)
         return lambda input: cast("tuple[Array, Array]", halving(input, "int64"))
-    kernel = _adaptive_pool_of(spec).max_forward
+    kernel = _window_pool_of(spec).max_forward
 
     def run(input: Array) -> tuple[Array, Array]:
         out, indices = empty(shape, dtype), empty(shape, np.int64)
@@ -292,10 +316,10 @@ IMPLEMENTATIONS: dict[str, tuple[Implementation, ...]] = {
     "avg_pool_forward": (Implementation("vector", avg_pool_forward, prepare=_prepare_avg_pool_forward),),
     "avg_pool_backward": (Implementation("vector", avg_pool_backward, prepare=_prepare_avg_pool_backward),),
     "adaptive_avg_pool_forward": (
-        Implementation("vector", adaptive_avg_pool_forward, prepare=_prepare_adaptive_avg_pool_forward),
+        Implementation("vector", adaptive_avg_pool_forward, prepare=_prepare_avg_pool_forward),
     ),
     "adaptive_avg_pool_backward": (
-        Implementation("vector", adaptive_avg_pool_backward, prepare=_prepare_adaptive_avg_pool_backward),
+        Implementation("vector", adaptive_avg_pool_backward, prepare=_prepare_avg_pool_backward),
     ),
     "adaptive_max_pool_forward": (
         Implementation("vector", adaptive_max_pool_forward, prepare=_prepare_adaptive_max_pool_forward),
