@@ -135,8 +135,8 @@ def _freeze(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return tuple(_freeze(v) for v in value)
     if isinstance(value, float):
-        # 1.0 == 1 and hashes alike: without this a cached integer call would let a float through
-        return ("float", value)
+        # 1.0 == 1 and hashes alike: without this a cached integer call would let a float through; -0.0 == 0.0, too
+        return ("float", value.hex())
     if isinstance(value, (bool, np.bool_)):
         return ("bool", bool(value))
     return value
@@ -145,7 +145,7 @@ def _freeze(value: Any) -> Any:
 def _thaw(value: Any) -> Any:
     if isinstance(value, tuple):
         if len(value) == 2 and value[0] == "float":
-            return value[1]
+            return float.fromhex(value[1])
         if len(value) == 2 and value[0] == "bool":
             return value[1]
         return tuple(_thaw(v) for v in value)
@@ -964,44 +964,49 @@ class PadSpec(Spec):
         ValueError, TypeError
             If an argument breaks a rule; the message states the rule and the value.
         """
-        if isinstance(pad, str) or not isinstance(pad, (Sequence, np.ndarray)):
-            raise TypeError(f"pad must be a sequence of integers, got {pad!r}")
-        sides = tuple(as_int(side, "pad") for side in pad)
-        axes = len(sides) // 2
-        if len(sides) % 2 or axes > len(shape):
-            raise ValueError(
-                f"pad must be (lo, hi) pairs, at most one for each of {len(shape)} axes, last first, got {pad!r}"
-            )
-        if mode not in PAD_MODES:
-            raise ValueError(f"mode must be one of {PAD_MODES}, got {mode!r}")
-        lo, hi = sides[0::2][::-1], sides[1::2][::-1]
-        in_shape = shape[len(shape) - axes :]
-        for n, low, high in zip(in_shape, lo, hi, strict=True):
-            if n + min(low, 0) + min(high, 0) < 0:
-                raise ValueError(f"an axis cannot be cropped below 0, got size {n} and pad ({low}, {high})")
-            if mode == "constant":
-                continue
-            most = {"reflect": n - 1, "circular": n}.get(mode, MAX_ELEMENTS)
-            if n < 1 or not (0 <= low <= most and 0 <= high <= most):
-                raise ValueError(
-                    f"mode {mode!r} pads size {n} by 0 to {most} on each side, got ({low}, {high})"
-                )
-        if mode != "constant":
-            if not 1 <= axes <= 3 or not axes + 1 <= len(shape) <= axes + 2:
-                raise ValueError(
-                    f"mode {mode!r} pads the last 1 to 3 axes of an array with one or two more, "
-                    f"got {axes} of {len(shape)} axes"
-                )
-            if value:
-                raise ValueError(f"value is for mode 'constant', got {value!r} with mode {mode!r}")
-        spec = PadSpec(
-            outer=math.prod(shape[: len(shape) - axes]),
-            in_shape=in_shape,
-            lo=lo,
-            hi=hi,
-            mode=mode,
-            value=0.0 if value is None else float(value),
-            dtype=dtype,
+        return pad_spec(tuple(shape), *frozen(pad, mode, value), dtype)
+
+
+@lru_cache(_CACHE_SIZE)
+def pad_spec(shape: Shape, pad: Any, mode: str, value: Any, dtype: str) -> PadSpec:
+    """:meth:`PadSpec.from_shape` of :func:`frozen` arguments."""
+    pad, value = _thaw(pad), _thaw(value)
+    if isinstance(pad, str) or not isinstance(pad, (Sequence, np.ndarray)):
+        raise TypeError(f"pad must be a sequence of integers, got {pad!r}")
+    sides = tuple(as_int(side, "pad") for side in pad)
+    axes = len(sides) // 2
+    if len(sides) % 2 or axes > len(shape):
+        raise ValueError(
+            f"pad must be (lo, hi) pairs, at most one for each of {len(shape)} axes, last first, got {pad!r}"
         )
-        check_size((spec.outer, *spec.out_shape), "output")
-        return spec
+    if mode not in PAD_MODES:
+        raise ValueError(f"mode must be one of {PAD_MODES}, got {mode!r}")
+    lo, hi = sides[0::2][::-1], sides[1::2][::-1]
+    in_shape = shape[len(shape) - axes :]
+    for n, low, high in zip(in_shape, lo, hi, strict=True):
+        if n + min(low, 0) + min(high, 0) < 0:
+            raise ValueError(f"an axis cannot be cropped below 0, got size {n} and pad ({low}, {high})")
+        if mode == "constant":
+            continue
+        most = {"reflect": n - 1, "circular": n}.get(mode, MAX_ELEMENTS)
+        if n < 1 or not (0 <= low <= most and 0 <= high <= most):
+            raise ValueError(f"mode {mode!r} pads size {n} by 0 to {most} on each side, got ({low}, {high})")
+    if mode != "constant":
+        if not 1 <= axes <= 3 or not axes + 1 <= len(shape) <= axes + 2:
+            raise ValueError(
+                f"mode {mode!r} pads the last 1 to 3 axes of an array with one or two more, "
+                f"got {axes} of {len(shape)} axes"
+            )
+        if value:
+            raise ValueError(f"value is for mode 'constant', got {value!r} with mode {mode!r}")
+    spec = PadSpec(
+        outer=math.prod(shape[: len(shape) - axes]),
+        in_shape=in_shape,
+        lo=lo,
+        hi=hi,
+        mode=mode,
+        value=0.0 if value is None else float(value),
+        dtype=dtype,
+    )
+    check_size((spec.outer, *spec.out_shape), "output")
+    return spec

@@ -23,7 +23,6 @@ from fastconv._spec import (
     DropBlockSpec,
     DropoutSpec,
     MatmulSpec,
-    PadSpec,
     PlaneSpec,
     Shape,
     SoftmaxSpec,
@@ -37,6 +36,7 @@ from fastconv._spec import (
     conv_spec,
     conv_transpose_spec,
     frozen,
+    pad_spec,
     pool_spec,
 )
 
@@ -1614,8 +1614,9 @@ def pad(input: ArrayLike, pad: Any, mode: str = "constant", value: float | None 
     array([0., 1., 2., 0., 0.])
     """
     x = _arrays.as_floats(input, "input")
-    spec = PadSpec.from_shape(x.shape, pad, mode, value, _arrays.dtype_name(x))
+    made = plan("pad", pad_spec, x.shape, *frozen(pad, mode, value), _arrays.dtype_name(x))
+    spec = made.spec
     if not spec.in_shape:
         return x.copy()
-    out: Array = run("pad", spec, x.reshape(spec.outer, *spec.in_shape))
+    out: Array = made.run(x.reshape(spec.outer, *spec.in_shape))
     return out.reshape(x.shape[: x.ndim - len(spec.in_shape)] + spec.out_shape)

@@ -22,7 +22,6 @@ from fastconv._spec import (
     ConvSpec,
     DropoutSpec,
     MatmulSpec,
-    PadSpec,
     PlaneSpec,
     Shape,
     SoftmaxSpec,
@@ -33,6 +32,7 @@ from fastconv._spec import (
     as_slope,
     conv_spec,
     frozen,
+    pad_spec,
     pool_spec,
 )
 
@@ -1717,9 +1717,10 @@ def pad(grad_output: ArrayLike, input_size: Any, pad: Any, mode: str = "constant
     """
     size = as_shape(input_size, "input_size")
     grad = _arrays.as_floats(grad_output, "grad_output")
-    spec = PadSpec.from_shape(size, pad, mode, None, _arrays.dtype_name(grad))
+    made = plan("pad_backward", pad_spec, size, *frozen(pad, mode, None), _arrays.dtype_name(grad))
+    spec = made.spec
     _check_grad(grad, size[: len(size) - len(spec.in_shape)] + spec.out_shape)
     if not spec.in_shape:
         return grad.copy()
-    out: Array = run("pad_backward", spec, grad.reshape(spec.outer, *spec.out_shape))
+    out: Array = made.run(grad.reshape(spec.outer, *spec.out_shape))
     return out.reshape(size)

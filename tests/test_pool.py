@@ -391,3 +391,10 @@ def test_pads_are_pytorch_s(dtype: str) -> None:
         expected = pad(torch.tensor(x), sides, mode, value).numpy()
         got = run("pad", spec, x.reshape(spec.outer, *spec.in_shape))
         np.testing.assert_array_equal(got.reshape(expected.shape), expected)
+
+
+def test_pads_tell_the_zeros_apart() -> None:
+    x = np.ones((1, 2), np.float32)
+    for value in (0.0, -0.0, 0.0):
+        padded = fastconv.functional.pad(x, (1, 1), value=value)
+        assert (np.signbit(padded) == [[np.signbit(value), False, False, np.signbit(value)]]).all()

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastconv import _layout, _pool
-from fastconv._config import get_num_threads, isa, threads_for
+from fastconv._config import isa, threads_for
 from fastconv._dispatch import Implementation
 from fastconv._memory import empty
 from fastconv._spec import AdaptivePoolSpec, ConvSpec, PadSpec, PlaneSpec, PoolSpec, Shape
@@ -207,32 +207,47 @@ def gather_planes(spec: PlaneSpec, x: Array, indices: Array) -> Array:
     return out
 
 
+@lru_cache(256)
+def _columns_of(spec: ConvSpec) -> _layout.Columns:
+    return _layout.Columns(spec)
+
+
+def _prepare_unfold(spec: ConvSpec) -> Callable[[Array], Array]:
+    kernel, dtype, shape = _columns_of(spec).unfold, np.dtype(spec.dtype), _columns_shape(spec)
+    work = math.prod(shape)
+
+    def run(input: Array) -> Array:
+        columns = empty(shape, dtype)
+        kernel(input, columns, isa(), threads_for(work))
+        return columns
+
+    return run
+
+
+def _prepare_fold(spec: ConvSpec) -> Callable[[Array], Array]:
+    kernel, dtype, shape = _columns_of(spec).fold, np.dtype(spec.dtype), spec.input_shape
+    work = math.prod(_columns_shape(spec))
+
+    def run(columns: Array) -> Array:
+        out = empty(shape, dtype)
+        kernel(columns, out, isa(), threads_for(work))
+        return out
+
+    return run
+
+
+def _columns_shape(spec: ConvSpec) -> Shape:
+    return (spec.batch, spec.in_channels * math.prod(spec.kernel), math.prod(spec.out_size))
+
+
 def unfold(spec: ConvSpec, input: Array) -> Array:
     """Patches as columns."""
-    planes, taps, positions = spec.batch * spec.in_channels, math.prod(spec.kernel), math.prod(spec.out_size)
-    columns = empty((spec.batch, spec.in_channels * taps, positions), spec.dtype)
-    _layout.unfold(
-        spec,
-        input.reshape(planes, math.prod(spec.in_size)),
-        columns.reshape(planes, taps, positions),
-        isa(),
-        get_num_threads(),
-    )
-    return columns
+    return _prepare_unfold(spec)(input)
 
 
 def fold(spec: ConvSpec, columns: Array) -> Array:
     """Columns added up where they overlap."""
-    planes, taps, positions = spec.batch * spec.in_channels, math.prod(spec.kernel), math.prod(spec.out_size)
-    out = empty(spec.input_shape, spec.dtype)
-    _layout.fold(
-        spec,
-        columns.reshape(planes, taps, positions),
-        out.reshape(planes, math.prod(spec.in_size)),
-        isa(),
-        get_num_threads(),
-    )
-    return out
+    return _prepare_fold(spec)(columns)
 
 
 _PAD_AXES = 3
@@ -256,54 +271,52 @@ def _pad_source(size: int, lo: int, hi: int, mode: str) -> NDArray[np.int64]:
     return position % size
 
 
-@lru_cache(256)
-def _pad_tables(spec: PadSpec) -> tuple[tuple[NDArray[np.int64], ...], int, int]:
-    """Source tables of three axes, and start and length of the columns that copy consecutive ones."""
+def _padding_of(spec: PadSpec) -> _layout.Padding:
+    """Of three axes, the columns of the last copied as far as they are consecutive ones."""
     gap = _PAD_AXES - len(spec.in_shape)
     axes = ((1, 0, 0),) * gap + tuple(zip(spec.in_shape, spec.lo, spec.hi, strict=True))
     size, lo, hi = axes[-1]
     start = max(lo, 0)
     length = max(min(size + lo, size + lo + hi) - start, 0)
-    return tuple(_pad_source(*axis, spec.mode) for axis in axes), start, length
+    tables = tuple(_pad_source(*axis, spec.mode) for axis in axes)
+    inside = tuple(axis[0] for axis in axes)
+    return _layout.Padding(
+        spec.outer, inside, tables, start, length, spec.value, np.dtype(spec.dtype).itemsize
+    )
 
 
-def _pad_view(spec: PadSpec, array: Array, shape: tuple[int, ...]) -> Array:
-    return array.reshape(spec.outer, *(1,) * (_PAD_AXES - len(shape)), *shape)
+def _prepare_pad(spec: PadSpec) -> Callable[[Array], Array]:
+    kernel, dtype, shape = _padding_of(spec).forward, np.dtype(spec.dtype), (spec.outer, *spec.out_shape)
+    work = math.prod(shape)
+
+    def run(x: Array) -> Array:
+        out = empty(shape, dtype)
+        kernel(x, out, threads_for(work))
+        return out
+
+    return run
+
+
+def _prepare_pad_backward(spec: PadSpec) -> Callable[[Array], Array]:
+    kernel, dtype, shape = _padding_of(spec).backward, np.dtype(spec.dtype), (spec.outer, *spec.in_shape)
+    work = spec.outer * math.prod(spec.out_shape)
+
+    def run(grad_output: Array) -> Array:
+        grad_input = empty(shape, dtype)
+        kernel(grad_output, grad_input, threads_for(work))
+        return grad_input
+
+    return run
 
 
 def pad(spec: PadSpec, x: Array) -> Array:
     """Trailing axes grown or cropped."""
-    (source_z, source_y, source_x), start, length = _pad_tables(spec)
-    out = empty((spec.outer, *spec.out_shape), spec.dtype)
-    _layout.pad(
-        _pad_view(spec, x, spec.in_shape),
-        _pad_view(spec, out, spec.out_shape),
-        source_z,
-        source_y,
-        source_x,
-        start,
-        length,
-        spec.value,
-        get_num_threads(),
-    )
-    return out
+    return _prepare_pad(spec)(x)
 
 
 def pad_backward(spec: PadSpec, grad_output: Array) -> Array:
     """Each gradient added where its position came from."""
-    (source_z, source_y, source_x), start, length = _pad_tables(spec)
-    grad_input = empty((spec.outer, *spec.in_shape), spec.dtype)
-    _layout.pad_backward(
-        _pad_view(spec, grad_output, spec.out_shape),
-        _pad_view(spec, grad_input, spec.in_shape),
-        source_z,
-        source_y,
-        source_x,
-        start,
-        length,
-        get_num_threads(),
-    )
-    return grad_input
+    return _prepare_pad_backward(spec)(grad_output)
 
 
 IMPLEMENTATIONS: dict[str, tuple[Implementation, ...]] = {
@@ -326,8 +339,8 @@ IMPLEMENTATIONS: dict[str, tuple[Implementation, ...]] = {
     ),
     "scatter_planes": (Implementation("scalar", scatter_planes),),
     "gather_planes": (Implementation("scalar", gather_planes),),
-    "unfold": (Implementation("rows", unfold),),
-    "fold": (Implementation("rows", fold),),
-    "pad": (Implementation("rows", pad, _refuse_many_axes),),
-    "pad_backward": (Implementation("rows", pad_backward, _refuse_many_axes),),
+    "unfold": (Implementation("rows", unfold, prepare=_prepare_unfold),),
+    "fold": (Implementation("rows", fold, prepare=_prepare_fold),),
+    "pad": (Implementation("rows", pad, _refuse_many_axes, prepare=_prepare_pad),),
+    "pad_backward": (Implementation("rows", pad_backward, _refuse_many_axes, prepare=_prepare_pad_backward),),
 }
