@@ -9,15 +9,20 @@ from __future__ import annotations
 import importlib
 from types import ModuleType
 
-from fastconv import blocked, functional, grad
+# First of all, for it says how the OpenMP runtime waits, which any other extension might load before.
 from fastconv._config import (
     force_isa,
     get_num_threads,
     manual_seed,
+    release_memory,
+    set_cache_limit,
     set_num_threads,
     show_config,
     supported_isas,
 )
+
+# isort: split
+from fastconv import blocked, functional, grad
 from fastconv._dispatch import PerformanceWarning, active_backend, explain_choice, use_backend
 from fastconv._tune import deterministic, tune
 from fastconv.matrix import conv_matrix
@@ -45,6 +50,8 @@ __all__ = [
     "nn",
     "plot",
     "prepare",
+    "release_memory",
+    "set_cache_limit",
     "set_num_threads",
     "show_config",
     "supported_isas",

@@ -11,7 +11,8 @@ import numpy as np
 from numpy import ndarray
 from numpy.typing import NDArray
 
-from fastconv._spec import CrossEntropySpec, DropoutSpec, Shape, as_shape, block_lanes
+from fastconv import _pool
+from fastconv._spec import MAX_ELEMENTS, CrossEntropySpec, DropoutSpec, Shape, as_shape, block_lanes
 
 Array = NDArray[Any]
 
@@ -104,7 +105,10 @@ def as_indices(x: Any, name: str, *, allow_uint8: bool = False) -> Array:
     TypeError
         If the dtype is another one.
     """
-    array = _on_host(x, name)
+    if type(x) is ndarray and x.flags.carray and x.dtype == (np.uint8 if x.itemsize == 1 else np.int64):
+        array = x
+    else:
+        array = _on_host(x, name)
     if array.dtype == np.uint8 and allow_uint8:
         return _clean(array, np.uint8)
     if array.dtype.kind != "i" or array.dtype.itemsize != 8:
@@ -172,8 +176,8 @@ def check_shape(array: Array, shape: Shape, name: str) -> None:
 
 def check_in_plane(indices: Array, plane: int, name: str = "indices") -> None:
     """ValueError unless every int64 index lies in [0, plane)."""
-    # Seen as unsigned a negative number is huge, so one pass finds both kinds of stray.
-    if indices.size and int(indices.view(np.uint64).max()) >= plane:
+    bound = min(plane, MAX_ELEMENTS)  # larger planes are refused later
+    if not _pool.all_below(indices, indices.size, bound):
         raise ValueError(
             f"{name} must be in [0, {plane}), got values from {indices.min()} to {indices.max()}"
         )
@@ -253,6 +257,16 @@ def planes_shape(blocked: Array, name: str, ndim: int, channels: int | None = No
     elif -(-channels // lanes) != blocks:
         raise ValueError(f"{name} of {blocks} blocks of {lanes} channels does not hold {channels} channels")
     return (batch, channels, *space)
+
+
+def as_planes(x: Array, shape: Shape) -> Array:
+    """``x`` as the (N, C, H, W) that pools work on."""
+    return x if x.ndim == 4 else x.reshape(shape)
+
+
+def from_planes(result: Array, x: Array, ndim: int) -> Array:
+    """A pool's result of shape (N, C, H, W) with the axes of its input ``x``."""
+    return result if x.ndim == 4 else result.reshape(pooled_shape(x.shape, result.shape, ndim))
 
 
 def drop_block_scaling(mask: Array, size: int) -> DropoutSpec:

@@ -81,6 +81,12 @@ def as_int_tuple(value: Any, ndim: int, name: str, minimum: int, maximum: int = 
 
 def as_shape(value: Any, name: str) -> Shape:
     """A shape given as a sequence of non-negative integers."""
+    if type(value) is tuple:
+        for n in value:
+            if type(n) is not int or not 0 <= n <= MAX_ELEMENTS:
+                break
+        else:
+            return value
     if isinstance(value, str) or not isinstance(value, (Sequence, np.ndarray)):
         raise TypeError(f"{name} must be a sequence of integers, got {value!r}")
     return as_int_tuple(value, len(value), name, 0, MAX_ELEMENTS) if len(value) else ()
@@ -141,8 +147,8 @@ def _freeze(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return tuple(_freeze(v) for v in value)
     if isinstance(value, float):
-        # 1.0 == 1 and hashes alike: without this a cached integer call would let a float through
-        return ("float", value)
+        # 1.0 == 1 and hashes alike: without this a cached integer call would let a float through; -0.0 == 0.0, too
+        return ("float", value.hex())
     if isinstance(value, (bool, np.bool_)):
         return ("bool", bool(value))
     return value
@@ -151,7 +157,7 @@ def _freeze(value: Any) -> Any:
 def _thaw(value: Any) -> Any:
     if isinstance(value, tuple):
         if len(value) == 2 and value[0] == "float":
-            return value[1]
+            return float.fromhex(value[1])
         if len(value) == 2 and value[0] == "bool":
             return value[1]
         return tuple(_thaw(v) for v in value)
@@ -159,8 +165,8 @@ def _thaw(value: Any) -> Any:
 
 
 def frozen(*values: Any) -> tuple[Any, ...]:
-    """Arguments of a call as dictionary keys; nearly all of them are plain integers."""
-    return tuple([v if type(v) is int else _freeze(v) for v in values])
+    """Arguments of a call as dictionary keys; nearly all of them are plain integers or None."""
+    return tuple([v if type(v) is int or v is None else _freeze(v) for v in values])
 
 
 def resolve_padding(
@@ -640,32 +646,36 @@ class AdaptivePoolSpec(Spec):
     @staticmethod
     def from_shape(input_shape: Shape, dtype: str, output_size: Any) -> AdaptivePoolSpec:
         """Spec over ``input_shape`` = (N, C, L) or (N, C, H, W); a None in ``output_size`` keeps that input size."""
-        ndim = len(input_shape) - 2
-        if isinstance(output_size, (Sequence, np.ndarray)):
-            sizes = tuple(output_size)
-            if len(sizes) == 1:
-                sizes = sizes * ndim
-        else:
-            sizes = (output_size,) * ndim
-        if len(sizes) != ndim:
-            raise ValueError(f"output_size must be one integer or {ndim}, got {output_size!r}")
-        if any(n < 1 for n in input_shape[1:]):
-            raise ValueError(f"only the batch of a pooling input may be empty, got shape {input_shape}")
-        out = tuple(
-            n if m is None else as_int(m, "output_size") for n, m in zip(input_shape[2:], sizes, strict=True)
-        )
-        if any(m < 1 for m in out):
-            raise ValueError(f"output_size must be >= 1, got {output_size!r}")
-        check_size(tuple(input_shape), "input")
-        check_size((*input_shape[:2], *out), "output")
-        lift = (1,) * (2 - ndim)
-        return AdaptivePoolSpec(
-            batch=input_shape[0],
-            channels=input_shape[1],
-            in_size=lift + tuple(input_shape[2:]),
-            out_size=lift + out,
-            dtype=dtype,
-        )
+        return adaptive_pool_spec(tuple(input_shape), dtype, *frozen(output_size))
+
+
+@lru_cache(_CACHE_SIZE)
+def adaptive_pool_spec(input_shape: Shape, dtype: str, output_size: Any) -> AdaptivePoolSpec:
+    """:meth:`AdaptivePoolSpec.from_shape` of :func:`frozen` arguments."""
+    ndim = len(input_shape) - 2
+    output_size = _thaw(output_size)
+    sizes = output_size if isinstance(output_size, tuple) else (output_size,)
+    if len(sizes) == 1:
+        sizes = sizes * ndim
+    if len(sizes) != ndim:
+        raise ValueError(f"output_size must be one integer or {ndim}, got {output_size!r}")
+    if any(n < 1 for n in input_shape[1:]):
+        raise ValueError(f"only the batch of a pooling input may be empty, got shape {input_shape}")
+    out = tuple(
+        n if m is None else as_int(m, "output_size") for n, m in zip(input_shape[2:], sizes, strict=True)
+    )
+    if any(m < 1 for m in out):
+        raise ValueError(f"output_size must be >= 1, got {output_size!r}")
+    check_size(input_shape, "input")
+    check_size((*input_shape[:2], *out), "output")
+    lift = (1,) * (2 - ndim)
+    return AdaptivePoolSpec(
+        batch=input_shape[0],
+        channels=input_shape[1],
+        in_size=lift + input_shape[2:],
+        out_size=lift + out,
+        dtype=dtype,
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -1005,44 +1015,49 @@ class PadSpec(Spec):
         ValueError, TypeError
             If an argument breaks a rule; the message states the rule and the value.
         """
-        if isinstance(pad, str) or not isinstance(pad, (Sequence, np.ndarray)):
-            raise TypeError(f"pad must be a sequence of integers, got {pad!r}")
-        sides = tuple(as_int(side, "pad") for side in pad)
-        axes = len(sides) // 2
-        if len(sides) % 2 or axes > len(shape):
-            raise ValueError(
-                f"pad must be (lo, hi) pairs, at most one for each of {len(shape)} axes, last first, got {pad!r}"
-            )
-        if mode not in PAD_MODES:
-            raise ValueError(f"mode must be one of {PAD_MODES}, got {mode!r}")
-        lo, hi = sides[0::2][::-1], sides[1::2][::-1]
-        in_shape = shape[len(shape) - axes :]
-        for n, low, high in zip(in_shape, lo, hi, strict=True):
-            if n + min(low, 0) + min(high, 0) < 0:
-                raise ValueError(f"an axis cannot be cropped below 0, got size {n} and pad ({low}, {high})")
-            if mode == "constant":
-                continue
-            most = {"reflect": n - 1, "circular": n}.get(mode, MAX_ELEMENTS)
-            if n < 1 or not (0 <= low <= most and 0 <= high <= most):
-                raise ValueError(
-                    f"mode {mode!r} pads size {n} by 0 to {most} on each side, got ({low}, {high})"
-                )
-        if mode != "constant":
-            if not 1 <= axes <= 3 or not axes + 1 <= len(shape) <= axes + 2:
-                raise ValueError(
-                    f"mode {mode!r} pads the last 1 to 3 axes of an array with one or two more, "
-                    f"got {axes} of {len(shape)} axes"
-                )
-            if value:
-                raise ValueError(f"value is for mode 'constant', got {value!r} with mode {mode!r}")
-        spec = PadSpec(
-            outer=math.prod(shape[: len(shape) - axes]),
-            in_shape=in_shape,
-            lo=lo,
-            hi=hi,
-            mode=mode,
-            value=0.0 if value is None else float(value),
-            dtype=dtype,
+        return pad_spec(tuple(shape), *frozen(pad, mode, value), dtype)
+
+
+@lru_cache(_CACHE_SIZE)
+def pad_spec(shape: Shape, pad: Any, mode: str, value: Any, dtype: str) -> PadSpec:
+    """:meth:`PadSpec.from_shape` of :func:`frozen` arguments."""
+    pad, value = _thaw(pad), _thaw(value)
+    if isinstance(pad, str) or not isinstance(pad, (Sequence, np.ndarray)):
+        raise TypeError(f"pad must be a sequence of integers, got {pad!r}")
+    sides = tuple(as_int(side, "pad") for side in pad)
+    axes = len(sides) // 2
+    if len(sides) % 2 or axes > len(shape):
+        raise ValueError(
+            f"pad must be (lo, hi) pairs, at most one for each of {len(shape)} axes, last first, got {pad!r}"
         )
-        check_size((spec.outer, *spec.out_shape), "output")
-        return spec
+    if mode not in PAD_MODES:
+        raise ValueError(f"mode must be one of {PAD_MODES}, got {mode!r}")
+    lo, hi = sides[0::2][::-1], sides[1::2][::-1]
+    in_shape = shape[len(shape) - axes :]
+    for n, low, high in zip(in_shape, lo, hi, strict=True):
+        if n + min(low, 0) + min(high, 0) < 0:
+            raise ValueError(f"an axis cannot be cropped below 0, got size {n} and pad ({low}, {high})")
+        if mode == "constant":
+            continue
+        most = {"reflect": n - 1, "circular": n}.get(mode, MAX_ELEMENTS)
+        if n < 1 or not (0 <= low <= most and 0 <= high <= most):
+            raise ValueError(f"mode {mode!r} pads size {n} by 0 to {most} on each side, got ({low}, {high})")
+    if mode != "constant":
+        if not 1 <= axes <= 3 or not axes + 1 <= len(shape) <= axes + 2:
+            raise ValueError(
+                f"mode {mode!r} pads the last 1 to 3 axes of an array with one or two more, "
+                f"got {axes} of {len(shape)} axes"
+            )
+        if value:
+            raise ValueError(f"value is for mode 'constant', got {value!r} with mode {mode!r}")
+    spec = PadSpec(
+        outer=math.prod(shape[: len(shape) - axes]),
+        in_shape=in_shape,
+        lo=lo,
+        hi=hi,
+        mode=mode,
+        value=0.0 if value is None else float(value),
+        dtype=dtype,
+    )
+    check_size((spec.outer, *spec.out_shape), "output")
+    return spec

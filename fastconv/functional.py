@@ -15,19 +15,18 @@ from numpy.typing import ArrayLike, NDArray
 
 from fastconv import _arrays
 from fastconv._config import draw_seed
-from fastconv._dispatch import AUTO, plan, run
+from fastconv._dispatch import AUTO, Plan, plan, run
 from fastconv._spec import (
     ActivationSpec,
-    AdaptivePoolSpec,
     BatchNormSpec,
     ConvSpec,
     DropBlockSpec,
     DropoutSpec,
     MatmulSpec,
-    PadSpec,
     PlaneSpec,
     Shape,
     SoftmaxSpec,
+    adaptive_pool_spec,
     as_int,
     as_int_tuple,
     as_max_error,
@@ -37,6 +36,7 @@ from fastconv._spec import (
     conv_spec,
     conv_transpose_spec,
     frozen,
+    pad_spec,
     pool_spec,
 )
 
@@ -452,9 +452,10 @@ def _max_pool(
         raise ValueError(
             f"index_dtype 'uint8' holds offsets in a window of at most 256 elements, got kernel_size {kernel_size!r}"
         )
-    out, indices = made.run(x.reshape(spec.input_shape), index_dtype if return_indices else None)
-    shape = _arrays.pooled_shape(x.shape, spec.out_size, ndim)
-    return (out.reshape(shape), indices.reshape(shape)) if return_indices else out.reshape(shape)
+    planes = _arrays.as_planes(x, spec.input_shape)
+    out, indices = made.run(planes, index_dtype if return_indices else None)
+    out = _arrays.from_planes(out, x, ndim)
+    return (out, _arrays.from_planes(indices, x, ndim)) if return_indices else out
 
 
 def max_pool1d(
@@ -572,8 +573,7 @@ def _avg_pool(
         bool(count_include_pad),
         *frozen(divisor_override),
     )
-    out: Array = made.run(x.reshape(made.spec.input_shape))
-    return out.reshape(_arrays.pooled_shape(x.shape, made.spec.out_size, ndim))
+    return _arrays.from_planes(made.run(_arrays.as_planes(x, made.spec.input_shape)), x, ndim)
 
 
 def avg_pool1d(
@@ -657,23 +657,23 @@ def avg_pool2d(
     return _avg_pool(2, input, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override)
 
 
-def _adaptive(ndim: int, input: ArrayLike, output_size: Any) -> tuple[Array, AdaptivePoolSpec]:
-    x = _arrays.as_floats(input, "input")
+def _adaptive(op: str, ndim: int, x: Array, output_size: Any) -> Plan:
     shape = _arrays.batched_shape(x.shape, ndim, "input")
-    return x, AdaptivePoolSpec.from_shape(shape, _arrays.dtype_name(x), output_size)
+    return plan(op, adaptive_pool_spec, shape, _arrays.dtype_name(x), *frozen(output_size))
 
 
 def _adaptive_avg_pool(ndim: int, input: ArrayLike, output_size: Any) -> Array:
-    x, spec = _adaptive(ndim, input, output_size)
-    out: Array = run("adaptive_avg_pool_forward", spec, x.reshape(spec.input_shape))
-    return out.reshape(_arrays.pooled_shape(x.shape, spec.out_size, ndim))
+    x = _arrays.as_floats(input, "input")
+    made = _adaptive("adaptive_avg_pool_forward", ndim, x, output_size)
+    return _arrays.from_planes(made.run(_arrays.as_planes(x, made.spec.input_shape)), x, ndim)
 
 
 def _adaptive_max_pool(ndim: int, input: ArrayLike, output_size: Any, return_indices: bool) -> Any:
-    x, spec = _adaptive(ndim, input, output_size)
-    out, indices = run("adaptive_max_pool_forward", spec, x.reshape(spec.input_shape))
-    shape = _arrays.pooled_shape(x.shape, spec.out_size, ndim)
-    return (out.reshape(shape), indices.reshape(shape)) if return_indices else out.reshape(shape)
+    x = _arrays.as_floats(input, "input")
+    made = _adaptive("adaptive_max_pool_forward", ndim, x, output_size)
+    out, indices = made.run(_arrays.as_planes(x, made.spec.input_shape))
+    out = _arrays.from_planes(out, x, ndim)
+    return (out, _arrays.from_planes(indices, x, ndim)) if return_indices else out
 
 
 def adaptive_avg_pool1d(input: ArrayLike, output_size: Any) -> Array:
@@ -1614,8 +1614,9 @@ def pad(input: ArrayLike, pad: Any, mode: str = "constant", value: float | None 
     array([0., 1., 2., 0., 0.])
     """
     x = _arrays.as_floats(input, "input")
-    spec = PadSpec.from_shape(x.shape, pad, mode, value, _arrays.dtype_name(x))
+    made = plan("pad", pad_spec, x.shape, *frozen(pad, mode, value), _arrays.dtype_name(x))
+    spec = made.spec
     if not spec.in_shape:
         return x.copy()
-    out: Array = run("pad", spec, x.reshape(spec.outer, *spec.in_shape))
+    out: Array = made.run(x.reshape(spec.outer, *spec.in_shape))
     return out.reshape(x.shape[: x.ndim - len(spec.in_shape)] + spec.out_shape)

@@ -14,25 +14,26 @@ from numpy.typing import ArrayLike, NDArray
 
 from fastconv import _arrays
 from fastconv._dispatch import AUTO, plan, run
+from fastconv._pool import check_offsets
 from fastconv._spec import (
     ActivationSpec,
-    AdaptivePoolSpec,
     BatchNormSpec,
     ChannelSpec,
     ConvSpec,
     DropoutSpec,
     MatmulSpec,
-    PadSpec,
     PlaneSpec,
-    PoolSpec,
     Shape,
     SoftmaxSpec,
+    adaptive_pool_spec,
     as_int,
     as_max_error,
     as_shape,
     as_slope,
     conv_spec,
     frozen,
+    pad_spec,
+    pool_spec,
 )
 
 __all__ = [
@@ -648,27 +649,6 @@ def conv_transpose2d_weight(
 # ------------------------------------------------------------------------------------------------------ pooling
 
 
-def _check_window_offsets(spec: PoolSpec, indices: Array) -> None:
-    """ValueError unless every uint8 offset names a window element that lies inside the input.
-
-    Only windows that hang over an edge need a look at each offset, so only those strips are looked at.
-    """
-    area = math.prod(spec.kernel)
-    if area < 256 and indices.size and int(indices.max()) >= area:
-        raise ValueError(f"uint8 indices must be offsets in [0, {area}), got {indices.max()}")
-    for axis in range(2):
-        n, k, d = spec.in_size[axis], spec.kernel[axis], spec.dilation[axis]
-        starts = np.arange(spec.out_size[axis]) * spec.stride[axis] - spec.pad_lo[axis]
-        over = np.flatnonzero((starts < 0) | (starts + (k - 1) * d >= n))
-        if not over.size:
-            continue
-        offsets = np.take(indices, over, axis=axis + 2)
-        tap = offsets // spec.kernel[1] if axis == 0 else offsets % spec.kernel[1]
-        position = tap.astype(np.int64) * d + (starts[over][:, None] if axis == 0 else starts[over])
-        if ((position < 0) | (position >= n)).any():
-            raise ValueError("uint8 indices must name elements inside the input, got one in the padding")
-
-
 def _max_pool(
     ndim: int,
     grad_output: ArrayLike,
@@ -683,19 +663,27 @@ def _max_pool(
     size, shape = _arrays.as_input_size(input_size, ndim)
     grad = _arrays.as_floats(grad_output, "grad_output")
     where = _arrays.as_indices(indices, "indices", allow_uint8=True)
-    spec = PoolSpec.from_shape(
-        shape, _arrays.dtype_name(grad), kernel_size, stride, padding, dilation, ceil_mode
+    made = plan(
+        "max_pool_backward",
+        pool_spec,
+        shape,
+        _arrays.dtype_name(grad),
+        *frozen(kernel_size, stride, padding, dilation),
+        bool(ceil_mode),
+        True,
+        None,
     )
+    spec = made.spec
     expected = _arrays.pooled_shape(size, spec.out_size, ndim)
     _check_grad(grad, expected)
     _arrays.check_shape(where, expected, "indices")
-    where = where.reshape(spec.output_shape)
-    if where.dtype == np.uint8:
-        _check_window_offsets(spec, where)
+    if where.itemsize == 1:
+        check_offsets(spec, where)
     else:
         _arrays.check_in_plane(where, math.prod(spec.in_size))
-    out: Array = run("max_pool_backward", spec, grad.reshape(spec.output_shape), where)
-    return out.reshape(size)
+    shape = spec.output_shape
+    out: Array = made.run(_arrays.as_planes(grad, shape), _arrays.as_planes(where, shape))
+    return out if grad.ndim == 4 else out.reshape(size)
 
 
 def max_pool1d(
@@ -792,20 +780,20 @@ def _avg_pool(
 ) -> Array:
     size, shape = _arrays.as_input_size(input_size, ndim)
     grad = _arrays.as_floats(grad_output, "grad_output")
-    spec = PoolSpec.from_shape(
+    made = plan(
+        "avg_pool_backward",
+        pool_spec,
         shape,
         _arrays.dtype_name(grad),
-        kernel_size,
-        stride,
-        padding,
+        *frozen(kernel_size, stride, padding),
         1,
-        ceil_mode,
-        count_include_pad,
-        divisor_override,
+        bool(ceil_mode),
+        bool(count_include_pad),
+        *frozen(divisor_override),
     )
-    _check_grad(grad, _arrays.pooled_shape(size, spec.out_size, ndim))
-    out: Array = run("avg_pool_backward", spec, grad.reshape(spec.output_shape))
-    return out.reshape(size)
+    _check_grad(grad, _arrays.pooled_shape(size, made.spec.out_size, ndim))
+    out: Array = made.run(_arrays.as_planes(grad, made.spec.output_shape))
+    return out if grad.ndim == 4 else out.reshape(size)
 
 
 def avg_pool1d(
@@ -898,9 +886,9 @@ def _adaptive_avg_pool(ndim: int, grad_output: ArrayLike, input_size: Any) -> Ar
     size, shape = _arrays.as_input_size(input_size, ndim)
     grad = _arrays.as_floats(grad_output, "grad_output")
     out_size = _output_size(grad, size, ndim)
-    spec = AdaptivePoolSpec.from_shape(shape, _arrays.dtype_name(grad), out_size)
-    out: Array = run("adaptive_avg_pool_backward", spec, grad.reshape(spec.output_shape))
-    return out.reshape(size)
+    made = plan("adaptive_avg_pool_backward", adaptive_pool_spec, shape, _arrays.dtype_name(grad), out_size)
+    out: Array = made.run(_arrays.as_planes(grad, made.spec.output_shape))
+    return out if grad.ndim == 4 else out.reshape(size)
 
 
 def _output_size(grad: Array, size: Shape, ndim: int) -> Shape:
@@ -1729,9 +1717,10 @@ def pad(grad_output: ArrayLike, input_size: Any, pad: Any, mode: str = "constant
     """
     size = as_shape(input_size, "input_size")
     grad = _arrays.as_floats(grad_output, "grad_output")
-    spec = PadSpec.from_shape(size, pad, mode, None, _arrays.dtype_name(grad))
+    made = plan("pad_backward", pad_spec, size, *frozen(pad, mode, None), _arrays.dtype_name(grad))
+    spec = made.spec
     _check_grad(grad, size[: len(size) - len(spec.in_shape)] + spec.out_shape)
     if not spec.in_shape:
         return grad.copy()
-    out: Array = run("pad_backward", spec, grad.reshape(spec.outer, *spec.out_shape))
+    out: Array = made.run(grad.reshape(spec.outer, *spec.out_shape))
     return out.reshape(size)

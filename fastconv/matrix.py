@@ -86,19 +86,31 @@ def conv_matrix(
         )
         position = _outer(position * spec.in_size[axis], place, np.add)
         inside = _outer(inside, (place >= 0) & (place < spec.in_size[axis]), np.logical_and)
-    tap, out_position = np.nonzero(inside)
-    in_position = position[tap, out_position]
+    # Row (k, p) holds the taps t that position p sees, channel after channel: in this order columns rise.
+    out_position, tap = np.nonzero(inside.T)
+    taps_seen = inside.sum(axis=0)
+    before = np.cumsum(taps_seen) - taps_seen
+    channel = np.arange(in_per_group)[:, None]
+    entry = before[out_position] * in_per_group + channel * taps_seen[out_position]
+    entry += np.arange(tap.size) - before[out_position]
 
     out_plane, in_plane = math.prod(spec.out_size), math.prod(spec.in_size)
-    k = np.arange(spec.out_channels)[:, None, None]
-    c = np.arange(in_per_group)[:, None]
-    rows = k * out_plane + out_position
-    columns = (k // out_per_group * in_per_group + c) * in_plane + in_position
-    values = w.reshape(spec.out_channels, in_per_group, -1)[:, :, tap]
-    rows = np.broadcast_to(rows, values.shape)
-    columns = np.broadcast_to(columns, values.shape)
     shape = (spec.out_channels * out_plane, spec.in_channels * in_plane)
-    return sparse.csr_matrix((values.ravel(), (rows.ravel(), columns.ravel())), shape=shape)
+    stored = spec.out_channels * entry.size
+    index = np.dtype(np.int32 if max(*shape, stored) <= np.iinfo(np.int32).max else np.int64)
+    columns, weights = np.empty(
+        (2, entry.size), dtype=index
+    )  # of a channel's entries, alike in all of a group
+    columns[entry] = channel * in_plane + position[tap, out_position]
+    weights[entry] = channel * inside.shape[0] + tap
+    first = np.arange(spec.out_channels) // out_per_group * (in_per_group * in_plane)
+    indices = columns + first.astype(index)[:, None]
+    values = np.take(w.reshape(spec.out_channels, -1), weights, axis=1)
+    starts = np.zeros(shape[0] + 1, dtype=index)
+    np.cumsum(np.tile(taps_seen * in_per_group, spec.out_channels), out=starts[1:])
+    matrix = sparse.csr_matrix((values.ravel(), indices.ravel(), starts), shape=shape)
+    matrix.has_canonical_format = True
+    return matrix
 
 
 def _outer(a: np.ndarray, b: np.ndarray, join: np.ufunc) -> np.ndarray:

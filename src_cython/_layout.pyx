@@ -1,21 +1,55 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
 """Layout drivers: unfold, fold and pad move whole rows; every geometry is lifted to three spatial dimensions."""
 
-from cython.parallel cimport prange
+from cython cimport floating
 from libc.stdint cimport int64_t
 from libc.string cimport memcpy, memset
 
 from fc_layout cimport *
 
-ctypedef fused real:
-    float
-    double
+include "arrays.pxi"
+include "tasks.pxi"
 
-cdef int64_t PARALLEL_ELEMENTS = 32768  # below this a second thread costs more than it brings
+cdef enum:
+    SERIAL_ELEMENTS = 32768  # below, another Python thread need not wait long for its turn
 
 
-cdef int thread_count(int64_t elements, int n_threads) noexcept:
-    return 1 if elements < PARALLEL_ELEMENTS else n_threads
+cdef int64_t chunk_count(int64_t elements, int n_threads) noexcept:
+    return 1 if elements < SERIAL_ELEMENTS else max(2, n_threads)
+
+
+# ------------------------------------------------------------------------------------------------ columns
+
+
+cdef struct ColumnsJob:
+    fc_layout_window window
+    const char *source
+    char *target
+    int64_t planes, taps, plane_bytes, column_bytes, chunks
+    size_t item
+    int isa
+
+
+cdef void unfold_task(const void *shared, Py_ssize_t i) noexcept nogil:
+    cdef const ColumnsJob *job = <const ColumnsJob *> shared
+    cdef int64_t rows = job.planes * job.taps, row
+    for row in range(rows * i // job.chunks, rows * (i + 1) // job.chunks):
+        fc_unfold_tap(
+            job.isa, job.item, &job.window, row % job.taps, job.source + row // job.taps * job.plane_bytes,
+            job.target + row * job.column_bytes,
+        )
+
+
+cdef void fold_task(const void *shared, Py_ssize_t i) noexcept nogil:
+    cdef const ColumnsJob *job = <const ColumnsJob *> shared
+    cdef int64_t plane, tap
+    for plane in range(job.planes * i // job.chunks, job.planes * (i + 1) // job.chunks):
+        memset(job.target + plane * job.plane_bytes, 0, job.plane_bytes)
+        for tap in range(job.taps):
+            fc_fold_tap(
+                job.isa, job.item, &job.window, tap, job.source + (plane * job.taps + tap) * job.column_bytes,
+                job.target + plane * job.plane_bytes,
+            )
 
 
 cdef void lift(object values, int64_t *target, int64_t missing):
@@ -25,104 +59,165 @@ cdef void lift(object values, int64_t *target, int64_t missing):
         target[i] = missing if i < gap else values[i - gap]
 
 
-cdef fc_layout_window window(object spec):
-    cdef fc_layout_window g
-    lift(spec.in_size, g.size, 1)
-    lift(spec.out_size, g.out, 1)
-    lift(spec.kernel, g.kernel, 1)
-    lift(spec.stride, g.stride, 1)
-    lift(spec.dilation, g.dilation, 1)
-    lift(spec.pad_lo, g.pad, 0)
-    return g
+cdef class Columns:
+    """The columns that a sliding window sees, ready to be made of arrays: (N * C, prod(kernel), prod(out_size))."""
+    cdef ColumnsJob job
+    cdef int64_t elements
+
+    def __init__(self, spec):
+        cdef fc_layout_window *g = &self.job.window
+        self.job.item = 4 if spec.dtype == "float32" else 8
+        lift(spec.in_size, g.size, 1)
+        lift(spec.out_size, g.out, 1)
+        lift(spec.kernel, g.kernel, 1)
+        lift(spec.stride, g.stride, 1)
+        lift(spec.dilation, g.dilation, 1)
+        lift(spec.pad_lo, g.pad, 0)
+        self.job.planes = spec.batch * spec.in_channels
+        self.job.taps = g.kernel[0] * g.kernel[1] * g.kernel[2]
+        self.job.plane_bytes = g.size[0] * g.size[1] * g.size[2] * self.job.item
+        self.job.column_bytes = g.out[0] * g.out[1] * g.out[2] * self.job.item
+        self.elements = self.job.planes * self.job.taps * g.out[0] * g.out[1] * g.out[2]
+
+    def unfold(self, input, columns, int isa, int n_threads):
+        """Planes to columns."""
+        cdef ColumnsJob job = self.job
+        job.source = read_from(input, job.planes * job.plane_bytes)
+        job.target = write_to(columns, job.planes * job.taps * job.column_bytes)
+        job.isa, job.chunks = isa, chunk_count(self.elements, n_threads)
+        run_tasks(unfold_task, &job, job.chunks, n_threads)
+
+    def fold(self, columns, output, int isa, int n_threads):
+        """Columns added up in planes."""
+        cdef ColumnsJob job = self.job
+        job.source = read_from(columns, job.planes * job.taps * job.column_bytes)
+        job.target = write_to(output, job.planes * job.plane_bytes)
+        job.isa, job.chunks = isa, chunk_count(self.elements, n_threads)
+        run_tasks(fold_task, &job, job.chunks, n_threads)
 
 
-def unfold(object spec, const real[:, ::1] input, real[:, :, ::1] columns, int isa, int n_threads):
-    """Planes (N * C, in_size) to columns (N * C, prod(kernel), prod(out_size))."""
-    cdef fc_layout_window g = window(spec)
-    cdef int64_t planes = input.shape[0], taps = columns.shape[1], i, plane, tap
-    cdef int threads = thread_count(planes * taps * columns.shape[2], n_threads)
-    for i in prange(planes * taps, nogil=True, num_threads=threads, schedule="static"):
-        plane = i // taps
-        tap = i % taps
-        if real is float:
-            pick_unfold_tap_f32(isa)(&g, tap, &input[plane, 0], &columns[plane, tap, 0])
+# ------------------------------------------------------------------------------------------------ padding
+
+
+cdef struct PadJob:
+    const char *source
+    char *target
+    int64_t outer, chunks
+    int64_t inside[3]  # sizes without and with padding
+    int64_t padded[3]
+    const int64_t *table[3]  # position inside of each padded one, -1 for the constant
+    int64_t run_start, run_length  # columns that take consecutive ones
+    double value
+    size_t item
+
+
+cdef void pad_row(const PadJob *job, const floating *source, floating *target, floating value) noexcept nogil:
+    """``source`` is NULL where a row holds nothing but the constant."""
+    cdef const int64_t *table = job.table[2]
+    cdef int64_t i, width = job.padded[2], stop = job.run_start + job.run_length
+    if source == NULL:
+        for i in range(width):
+            target[i] = value
+        return
+    for i in range(job.run_start):
+        target[i] = source[table[i]] if table[i] >= 0 else value
+    if job.run_length:
+        memcpy(target + job.run_start, source + table[job.run_start], job.run_length * sizeof(floating))
+    for i in range(stop, width):
+        target[i] = source[table[i]] if table[i] >= 0 else value
+
+
+cdef void add_row(const PadJob *job, const floating *source, floating *target) noexcept nogil:
+    cdef const int64_t *table = job.table[2]
+    cdef int64_t i, width = job.padded[2], stop = job.run_start + job.run_length
+    cdef floating *run
+    for i in range(job.run_start):
+        if table[i] >= 0:
+            target[table[i]] += source[i]
+    if job.run_length:
+        run = target + table[job.run_start]
+        for i in range(job.run_length):
+            run[i] += source[job.run_start + i]
+    for i in range(stop, width):
+        if table[i] >= 0:
+            target[table[i]] += source[i]
+
+
+cdef inline int64_t row_inside(const PadJob *job, int64_t outer, int64_t z, int64_t y) noexcept nogil:
+    """Start of the row of elements inside that a padded row takes, -1 for none."""
+    z, y = job.table[0][z], job.table[1][y]
+    return -1 if z < 0 or y < 0 else ((outer * job.inside[0] + z) * job.inside[1] + y) * job.inside[2]
+
+
+cdef void pad_task(const void *shared, Py_ssize_t i) noexcept nogil:
+    cdef const PadJob *job = <const PadJob *> shared
+    cdef int64_t nz = job.padded[0], ny = job.padded[1], rows = job.outer * nz * ny, row, start
+    cdef const char *source
+    cdef char *target
+    for row in range(rows * i // job.chunks, rows * (i + 1) // job.chunks):
+        start = row_inside(job, row // (ny * nz), row // ny % nz, row % ny)
+        source = NULL
+        if start >= 0:
+            source = job.source + start * job.item
+        target = job.target + row * job.padded[2] * job.item
+        if job.item == 4:
+            pad_row(job, <const float *> source, <float *> target, <float> job.value)
         else:
-            pick_unfold_tap_f64(isa)(&g, tap, &input[plane, 0], &columns[plane, tap, 0])
+            pad_row(job, <const double *> source, <double *> target, job.value)
 
 
-def fold(object spec, const real[:, :, ::1] columns, real[:, ::1] output, int isa, int n_threads):
-    """Columns (N * C, prod(kernel), prod(out_size)) added up in planes (N * C, in_size)."""
-    cdef fc_layout_window g = window(spec)
-    cdef int64_t planes = output.shape[0], taps = columns.shape[1], plane, tap
-    cdef int threads = thread_count(planes * taps * columns.shape[2], n_threads)
-    for plane in prange(planes, nogil=True, num_threads=threads, schedule="static"):
-        memset(&output[plane, 0], 0, output.shape[1] * sizeof(real))
-        for tap in range(taps):
-            if real is float:
-                pick_fold_tap_f32(isa)(&g, tap, &columns[plane, tap, 0], &output[plane, 0])
-            else:
-                pick_fold_tap_f64(isa)(&g, tap, &columns[plane, tap, 0], &output[plane, 0])
+cdef void pad_backward_task(const void *shared, Py_ssize_t i) noexcept nogil:
+    cdef const PadJob *job = <const PadJob *> shared
+    cdef int64_t first = job.outer * i // job.chunks, last = job.outer * (i + 1) // job.chunks, outer, z, y, start
+    cdef int64_t bytes_inside = job.inside[0] * job.inside[1] * job.inside[2] * job.item
+    cdef int64_t row_bytes = job.padded[2] * job.item
+    cdef const char *source = job.source + first * job.padded[0] * job.padded[1] * row_bytes
+    cdef char *target
+    for outer in range(first, last):
+        memset(job.target + outer * bytes_inside, 0, bytes_inside)
+        for z in range(job.padded[0]):
+            for y in range(job.padded[1]):
+                start = row_inside(job, outer, z, y)
+                if start >= 0:
+                    target = job.target + start * job.item
+                    if job.item == 4:
+                        add_row(job, <const float *> source, <float *> target)
+                    else:
+                        add_row(job, <const double *> source, <double *> target)
+                source += row_bytes
 
 
-def pad(
-    const real[:, :, :, ::1] x, real[:, :, :, ::1] out, const int64_t[::1] source_z, const int64_t[::1] source_y,
-    const int64_t[::1] source_x, int64_t run_start, int64_t run_length, real value, int n_threads,
-):
-    """Each output position takes the input position its tables name, or ``value`` where they say -1.
+cdef class Padding:
+    """A padding of three axes, ready to be run on arrays.
 
-    Output columns ``run_start`` to ``run_start + run_length`` take consecutive input columns.
+    ``tables`` holds for each axis the input position that a padded one takes, as an int64 array with -1 for the
+    constant.  Columns ``run_start`` to ``run_start + run_length`` take consecutive ones.
     """
-    cdef int64_t outer = out.shape[0], nz = out.shape[1], ny = out.shape[2], nx = out.shape[3]
-    cdef int64_t run_source = source_x[run_start] if run_length > 0 else 0
-    cdef int64_t row, o, z, y, i, sz, sy
-    cdef real *target
-    cdef const real *source
-    cdef int threads = thread_count(outer * nz * ny * nx, n_threads)
-    for row in prange(outer * nz * ny, nogil=True, num_threads=threads, schedule="static"):
-        o = row // (nz * ny)
-        z = row // ny % nz
-        y = row % ny
-        sz = source_z[z]
-        sy = source_y[y]
-        target = &out[o, z, y, 0]
-        if sz < 0 or sy < 0:
-            for i in range(nx):
-                target[i] = value
-        else:
-            source = &x[o, sz, sy, 0]
-            for i in range(run_start):
-                target[i] = source[source_x[i]] if source_x[i] >= 0 else value
-            memcpy(target + run_start, source + run_source, run_length * sizeof(real))
-            for i in range(run_start + run_length, nx):
-                target[i] = source[source_x[i]] if source_x[i] >= 0 else value
+    cdef PadJob job
+    cdef object tables  # which `job` points into
+    cdef size_t inside_bytes, padded_bytes
 
+    def __init__(self, int64_t outer, inside, tables, int64_t run_start, int64_t run_length, double value, size_t item):
+        self.tables = tables
+        self.job.outer, self.job.run_start, self.job.run_length = outer, run_start, run_length
+        self.job.value, self.job.item = value, item
+        self.inside_bytes = self.padded_bytes = outer * item
+        for axis in range(3):
+            self.job.inside[axis], self.job.padded[axis] = inside[axis], len(tables[axis])
+            self.job.table[axis] = <const int64_t *> read_from(tables[axis], self.job.padded[axis] * 8)
+            self.inside_bytes *= self.job.inside[axis]
+            self.padded_bytes *= self.job.padded[axis]
 
-def pad_backward(
-    const real[:, :, :, ::1] grad_output, real[:, :, :, ::1] grad_input, const int64_t[::1] source_z,
-    const int64_t[::1] source_y, const int64_t[::1] source_x, int64_t run_start, int64_t run_length, int n_threads,
-):
-    """Adjoint of :func:`pad`: each gradient added to the input position its output position took."""
-    cdef int64_t outer = grad_output.shape[0], nz = grad_output.shape[1]
-    cdef int64_t ny = grad_output.shape[2], nx = grad_output.shape[3]
-    cdef int64_t plane = grad_input.shape[1] * grad_input.shape[2] * grad_input.shape[3]
-    cdef int64_t run_source = source_x[run_start] if run_length > 0 else 0
-    cdef int64_t o, z, y, i
-    cdef real *target
-    cdef const real *source
-    cdef int threads = thread_count(outer * nz * ny * nx, n_threads)
-    for o in prange(outer, nogil=True, num_threads=threads, schedule="static"):
-        memset(&grad_input[o, 0, 0, 0], 0, plane * sizeof(real))
-        for z in range(nz):
-            for y in range(ny):
-                if source_z[z] < 0 or source_y[y] < 0:
-                    continue
-                source = &grad_output[o, z, y, 0]
-                target = &grad_input[o, source_z[z], source_y[y], 0]
-                for i in range(run_start):
-                    if source_x[i] >= 0:
-                        target[source_x[i]] += source[i]
-                for i in range(run_length):
-                    target[run_source + i] += source[run_start + i]
-                for i in range(run_start + run_length, nx):
-                    if source_x[i] >= 0:
-                        target[source_x[i]] += source[i]
+    def forward(self, x, out, int n_threads):
+        """Axes grown or cropped."""
+        cdef PadJob job = self.job
+        job.source, job.target = read_from(x, self.inside_bytes), write_to(out, self.padded_bytes)
+        job.chunks = chunk_count(self.padded_bytes // job.item, n_threads)
+        run_tasks(pad_task, &job, job.chunks, n_threads)
+
+    def backward(self, grad_output, grad_input, int n_threads):
+        """Each gradient added to the position that its own took."""
+        cdef PadJob job = self.job
+        job.source, job.target = read_from(grad_output, self.padded_bytes), write_to(grad_input, self.inside_bytes)
+        job.chunks = chunk_count(self.padded_bytes // job.item, n_threads)
+        run_tasks(pad_backward_task, &job, job.chunks, n_threads)

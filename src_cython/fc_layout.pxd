@@ -1,5 +1,6 @@
 from libc.stdint cimport int64_t
 
+# Arrays are void pointers: `itemsize` (4 or 8) says which build is called.
 cdef extern from "fc_layout.h" nogil:
     ctypedef struct fc_layout_window:
         int64_t size[3]
@@ -9,9 +10,9 @@ cdef extern from "fc_layout.h" nogil:
         int64_t dilation[3]
         int64_t pad[3]
 
-    ctypedef void (*fc_layout_f32_fn)(const fc_layout_window *, int64_t, const float *, float *) noexcept
-    ctypedef void (*fc_layout_f64_fn)(const fc_layout_window *, int64_t, const double *, double *) noexcept
-    fc_layout_f32_fn pick_unfold_tap_f32(int isa)
-    fc_layout_f64_fn pick_unfold_tap_f64(int isa)
-    fc_layout_f32_fn pick_fold_tap_f32(int isa)
-    fc_layout_f64_fn pick_fold_tap_f64(int isa)
+    void fc_unfold_tap(
+        int isa, size_t itemsize, const fc_layout_window *window, int64_t tap, const void *plane,
+        void *column) noexcept
+    void fc_fold_tap(
+        int isa, size_t itemsize, const fc_layout_window *window, int64_t tap, const void *column,
+        void *plane) noexcept

@@ -13,8 +13,13 @@ cdef extern from "fc_pool.h" nogil:
         int64_t h, w, oh, ow
         const int64_t *y0
         const int64_t *y1
+        const int64_t *y_count
         const int64_t *x0
         const int64_t *x1
+        const int64_t *x_count
+
+    enum:
+        FC_POOL_LANES
 
     int64_t fc_pool_forward_band(const fc_pool *, int64_t item)
     int64_t fc_max_pool_forward_band(const fc_pool *, int64_t item)
@@ -34,3 +39,5 @@ cdef extern from "fc_pool.h" nogil:
     fc_pool_fn pick_adaptive_avg(int isa, int is_double)
     fc_pool_fn pick_adaptive_avg_backward(int isa, int is_double)
     fc_pool_fn pick_adaptive_max(int isa, int is_double)
+    fc_pool_fn pick_narrow_avg(int isa, int is_double)
+    fc_pool_fn pick_narrow_avg_backward(int isa, int is_double)

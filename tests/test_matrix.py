@@ -86,3 +86,13 @@ def test_image_shape_is_checked_against_the_weight():
         conv_matrix(w, (3, 5, 5))
     with pytest.raises(ValueError, match="1 to 3 kernel axes"):
         conv_matrix(np.ones((1, 2)), 5)
+
+
+def test_rows_are_sorted_and_hold_the_zeros_of_the_kernel_but_not_of_the_padding():
+    w = integers((4, 3, 3, 3), 3)
+    w[0] = 0
+    a = conv_matrix(w, (6, 7), padding=2, dilation=2)
+    rows, columns = np.repeat(np.arange(a.shape[0]), np.diff(a.indptr)), a.indices
+    assert (np.diff(rows * a.shape[1] + columns) > 0).all()
+    seen = F.conv2d(np.ones((3, 6, 7)), np.ones_like(w), padding=2, dilation=2)
+    np.testing.assert_array_equal(np.diff(a.indptr), seen.ravel())

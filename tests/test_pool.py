@@ -140,8 +140,49 @@ def test_avg_pool_is_the_oracle_s(
         assert_within(got, reference("avg_pool_backward", spec, x_like), np.abs(bound), str(spec))
 
 
+# several planes at once, in the lanes of a vector: around one vector of each instruction set
+@pytest.mark.parametrize("planes", [1, 2, 3, 4, 7, 8, 9, 16, 17, 67])
+def test_averages_of_narrow_planes_are_the_oracle_s(
+    planes: int, dtype: str, isa: str, rng: np.random.Generator
+) -> None:
+    eps = np.finfo(dtype).eps
+    for size, (kernel, stride, padding, dilation) in itertools.product([(7, 7), (3, 2), (14, 13)], WINDOWS):
+        if dilation != (1, 1) or any(n + 2 * p < k for n, p, k in zip(size, padding, kernel, strict=True)):
+            continue
+        spec = PoolSpec.from_shape(
+            (1, planes, *size), dtype, kernel, stride, padding, 1, True, planes % 2 == 0
+        )
+        x = integers(rng, spec.input_shape, dtype)
+        expected = reference("avg_pool_forward", spec, x)
+        assert_within(run("avg_pool_forward", spec, x), expected, eps * np.abs(expected), str(spec))
+        grad = integers(rng, spec.output_shape, dtype)
+        bound = eps * (kernel[0] * kernel[1] + 1) * reference("avg_pool_backward", spec, np.abs(grad))
+        got, expected = run("avg_pool_backward", spec, grad), reference("avg_pool_backward", spec, grad)
+        assert_within(got, expected, bound, str(spec))
+
+
+@pytest.mark.parametrize("size", [(7, 7), (3, 2), (5, 40), (40, 41)])
+def test_the_average_of_a_whole_plane_is_the_adaptive_one(
+    size: tuple[int, int], dtype: str, isa: str, rng: np.random.Generator
+) -> None:
+    for planes in (1, 7, 8, 33):
+        x = rng.standard_normal((planes, 1, *size)).astype(dtype)
+        pool = PoolSpec.from_shape(x.shape, dtype, size)
+        adaptive = AdaptivePoolSpec.from_shape(x.shape, dtype, 1)
+        out = run("avg_pool_forward", pool, x)
+        assert bits(out) == bits(run("adaptive_avg_pool_forward", adaptive, x))
+        bound = 2 * size[0] * size[1] * np.finfo(dtype).eps * reference("avg_pool_forward", pool, np.abs(x))
+        assert_within(out, reference("avg_pool_forward", pool, x), bound)
+        back = run("avg_pool_backward", pool, out)
+        np.testing.assert_array_equal(back, reference("avg_pool_backward", pool, out))
+        assert bits(back) == bits(run("adaptive_avg_pool_backward", adaptive, out))
+
+
 ADAPTIVE = [
     ((7, 9), (3, 4)),
+    ((20, 40), (1, 1)),
+    ((20, 40), (6, 1)),
+    ((20, 40), (6, 7)),
     ((5, 6), (1, 1)),
     ((4, 5), (9, 11)),
     ((33, 65), (32, 8)),
@@ -277,7 +318,7 @@ def test_windows_beyond_32_bits_are_refused_with_the_reason() -> None:
 
 
 # few planes, so that they are cut into bands, and many
-SHAPES = [(1, 1, 301, 260), (1, 3, 130, 133), (5, 13, 40, 41)]
+SHAPES = [(1, 1, 301, 260), (1, 3, 130, 133), (5, 13, 40, 41), (5, 71, 14, 14)]
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -295,7 +336,8 @@ def test_threads_and_bands_change_no_bit(
                 for index_dtype in ("int64", "uint8"):
                     out, indices = run("max_pool_forward", spec, x, index_dtype)
                     parts += [out, indices, run("max_pool_backward", spec, grad, indices)]
-                parts += [run("avg_pool_forward", spec, x), run("avg_pool_backward", spec, grad)]
+                if dilation == (1, 1):
+                    parts += [run("avg_pool_forward", spec, x), run("avg_pool_backward", spec, grad)]
             seen.add(b"".join(bits(part) for part in parts))
         assert len(seen) == 1
 
@@ -349,3 +391,10 @@ def test_pads_are_pytorch_s(dtype: str) -> None:
         expected = pad(torch.tensor(x), sides, mode, value).numpy()
         got = run("pad", spec, x.reshape(spec.outer, *spec.in_shape))
         np.testing.assert_array_equal(got.reshape(expected.shape), expected)
+
+
+def test_pads_tell_the_zeros_apart() -> None:
+    x = np.ones((1, 2), np.float32)
+    for value in (0.0, -0.0, 0.0):
+        padded = fastconv.functional.pad(x, (1, 1), value=value)
+        assert (np.signbit(padded) == [[np.signbit(value), False, False, np.signbit(value)]]).all()

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from fastconv import _config, _conv, _small
 from fastconv._dispatch import Implementation, Packed, unpack
+from fastconv._memory import empty
 from fastconv._spec import ConvSpec, MatmulSpec
 from fastconv.backends import _cpu_cost, _cpu_winograd
 
@@ -54,7 +55,7 @@ def _prepare_small_forward(spec: ConvSpec) -> Callable[..., Array]:
         input: Array, weight: Array, bias: Array | None, out: Array | None, residual: Array | None = None
     ) -> Array:
         if out is None:
-            out = np.empty(shape, dtype)
+            out = empty(shape, dtype)
         kernel(input, weight, bias, residual, out, _config.isa(), _config.threads_for(work))
         return out
 
@@ -105,7 +106,7 @@ def _forward(direct: bool) -> Callable[..., Array]:
         residual: Array | None = None,
     ) -> Array:
         if out is None:
-            out = np.empty(spec.output_shape, spec.dtype)
+            out = empty(spec.output_shape, spec.dtype)
         isa, plain, form = unpack(weight, _config.isa())
         _CONV_FORWARD[input.dtype](
             spec,
@@ -145,7 +146,7 @@ def _input_grad(direct: bool) -> Callable[..., Array]:
         spec: ConvSpec, grad_output: Array, weight: Array, bias: Array | None, out: Array | None
     ) -> Array:
         if out is None:
-            out = np.empty(spec.input_shape, spec.dtype)
+            out = empty(spec.input_shape, spec.dtype)
         _CONV_INPUT_GRAD[grad_output.dtype](
             spec,
             grad_output.reshape(-1),
@@ -165,7 +166,7 @@ def _input_grad_col2im(
     spec: ConvSpec, grad_output: Array, weight: Array, bias: Array | None, out: Array | None
 ) -> Array:
     if out is None:
-        out = np.empty(spec.input_shape, spec.dtype)
+        out = empty(spec.input_shape, spec.dtype)
     _conv.conv_input_grad_col2im(
         spec,
         grad_output.reshape(-1),
@@ -180,7 +181,7 @@ def _input_grad_col2im(
 
 def _weight_grad(direct: bool) -> Callable[..., Array]:
     def run(spec: ConvSpec, input: Array, grad_output: Array) -> Array:
-        out = np.empty(spec.weight_shape, spec.dtype)
+        out = empty(spec.weight_shape, spec.dtype)
         _CONV_WEIGHT_GRAD[input.dtype](
             spec,
             input.reshape(-1),
@@ -196,7 +197,7 @@ def _weight_grad(direct: bool) -> Callable[..., Array]:
 
 
 def _matmul(spec: MatmulSpec, a: Array, b: Array, bias: Array | None, residual: Array | None = None) -> Array:
-    out = np.empty((spec.m, spec.n), a.dtype)
+    out = empty((spec.m, spec.n), a.dtype)
     sizes = (spec.m, spec.n, spec.k)
     threads = _config.threads_for(spec.m * spec.n * spec.k)
     _conv.matmul(

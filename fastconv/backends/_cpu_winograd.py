@@ -30,6 +30,7 @@ from numpy.typing import NDArray
 
 from fastconv import _config, _winograd
 from fastconv._dispatch import Implementation, Packed, unpack
+from fastconv._memory import empty
 from fastconv._spec import ConvSpec
 from fastconv.backends import _cpu_cost
 
@@ -72,7 +73,7 @@ def _forward(
     residual: Array | None = None,
 ) -> Array:
     if out is None:
-        out = np.empty(spec.output_shape, spec.dtype)
+        out = empty(spec.output_shape, spec.dtype)
     isa, plain, form = unpack(weight, _config.isa())
 
     def winograd(spec: ConvSpec, x: Array, y: Array, residual: Array | None) -> bool:
@@ -98,7 +99,7 @@ def _input_grad(
     out: Array | None,
 ) -> Array:
     if out is None:
-        out = np.empty(spec.input_shape, spec.dtype)
+        out = empty(spec.input_shape, spec.dtype)
 
     def winograd(spec: ConvSpec, grad: Array, dx: Array) -> bool:
         flat = grad.reshape(-1), weight.reshape(-1), bias, dx.reshape(-1)
@@ -117,7 +118,7 @@ def _layout(m: int, spec: ConvSpec) -> Hashable:
 
 def _pack(m: int, spec: ConvSpec, weight: Array) -> Packed:
     isa, threads = _config.isa(), _config.threads_for(weight.size)
-    form = np.empty(_winograd.filters_size(spec, m, isa), weight.dtype)
+    form = empty(_winograd.filters_size(spec, m, isa), weight.dtype)
     _winograd.transform(spec, weight.reshape(-1), form, m, isa, threads)
     return Packed(weight, form, isa)
 
@@ -125,7 +126,7 @@ def _pack(m: int, spec: ConvSpec, weight: Array) -> Packed:
 def _weight_grad(
     m: int, fallback: Callable[..., Array], spec: ConvSpec, input: Array, grad_output: Array
 ) -> Array:
-    result = np.empty(spec.weight_shape, spec.dtype)
+    result = empty(spec.weight_shape, spec.dtype)
     flat = input.reshape(-1), grad_output.reshape(-1), result.reshape(-1)
     if _winograd.conv_weight_grad(spec, *flat, m, _config.isa(), _config.threads_for(spec.macs)):
         return result

@@ -11,6 +11,7 @@
 #define FC_W 8
 #define FC_U __m512i
 #define FC_SET1(w) _mm512_set1_epi64((long long)(w))
+#define FC_ADD(a, b) _mm512_add_epi64(a, b)
 #define FC_MUL(a, b) _mm512_mul_epu32(a, b)
 #define FC_HIGH(a) _mm512_srli_epi64(a, 32)
 #define FC_XOR(a, b) _mm512_xor_si512(a, b)
@@ -19,6 +20,7 @@
 #define FC_W 4
 #define FC_U __m256i
 #define FC_SET1(w) _mm256_set1_epi64x((long long)(w))
+#define FC_ADD(a, b) _mm256_add_epi64(a, b)
 #define FC_MUL(a, b) _mm256_mul_epu32(a, b)
 #define FC_HIGH(a) _mm256_srli_epi64(a, 32)
 #define FC_XOR(a, b) _mm256_xor_si256(a, b)
@@ -27,6 +29,7 @@
 #define FC_W 2
 #define FC_U __m128i
 #define FC_SET1(w) _mm_set1_epi64x((long long)(w))
+#define FC_ADD(a, b) _mm_add_epi64(a, b)
 #define FC_MUL(a, b) _mm_mul_epu32(a, b)
 #define FC_HIGH(a) _mm_srli_epi64(a, 32)
 #define FC_XOR(a, b) _mm_xor_si128(a, b)
@@ -37,14 +40,14 @@
 
 /* Counters block + i, in the lane order that store_keep_bits expects. */
 FC_INLINE FC_U FC_NAME(counters)(uint32_t block) {
-    const long long b = block;
 #if FC_W == 8
-    return _mm512_add_epi64(_mm512_set1_epi64(b), _mm512_set_epi64(7, 3, 6, 2, 5, 1, 4, 0));
+    const FC_U lane = _mm512_set_epi64(7, 3, 6, 2, 5, 1, 4, 0);
 #elif FC_W == 4
-    return _mm256_add_epi64(_mm256_set1_epi64x(b), _mm256_set_epi64x(3, 2, 1, 0));
+    const FC_U lane = _mm256_set_epi64x(3, 2, 1, 0);
 #else
-    return _mm_add_epi64(_mm_set1_epi64x(b), _mm_set_epi64x(1, 0));
+    const FC_U lane = _mm_set_epi64x(1, 0);
 #endif
+    return FC_ADD(FC_SET1(block), lane);
 }
 
 /* Keep bits of FC_W blocks, one byte a block, from the four words of their last round. */
@@ -82,20 +85,21 @@ FC_INLINE void FC_NAME(store_keep_bits)(FC_U w0, FC_U w1, FC_U w2, FC_U w3, uint
 
 #define FC_CHAINS 2 /* independent vectors at once: a round is a chain of latencies */
 
-/* Keep bytes of FC_CHAINS * FC_W blocks from number `block` (its low word) on.  `key` holds the constants of the first
- * two rounds, where the upper counter words are zero and the block's high word is the same for all, then the keys of
- * the others. */
-FC_INLINE void FC_NAME(keep_bytes)(const FC_U key[FC_PHILOX_ROUNDS][2], uint32_t block, uint32_t threshold,
+/* Keep bytes of FC_CHAINS * FC_W blocks, the first of them those of `counter`, which moves on.  `key` holds the
+ * constants of the first two rounds, where the upper counter words are zero and the block's high word is the same for
+ * all, then the keys of the others. */
+FC_INLINE void FC_NAME(keep_bytes)(const FC_U key[FC_PHILOX_ROUNDS][2], FC_U *counter, uint32_t threshold,
                                    uint8_t *bytes) {
     const FC_U m0 = FC_SET1(FC_PHILOX_M0), m1 = FC_SET1(FC_PHILOX_M1);
     FC_U w0[FC_CHAINS], w1[FC_CHAINS], w2[FC_CHAINS], w3[FC_CHAINS];
     for (int i = 0; i < FC_CHAINS; i++) {
-        const FC_U p0 = FC_MUL(FC_NAME(counters)(block + (uint32_t)(i * FC_W)), m0);
+        const FC_U p0 = FC_MUL(*counter, m0);
         const FC_U p1 = FC_MUL(FC_XOR(FC_HIGH(p0), key[0][1]), m1);
         w0[i] = FC_XOR(FC_HIGH(p1), key[1][0]);
         w1[i] = p1;
         w2[i] = FC_XOR(p0, key[1][1]);
         w3[i] = key[0][0];
+        *counter = FC_ADD(*counter, FC_SET1(FC_W));
     }
     for (int r = 2; r < FC_PHILOX_ROUNDS; r++) {
         const FC_U k0 = key[r][0], k1 = key[r][1];
@@ -147,8 +151,9 @@ FC_INLINE size_t FC_NAME(vector_blocks)(const fc_philox_key *key, uint64_t block
             k[r][0] = FC_SET1(key->round[r][0]);
             k[r][1] = FC_SET1(key->round[r][1]);
         }
+        FC_U counter = FC_NAME(counters)((uint32_t)block);
         for (; i + FC_CHAINS * FC_W <= n; i += FC_CHAINS * FC_W) {
-            FC_NAME(keep_bytes)(k, (uint32_t)(block + i), threshold, bytes + i);
+            FC_NAME(keep_bytes)(k, &counter, threshold, bytes + i);
             if (x) FC_NAME(dropout_apply)(x + 8 * i, bytes + i, out + 8 * i, 8 * FC_CHAINS * FC_W, scale);
         }
     }
@@ -214,6 +219,7 @@ static void FC_NAME(dropout_forward)(const fc_philox_key *key, uint64_t element,
 #undef FC_W
 #undef FC_U
 #undef FC_SET1
+#undef FC_ADD
 #undef FC_MUL
 #undef FC_HIGH
 #undef FC_XOR

@@ -2,7 +2,7 @@
 #ifndef FC_LAYOUT_H
 #define FC_LAYOUT_H
 
-#include "fc_isa.h"
+#include "fc_call.h"
 
 /* A sliding window over three spatial dimensions, slowest first. */
 typedef struct {
@@ -31,11 +31,9 @@ static inline void fc_layout_offsets(const fc_layout_window *g, int64_t tap, int
 #define FC_TEMPLATE "fc_layout_kernel.h"
 #include "fc_for_each.h"
 
-typedef void (*fc_layout_f32_fn)(const fc_layout_window *, int64_t, const float *, float *);
-typedef void (*fc_layout_f64_fn)(const fc_layout_window *, int64_t, const double *, double *);
-FC_INLINE fc_layout_f32_fn pick_unfold_tap_f32(int isa) { return FC_PICK(isa, unfold_tap_f32); }
-FC_INLINE fc_layout_f64_fn pick_unfold_tap_f64(int isa) { return FC_PICK(isa, unfold_tap_f64); }
-FC_INLINE fc_layout_f32_fn pick_fold_tap_f32(int isa) { return FC_PICK(isa, fold_tap_f32); }
-FC_INLINE fc_layout_f64_fn pick_fold_tap_f64(int isa) { return FC_PICK(isa, fold_tap_f64); }
+FC_ENTRY(unfold_tap, (window, tap, plane, column), const fc_layout_window *window, int64_t tap, const void *plane,
+         void *column)
+FC_ENTRY(fold_tap, (window, tap, column, plane), const fc_layout_window *window, int64_t tap, const void *column,
+         void *plane)
 
 #endif

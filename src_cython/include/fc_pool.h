@@ -29,6 +29,8 @@ FC_POOL_ENTRY(avg_pool_backward)
 FC_POOL_ENTRY(adaptive_avg)
 FC_POOL_ENTRY(adaptive_avg_backward)
 FC_POOL_ENTRY(adaptive_max)
+FC_POOL_ENTRY(narrow_avg)
+FC_POOL_ENTRY(narrow_avg_backward)
 #undef FC_POOL_ENTRY
 
 #endif

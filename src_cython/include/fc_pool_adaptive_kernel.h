@@ -1,22 +1,42 @@
 /* Adaptive pooling: output (i, j) covers rows y0[i] .. y1[i] and columns x0[j] .. x1[j].  Rows are combined first,
  * elementwise over the whole width, then the columns of each window. */
 
-/* Sum of consecutive elements, in one order for any plane. */
-FC_INLINE FC_T FC_NAME(fc_pool_sum)(const FC_T *restrict src, int64_t n) {
+/* Sums of every FC_VL-th of n consecutive elements, in one order for any plane; what fills no vector goes to `rest`. */
+FC_INLINE P_VEC FC_NAME(fc_pool_sums)(const FC_T *restrict src, int64_t n, FC_T *rest) {
     P_VEC acc[4] = {P_SPLAT(0), P_SPLAT(0), P_SPLAT(0), P_SPLAT(0)};
     int64_t i = 0;
     for (; i + 4 * FC_VL <= n; i += 4 * FC_VL)
         for (int k = 0; k < 4; k++)
             acc[k] += P_LOAD(src + i + k * FC_VL);
-    for (; i + FC_VL <= n; i += FC_VL)
-        acc[0] += P_LOAD(src + i);
-    const P_VEC all = (acc[0] + acc[1]) + (acc[2] + acc[3]);
-    FC_T sum = 0;
-    for (int l = 0; l < FC_VL; l++)
-        sum += P_LANE(all, l);
-    for (; i < n; i++)
-        sum += src[i];
-    return sum;
+    for (int k = 0; k < 3 && i + FC_VL <= n; k++, i += FC_VL)
+        acc[k] += P_LOAD(src + i);
+    for (*rest = 0; i < n; i++)
+        *rest += src[i];
+    return (acc[0] + acc[1]) + (acc[2] + acc[3]);
+}
+
+/* Means of `count` runs of n elements that follow `pitch` elements after one another, a vector of them at once. */
+FC_INLINE void FC_NAME(fc_pool_means)(const FC_T *restrict src, int64_t n, int64_t pitch, FC_T *restrict out,
+                                      int64_t step, int64_t count) {
+    for (int64_t i = 0; i < count; i += FC_VL) {
+        const int64_t some = fc_min(FC_VL, count - i);
+        P_VEC sums[FC_VL], mean = P_SPLAT(0);
+        FC_T rest[FC_VL] = {0}, lane[FC_VL];
+        for (int l = 0; l < FC_VL; l++)
+            sums[l] = l < some ? FC_NAME(fc_pool_sums)(src + (i + l) * pitch, n, rest + l) : P_SPLAT(0);
+        FC_NAME(fc_pool_transpose)(sums);
+        for (int l = 0; l < FC_VL; l++)
+            mean += sums[l];
+        *(P_VEC_MEM *)lane = (mean + P_LOAD(rest)) / (FC_T)n;
+        for (int l = 0; l < some; l++)
+            out[(i + l) * step] = lane[l];
+    }
+}
+
+/* dst[0:n] = value; planes are done in order, so spilling into the next one does no harm where there is `room`. */
+FC_INLINE void FC_NAME(fc_pool_fill)(FC_T *dst, FC_T value, int64_t n, int64_t room) {
+    for (int64_t i = 0; i < n; i += FC_VL)
+        P_STORE(dst + i, P_SPLAT(value), i + FC_VL <= room, n - i);
 }
 
 static FC_UNUSED void FC_NAME(adaptive_avg)(FC_POOL_PARAMETERS) {
@@ -26,14 +46,16 @@ static FC_UNUSED void FC_NAME(adaptive_avg)(FC_POOL_PARAMETERS) {
     FC_T *output = (FC_T *)out;
     FC_T *restrict row = (FC_T *)scratch;
     const int64_t w = g->w;
+    if (g->ow == 1) { /* as above all in global pooling: windows are runs of elements */
+        for (int64_t i = 0; i < g->oh; i++)
+            FC_NAME(fc_pool_means)(input + (unit0 * g->h + g->y0[i]) * w, (g->y1[i] - g->y0[i]) * w, g->h * w,
+                                   output + unit0 * g->oh + i, g->oh, unit1 - unit0);
+        return;
+    }
     for (int64_t plane = unit0; plane < unit1; plane++) {
         for (int64_t i = 0; i < g->oh; i++) {
             const FC_T *restrict src = input + (plane * g->h + g->y0[i]) * w;
             const int64_t rows = g->y1[i] - g->y0[i];
-            if (g->ow == 1) { /* as above all in global pooling */
-                output[plane * g->oh + i] = FC_NAME(fc_pool_sum)(src, rows * w) / (FC_T)(rows * w);
-                continue;
-            }
             for (int64_t x = 0; x < w; x++)
                 row[x] = src[x];
             for (int64_t k = 1; k < rows; k++)
@@ -56,7 +78,13 @@ static FC_UNUSED void FC_NAME(adaptive_avg_backward)(FC_POOL_PARAMETERS) {
     const FC_T *grad_output = (const FC_T *)in;
     FC_T *grad_input = (FC_T *)out;
     FC_T *restrict row = (FC_T *)scratch;
-    const int64_t w = g->w;
+    const int64_t w = g->w, size = g->h * w;
+    if (g->oh == 1 && g->ow == 1) { /* global pooling */
+        for (int64_t plane = unit0; plane < unit1; plane++)
+            FC_NAME(fc_pool_fill)(grad_input + plane * size, grad_output[plane] / (FC_T)size, size,
+                                  (unit1 - plane) * size);
+        return;
+    }
     for (int64_t plane = unit0; plane < unit1; plane++) {
         int64_t written = 0; /* the windows' rows leave no gap, so the first to reach a row may assign it */
         for (int64_t i = 0; i < g->oh; i++) {

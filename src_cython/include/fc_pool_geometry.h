@@ -25,10 +25,11 @@ typedef struct {
     int64_t band, bands;
 } fc_pool;
 
-/* Windows of adaptive pooling: rows y0[i] <= y < y1[i], columns x0[j] <= x < x1[j]. */
+/* Windows of adaptive pooling: rows y0[i] <= y < y1[i], columns x0[j] <= x < x1[j], of which an average counts y_count[i]
+ * and x_count[j]. */
 typedef struct {
     int64_t h, w, oh, ow;
-    const int64_t *y0, *y1, *x0, *x1;
+    const int64_t *y0, *y1, *y_count, *x0, *x1, *x_count;
 } fc_adaptive;
 
 /* One tap of the kernel as a phase of the input columns sees it (see fc_pool_taps). */

@@ -7,4 +7,6 @@
 
 #include "fc_pool_adaptive_kernel.h"
 
+#include "fc_pool_narrow_kernel.h"
+
 #include "fc_pool_undef.h"

@@ -171,3 +171,20 @@ FC_INLINE void FC_NAME(fc_pool_copy_row)(FC_T *restrict dst, const FC_T *restric
     }
 }
 #define P_COPY_ROW FC_NAME(fc_pool_copy_row)
+
+/* Transposes FC_VL vectors: each round interleaves the two halves of all. */
+FC_INLINE void FC_NAME(fc_pool_transpose)(P_VEC *v) {
+#if FC_VL > 1
+    P_VEC t[FC_VL];
+    for (int round = 1; round < FC_VL; round *= 2) {
+        for (int i = 0; i < FC_VL / 2; i++) {
+            t[2 * i] = P_SHUFFLE(v[i], v[i + FC_VL / 2], P_ZIP_LO);
+            t[2 * i + 1] = P_SHUFFLE(v[i], v[i + FC_VL / 2], P_ZIP_HI);
+        }
+        for (int i = 0; i < FC_VL; i++)
+            v[i] = t[i];
+    }
+#else
+    (void)v;
+#endif
+}
