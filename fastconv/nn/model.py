@@ -331,7 +331,7 @@ class Model:
         if self.optimizer is None:
             raise ValueError("the model is not compiled: call model.compile(optimizer=..., loss=...) first")
         value, grads, output = self._loss_and_gradients(batch, target, True, self._optimizer_state.step)
-        self.optimizer.apply(self.params, grads, self._optimizer_state)
+        self.optimizer.step(self.params, grads, self._optimizer_state)
         return value, output
 
     def _where_non_finite(self, batch: dict[str, Array], context: Context, loss: float) -> str:

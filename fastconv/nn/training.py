@@ -153,4 +153,5 @@ def _train_epoch(
         if model.stop_training:
             break
     model._epochs_done += 1
+    model._optimizer_state.epoch += 1
     return dict(logs)

@@ -250,9 +250,9 @@ def test_fit_and_evaluate_need_compile_and_samples():
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
-        ({"optimizer": "adamw"}, ValueError, "optimizer must be an Optimizer or one of"),
-        ({"loss": "hinge"}, ValueError, "loss must be a Loss or one of"),
-        ({"metrics": ["f1"]}, ValueError, "metrics must be"),
+        ({"optimizer": "lion"}, ValueError, "optimizer must be an Optimizer or one of"),
+        ({"loss": "dice"}, ValueError, "loss must be a Loss or one of"),
+        ({"metrics": ["kappa"]}, ValueError, "metrics must be"),
         ({"metrics": "accuracy"}, TypeError, r"write \['accuracy'\]"),
         ({"regularizer": 0.1}, TypeError, "regularizer must be"),
     ],
