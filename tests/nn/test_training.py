@@ -314,7 +314,7 @@ def test_progress_bar_and_lines(capsys, monkeypatch):
     assert captured.out == ""
     assert "Epoch 2/2: 100%" in captured.err
     assert "accuracy" in captured.err
-    monkeypatch.setitem(sys.modules, "tqdm", None)  # as if not installed
+    monkeypatch.setitem(sys.modules, "tqdm.auto", None)  # as if not installed
     model.fit(x, y, 4, 1, verbose=1)
     assert capsys.readouterr().out.startswith("Epoch 1/1: loss ")
 
