@@ -20,7 +20,7 @@ __all__ = ["SGD", "Adam", "AdamW", "Optimizer", "OptimizerState", "RMSprop", "ge
 Array = NDArray[Any]
 Decayed = str | Callable[[str, Array], bool]
 
-_DTYPES = ("float32", "float64")
+_DTYPES = (np.dtype("float32"), np.dtype("float64"))
 _MEMORIES = ("velocity", "mean", "square")  # in the order in which the update takes them
 
 
@@ -178,9 +178,9 @@ class Optimizer:
         scales = self._clip_scales(gradients)
         rate = self.current_rate(state)
         for dtype in _DTYPES:
-            names = [name for name in gradients if params[name].dtype == dtype]
+            names = [name for name, grad in gradients.items() if grad.dtype == dtype]
             if names:
-                self._move(dtype, names, params, gradients, state, rate, scales)
+                self._move(dtype.name, names, params, gradients, state, rate, scales)
         state.step += 1
 
     def _move(
@@ -200,17 +200,19 @@ class Optimizer:
             [state.slot(kind, name, params[name]) for name in names] if kind in self.memories else None
             for kind in _MEMORIES
         ]
-        factors = np.empty((len(names), 3))
-        for row, name in zip(factors, names, strict=True):
-            decay = self.weight_decay if self.weight_decay and self._decays(name, params[name]) else 0.0
-            row[:] = (1.0 - rate * decay, 0.0, scales[name]) if self.decoupled else (1.0, decay, scales[name])
+        factors = np.ones((len(names), 3))
+        factors[:, 1] = [self.weight_decay * self._decays(name, params[name]) for name in names]
+        if self.decoupled:
+            factors[:, 0] -= rate * factors[:, 1]
+            factors[:, 1] = 0.0
+        factors[:, 2] = [scales[name] for name in names]
         spec = UpdateSpec(rule=self.rule, nesterov=self.nesterov, dtype=dtype)
         rates = self._rates(rate, state.step + 1)
         if self.clipvalue is not None:
             rates = rates._replace(bound=self.clipvalue)
         run("optimizer_update", spec, rates, factors, weights, grads, *memories)
         for name, weight in zip(names, weights, strict=True):
-            if not np.shares_memory(weight, params[name]):
+            if weight is not params[name]:
                 params[name][...] = weight.reshape(params[name].shape)
 
     @property
@@ -235,7 +237,7 @@ class Optimizer:
         squares: dict[str, float] = {}
         for dtype in _DTYPES:
             arrays = {name: grad for name, grad in gradients.items() if grad.dtype == dtype}
-            sums = run("square_sums", ArraysSpec(dtype=dtype), list(arrays.values()))
+            sums = run("square_sums", ArraysSpec(dtype=dtype.name), list(arrays.values()))
             squares |= zip(arrays, sums.tolist(), strict=True)
         if self.global_clipnorm is not None:
             squares = dict.fromkeys(gradients, sum(squares[name] for name in gradients))
@@ -456,7 +458,7 @@ def _checked(name: str, value: float, low: float, high: float = math.inf) -> flo
 
 
 def _check_pair(name: str, param: Array, grad: Array) -> None:
-    if param.dtype.name not in _DTYPES:
+    if param.dtype not in _DTYPES:
         raise TypeError(f"parameter {name!r} must be float32 or float64, got {param.dtype}")
     if not param.flags.writeable:
         raise ValueError(f"parameter {name!r} is read-only, so no optimizer can move it")
