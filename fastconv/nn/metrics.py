@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastconv.nn.losses import BinaryCrossEntropy, Hinge, Loss
+from fastconv.nn.losses import BinaryCrossEntropy, CrossEntropy, Hinge, Loss
 
 __all__ = [
     "F1",
@@ -39,11 +39,14 @@ class Metric:
     ----------
     direction : {"max", "min"}
         Which way is better; callbacks with ``mode="auto"`` ask it.
+    ignore_index : int or None
+        Class of positions that do not count; a metric given by its name takes the loss's.
     counts : ndarray or None
         Of the last epoch or :meth:`Model.evaluate`.
     """
 
     direction = "max"
+    ignore_index: int | None = None
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -76,9 +79,7 @@ def _classes(output: Array, target: Array, ignore_index: int | None) -> tuple[Ar
         predicted = output.argmax(axis=1)
         label = target.argmax(axis=1) if target.ndim == output.ndim else target
     predicted, label = predicted.reshape(-1), label.reshape(-1)
-    counted = (label >= 0) & (label < classes)
-    if ignore_index is not None:
-        counted &= label != ignore_index
+    counted = (label >= 0) & (label < classes) & (label != ignore_index)
     return predicted[counted], label[counted], classes
 
 
@@ -137,7 +138,7 @@ class TopKAccuracy(_Share):
 
     def count(self, output: Array, target: Array) -> Array:
         label = target.argmax(axis=1) if target.ndim == output.ndim else target
-        counted = (label >= 0) & (label < output.shape[1])
+        counted = (label >= 0) & (label < output.shape[1]) & (label != self.ignore_index)
         own = np.take_along_axis(output, np.where(counted, label, 0)[:, None], axis=1)
         above = np.count_nonzero(~(output <= own), axis=1)  # NaN is above all, and all are above NaN
         return np.array([np.count_nonzero(counted & (above < self.k)), np.count_nonzero(counted)])
@@ -273,13 +274,20 @@ NAMED: dict[str, Callable[[], Metric]] = {
 
 
 def get(metric: str | Metric, loss: Loss | None = None) -> Metric:
-    """A metric by name, or itself; accuracy is that of every output where the loss takes each by itself."""
+    """A metric by name, suited to the loss, or itself.
+
+    Accuracy is that of every output where the loss takes each by itself; what cross-entropy ignores does not count.
+    """
     if isinstance(metric, Metric):
         return metric
     if metric == "accuracy" and isinstance(loss, BinaryCrossEntropy | Hinge):
         return BinaryAccuracy(name="accuracy")
     if isinstance(metric, str) and (top := re.fullmatch(r"top_([1-9]\d*)_accuracy", metric)):
-        return TopKAccuracy(int(top[1]))
-    if metric not in NAMED:
+        made: Metric = TopKAccuracy(int(top[1]))
+    elif metric in NAMED:
+        made = NAMED[metric]()
+    else:
         raise ValueError(f"metrics must be Metric objects or names from {sorted(NAMED)}, got {metric!r}")
-    return NAMED[metric]()
+    if isinstance(loss, CrossEntropy):
+        made.ignore_index = loss.ignore_index
+    return made

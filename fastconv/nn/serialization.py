@@ -64,6 +64,7 @@ def load(path: Path) -> Model:
         dtype=description["dtype"],
         regularizers={name: Regularizer(**factors) for name, factors in description["regularizers"].items()},
         frozen=description["frozen"],
+        name=description.get("name"),  # absent from older files
     )
 
 
@@ -98,6 +99,7 @@ def describe(model: Model) -> str:
         "format": FORMAT,
         "seed": model.seed,
         "dtype": model.dtype.name,
+        "name": model.name,
         "graph": _graph_to_config(model.graph),
         "regularizers": {name: asdict(regularizer) for name, regularizer in model.regularizers.items()},
         "frozen": sorted(model.frozen),

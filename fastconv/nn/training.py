@@ -15,6 +15,7 @@ from fastconv.nn import _checkpoint, _random
 from fastconv.nn._interrupt import Interrupts
 from fastconv.nn._tally import Tally
 from fastconv.nn.callbacks import Callback, History, Logs, Progress
+from fastconv.nn.joint import Parts
 from fastconv.ops import derive_seed
 
 if TYPE_CHECKING:
@@ -173,7 +174,7 @@ def _source(checkpoint: Path | None, resume: Path | bool) -> Path | None:
 
 
 def sample_weights(
-    target: Array, sample_weight: Any = None, class_weight: Mapping[int, float] | None = None
+    target: Array | Parts, sample_weight: Any = None, class_weight: Mapping[int, float] | None = None
 ) -> Array | None:
     """Factor of every sample's loss, float64 of shape (N,), or None where all count the same.
 
@@ -188,6 +189,8 @@ def sample_weights(
     if weights.shape != (len(target),):
         raise ValueError(f"sample_weight must have shape {(len(target),)}, got {weights.shape}")
     if class_weight is not None:
+        if isinstance(target, Parts):
+            raise ValueError("class_weight is for nets with one output; weigh the samples by sample_weight")
         if target.dtype.kind == "f" and target.ndim == 2 and target.shape[1] > 1:
             classes = target.argmax(axis=1)
         elif target.size == len(target):

@@ -1,21 +1,16 @@
 /* Register-tiled matrix product: the micro-kernel that convolution and linear layers stand on.
  *
  * Panels: a is [k][GEMM_MR], b is [k][GEMM_NR], both contiguous.  The tile has 12 accumulators where a level has 16 vector
- * registers and 24 where it has 32: enough independent FMA chains to hide the latency of two FMA pipes. */
+ * registers and 24 where it has 32: enough independent FMA chains to hide the latency of two FMA pipes.  Vector types are
+ * those of fc_vectors.h. */
 
 #undef GEMM_MR
 #undef GEMM_NRV
 #undef GEMM_NR
-#undef GEMM_TW
-#undef GEMM_TBYTES
-#undef FC_V
-#undef FC_IV
-#undef FC_TV
 #undef FC_SHUFFLE
 #if FC_VL == 1
 #define GEMM_MR 4
 #define GEMM_NRV 4
-#define GEMM_TW 1
 #elif FC_LEVEL == 2
 #define GEMM_MR 12
 #define GEMM_NRV 2
@@ -24,26 +19,6 @@
 #define GEMM_NRV 2
 #endif
 #define GEMM_NR (GEMM_NRV * FC_VL)
-
-#define FC_V FC_NAME(fc_vec)
-#define FC_TV FC_NAME(fc_tvec)
-#if FC_VL == 1
-typedef FC_T FC_V;
-typedef FC_T FC_TV;
-#else
-typedef FC_T FC_V __attribute__((vector_size(FC_VBYTES), aligned(sizeof(FC_T)), may_alias));
-#define FC_IV FC_NAME(fc_ivec)
-typedef FC_INT FC_IV __attribute__((vector_size(FC_VBYTES), aligned(sizeof(FC_T)), may_alias));
-/* Transposition works on blocks of GEMM_TW x GEMM_TW in vectors of 32 bytes, 16 in the baseline. */
-#if FC_LEVEL >= 1
-#define GEMM_TBYTES 32
-#else
-#define GEMM_TBYTES 16
-#endif
-#define GEMM_TW (GEMM_TBYTES / FC_TBYTES)
-typedef FC_T FC_TV __attribute__((vector_size(GEMM_TBYTES), aligned(sizeof(FC_T)), may_alias));
-typedef FC_INT FC_NAME(fc_tint) __attribute__((vector_size(GEMM_TBYTES)));
-#endif
 
 static FC_UNUSED const int FC_NAME(gemm_mr) = GEMM_MR;
 static FC_UNUSED const int FC_NAME(gemm_nr) = GEMM_NR;

@@ -3,7 +3,6 @@
  *
  * Vectors run over tiles in the forward pass (lanes of the product's columns) and over channels in the weight gradient,
  * where tiles are summed over.  Transforms work in vectors of GEMM_TW lanes, products in tiles of GEMM_MR x GEMM_NR. */
-#include "fc_epilogue_kernel.h"
 #include "fc_winograd_transform.h"
 
 /* Channels multiplied at a time: their filters and tiles of all frequencies stay in the second-level cache. */
@@ -338,13 +337,10 @@ FC_INLINE void FC_NAME(winograd_store)(const fc_winograd_job *job, FC_TV *out, c
         for (int y = 0; y < place->rows; y++)
             for (int x = 0; x < place->columns; x++) {
                 const int64_t at = y * t->dilation[0] * t->grid[1] + x * t->dilation[1];
-                FC_T sum = tile[l][y * pitch + x];
-                if (residual) {
-                    sum += residual[channel * job->dst_channel + place->at + at];
-                    const FC_TV v = FC_NAME(activate)(&job->epilogue, (FC_TV){0} + sum);
-                    sum = *(const FC_T *)&v;
-                }
-                to[at] = sum;
+                const FC_T sum = tile[l][y * pitch + x];
+                to[at] = residual ? FC_NAME(activate_one)(&job->epilogue,
+                                                          sum + residual[channel * job->dst_channel + place->at + at])
+                                  : sum;
             }
     }
 }
@@ -592,20 +588,6 @@ FC_INLINE int FC_NAME(winograd_weight_filters)(const fc_winograd_weight_job *job
 
 /* ------------------------------------------------------------------------------------------------ one build per tile */
 
-#define WINOGRAD_TILE(t, call)                        \
-    do {                                              \
-        if ((t)->m[0] == 4 && (t)->m[1] == 4)         \
-            call(4, 4);                               \
-        else if ((t)->m[0] == 6 && (t)->m[1] == 6)    \
-            call(6, 6);                               \
-        else if ((t)->m[0] == 2 && (t)->m[1] == 2)    \
-            call(2, 2);                               \
-        else if ((t)->m[0] == 1)                      \
-            call(1, 4);                               \
-        else                                          \
-            call(4, 1);                               \
-    } while (0)
-
 static FC_UNUSED void FC_NAME(winograd_tiles_item)(const fc_winograd_job *job, int64_t item, void *scratch) {
 #define CALL(a, b) FC_NAME(winograd_tiles)(job, item, scratch, a, b)
     WINOGRAD_TILE(&job->t, CALL);
@@ -640,5 +622,4 @@ static FC_UNUSED int FC_NAME(winograd_weight_filters_item)(const fc_winograd_wei
 #undef CALL
 }
 
-#undef WINOGRAD_TILE
 #undef WINOGRAD_DEPTH

@@ -249,3 +249,35 @@ def test_class_weights_need_a_class_a_sample():
     model.compile(loss="mse")
     with pytest.raises(ValueError, match="one class a sample"):
         model.fit(X, np.zeros((12, 2), int), class_weight={0: 2.0}, verbose=0)
+
+
+def two_headed():
+    x = nn.Input((4,))
+    model = nn.Model(x, [nn.Linear(3, name="kind")(x), nn.Linear(1, name="size")(x)], dtype="float64")
+    model.compile(
+        nn.SGD(0.1),
+        {"kind": losses.CrossEntropy(ignore_index=2), "size": "mse"},
+        {"kind": ["accuracy", "confusion_matrix"]},
+        loss_weights={"size": 0.5},
+    )
+    return model
+
+
+def test_several_outputs_are_weighed_alike():
+    model, sizes, weights = two_headed(), RNG.standard_normal(12), np.linspace(0, 2, 12)
+    value, _ = model.loss_and_gradients(X, (Y, sizes), sample_weight=weights)
+    kind, size = model.predict(X)
+    parts = [
+        losses.CrossEntropy(ignore_index=2).value_and_gradient(kind, Y, weights)[0],
+        losses.MeanSquaredError().value_and_gradient(size, sizes[:, None], weights)[0],
+    ]
+    assert value == pytest.approx(parts[0] + 0.5 * parts[1])
+    logs = model.evaluate(X, (Y, sizes), sample_weight=weights)
+    assert logs["loss"] == pytest.approx(value)
+    seen = Y != 2
+    assert logs["kind_accuracy"] == np.mean(
+        kind[seen].argmax(1) == Y[seen]
+    )  # what the loss ignores does not count
+    assert logs["kind_loss"] == pytest.approx(model.loss_function.parts[0].sums(kind, Y)[0] / seen.sum())
+    with pytest.raises(ValueError, match="class_weight is for nets with one output"):
+        model.fit(X, (Y, sizes), class_weight={0: 2.0}, verbose=0)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from fastconv import nn
-from fastconv.nn import metrics
+from fastconv.nn import losses, metrics
 
 RNG = np.random.default_rng(0)
 OUTPUT = RNG.standard_normal((40, 5))
@@ -136,6 +136,14 @@ def test_accuracy_follows_the_loss():
         model.compile(loss=loss, metrics=["accuracy"])
         assert isinstance(model.metrics[0], kind)
         assert model.metrics[0].name == "accuracy"
+
+
+def test_names_take_what_the_loss_ignores():
+    kept = TARGET != 2
+    for name in ("accuracy", "top_2_accuracy", "recall", "confusion_matrix"):
+        metric = metrics.get(name, losses.CrossEntropy(ignore_index=2))
+        np.testing.assert_array_equal(metric.count(OUTPUT, TARGET), metric.count(OUTPUT[kept], TARGET[kept]))
+    assert metrics.get("accuracy", losses.CrossEntropy()).count(OUTPUT, TARGET)[1] == 40
 
 
 @pytest.mark.parametrize("name", [*metrics.NAMED, "top_3_accuracy"])
