@@ -37,7 +37,7 @@ class _Pool(Op):
     def _average_options(self) -> tuple[bool, int | None]:
         return True, None  # count_include_pad, divisor_override
 
-    def _spec(self, input_shape: Shape, dtype: str) -> PoolSpec:
+    def spec(self, input_shape: Shape, dtype: str) -> PoolSpec:
         return PoolSpec.from_shape(
             input_shape,
             dtype,
@@ -51,7 +51,7 @@ class _Pool(Op):
 
     def infer_shape(self, *input_shapes: Shape) -> Shape:
         shape = planes(input_shapes, self.kind, len(self.kernel_size))
-        return self._output_shape(self._spec((1, *shape), DTYPE_OF_SHAPES))[1:]
+        return self._output_shape(self.spec((1, *shape), DTYPE_OF_SHAPES))[1:]
 
     def _output_shape(self, spec: PoolSpec) -> Shape:
         return (spec.batch, spec.channels, *spec.out_size[2 - len(self.kernel_size) :])
@@ -104,7 +104,7 @@ class MaxPool(_Pool):
         self, inputs: tuple[Array, ...], params: dict[str, Array], context: Context
     ) -> tuple[Array, Any]:
         (x,) = inputs
-        spec = self._spec(x.shape, dtype_name(x))
+        spec = self.spec(x.shape, dtype_name(x))
         index_dtype = None
         if context.recording:
             # the backward pass then needs one byte per output instead of the input
@@ -161,7 +161,7 @@ class AvgPool(_Pool):
         self, inputs: tuple[Array, ...], params: dict[str, Array], context: Context
     ) -> tuple[Array, Any]:
         (x,) = inputs
-        spec = self._spec(x.shape, dtype_name(x))
+        spec = self.spec(x.shape, dtype_name(x))
         output = run("avg_pool_forward", spec, x.reshape(spec.input_shape))
         return output.reshape(self._output_shape(spec)), (spec, x.shape) if context.recording else None
 
