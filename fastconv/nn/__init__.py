@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fastconv.nn import augment, callbacks, initializers, losses, metrics, optimizers, regularizers
+from fastconv.nn import augment, callbacks, data, initializers, losses, metrics, optimizers, regularizers
 from fastconv.nn.layers import (
     Add,
     AvgPool2d,
@@ -65,6 +65,7 @@ __all__ = [
     "Tensor",
     "augment",
     "callbacks",
+    "data",
     "initializers",
     "load",
     "losses",

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from fastconv import autodiff
 from fastconv._spec import as_int
 from fastconv.graph import Graph, Tape, forward
-from fastconv.nn import losses, optimizers, serialization, training
+from fastconv.nn import data, losses, optimizers, serialization, training
 from fastconv.nn import metrics as metric_library
 from fastconv.nn._build import initial_params, trace
 from fastconv.nn._format import batched
@@ -137,22 +137,25 @@ class Model:
 
     # ---- inference
 
-    def predict(self, x: Any, batch_size: int = 256) -> Any:
+    def predict(self, x: Any, batch_size: int = 256, *, steps: int | None = None) -> Any:
         """The output for ``x`` in inference mode: for a net trained with cross-entropy, the logits.
 
         Parameters
         ----------
-        x : array_like of shape (N, *input shape)
-            For several inputs a tuple in their order or a dict by name.
+        x : array_like of shape (N, *input shape), or anything that gives batches
+            For several inputs a tuple in their order or a dict by name.  What gives batches: see
+            :class:`fastconv.nn.data.Loader`.
         batch_size : int
-            Samples at a time; bounds the memory, does not change the result.
+            Samples of arrays at a time; bounds the memory, does not change the result.
+        steps : int, optional
+            How many batches to take; all by default.
 
         Returns
         -------
         ndarray of shape (N, *output shape), or a tuple of them if the net has several outputs
         """
         outputs: list[list[Array]] = [[] for _ in self.graph.outputs]
-        for batch in self._batches(self._as_inputs(x), batch_size):
+        for batch, _ in data.Loader(self, x, batch_size=batch_size, steps=steps, targets=False).batches():
             values = forward(self.graph, self.params, batch)
             for parts, name in zip(outputs, self.graph.outputs, strict=True):
                 parts.append(values[name])
@@ -176,7 +179,7 @@ class Model:
         wanted = [node.name for node in self.graph.nodes] if names is None else list(names)
         for name in wanted:
             self.graph.node(name)
-        (batch,) = self._batches(self._as_inputs(x), None)
+        batch = self._take(self._as_inputs(x), slice(None))
         values = forward(self.graph, self.params, batch, keep=wanted)
         return {node.name: values[node.name] for node in self.graph.nodes if node.name in wanted}
 
@@ -194,7 +197,7 @@ class Model:
         ndarray like ``x``, or a dict of them by input name if the net has several inputs
         """
         name = self._single_output()
-        (batch,) = self._batches(self._as_inputs(x), None)
+        batch = self._take(self._as_inputs(x), slice(None))
         tape: Tape = []
         output = forward(self.graph, self.params, batch, tape=tape)[name]
         grad = np.ascontiguousarray(
@@ -277,13 +280,8 @@ class Model:
         """
         if reduction not in ("mean", "sum", "none"):
             raise ValueError(f"reduction must be 'mean', 'sum' or 'none', got {reduction!r}")
-        inputs, target = self._as_data(x, y)
-        values = np.concatenate(
-            [
-                self.loss_function.per_sample(output, target[part])
-                for part, output in self._outputs(inputs, batch_size)
-            ]
-        )
+        outputs = self._outputs(data.Loader(self, x, y, batch_size=batch_size))
+        values = np.concatenate([self.loss_function.per_sample(output, target) for output, target in outputs])
         if reduction == "none":
             return values
         return float(values.mean(dtype=np.float64) if reduction == "mean" else values.sum(dtype=np.float64))
@@ -302,7 +300,7 @@ class Model:
         gradients : dict of str to ndarray
         """
         inputs, target = self._as_data(x, y)
-        (batch,) = self._batches(inputs, None)
+        batch = self._take(inputs, slice(None))
         value, grads, _ = self._loss_and_gradients(batch, target, training, step)
         return value, grads
 
@@ -352,14 +350,17 @@ class Model:
     def fit(
         self,
         x: Any,
-        y: Any,
+        y: Any = None,
         batch_size: int = 32,
         epochs: int = 1,
         *,
-        validation_data: tuple[Any, Any] | None = None,
-        augment: Callable[..., Array] | None = None,
+        validation_data: Any = None,
+        augment: Callable[..., Any] | None = None,
         callbacks: Sequence[Callback] = (),
         shuffle: bool = True,
+        steps_per_epoch: int | None = None,
+        validation_steps: int | None = None,
+        workers: int = 1,
         verbose: int = 1,
     ) -> History:
         """Train; see :func:`fastconv.nn.training.fit`, which this calls.
@@ -378,24 +379,40 @@ class Model:
             augment=augment,
             callbacks=callbacks,
             shuffle=shuffle,
+            steps_per_epoch=steps_per_epoch,
+            validation_steps=validation_steps,
+            workers=workers,
             verbose=verbose,
         )
 
-    def evaluate(self, x: Any, y: Any, batch_size: int = 256) -> dict[str, float]:
+    def evaluate(
+        self, x: Any, y: Any = None, batch_size: int = 256, *, steps: int | None = None
+    ) -> dict[str, float]:
         """Mean loss (with penalties) and metrics in inference mode.
+
+        Parameters
+        ----------
+        x, y
+            Data and targets, or in place of both something that gives batches: see
+            :class:`fastconv.nn.data.Loader`.
+        batch_size : int
+            Of arrays.
+        steps : int, optional
+            How many batches to take; all by default.
 
         Returns
         -------
         dict
             ``"loss"`` and one entry per metric.
         """
-        inputs, target = self._as_data(x, y)
         totals = dict.fromkeys(["loss", *(metric.name for metric in self.metrics)], 0.0)
-        for part, output in self._outputs(inputs, batch_size):
-            totals["loss"] += float(self.loss_function.per_sample(output, target[part]).sum(dtype=np.float64))
+        count = 0
+        for output, target in self._outputs(data.Loader(self, x, y, batch_size=batch_size, steps=steps)):
+            count += len(target)
+            totals["loss"] += float(self.loss_function.per_sample(output, target).sum(dtype=np.float64))
             for metric in self.metrics:
-                totals[metric.name] += float(metric(output, target[part]).sum(dtype=np.float64))
-        means = {name: total / len(target) for name, total in totals.items()}
+                totals[metric.name] += float(metric(output, target).sum(dtype=np.float64))
+        means = {name: total / count for name, total in totals.items()}
         means["loss"] += sum(penalty.penalty(self.params[name]) for name, penalty in self._penalties.items())
         return means
 
@@ -438,8 +455,8 @@ class Model:
             raise ValueError(f"this needs a net with one output, got {list(self.graph.outputs)}")
         return self.graph.outputs[0]
 
-    def _as_inputs(self, x: Any) -> dict[str, Array]:
-        """One array per graph input, of the right shape, not converted yet."""
+    def _as_inputs(self, x: Any, *, any_size: bool = False) -> dict[str, Array]:
+        """One array per graph input, of the right shape (of its channels, for ``any_size``), not converted yet."""
         names = list(self.graph.inputs)
         if isinstance(x, Mapping):
             if set(x) != set(names):
@@ -455,7 +472,8 @@ class Model:
             shape = self.graph.shapes[name]
             if array.dtype.kind not in "fiub":
                 raise TypeError(f"{name!r} must hold real numbers, got dtype {array.dtype}")
-            if array.ndim == 0 or array.shape[1:] != shape:
+            compared = 1 if any_size else len(shape)
+            if array.ndim != len(shape) + 1 or array.shape[1 : compared + 1] != shape[:compared]:
                 hint = ""
                 if array.shape == shape:
                     hint = "; a single sample needs a batch axis: x[None]"
@@ -467,9 +485,9 @@ class Model:
             raise ValueError(f"all inputs need the same number of samples, got {sorted(sizes)}")
         return arrays
 
-    def _as_data(self, x: Any, y: Any) -> tuple[dict[str, Array], Array]:
+    def _as_data(self, x: Any, y: Any, *, any_size: bool = False) -> tuple[dict[str, Array], Array]:
         """Checked inputs and targets of the same, positive length."""
-        inputs = self._as_inputs(x)
+        inputs = self._as_inputs(x, any_size=any_size)
         target = self.loss_function.check(y, self.graph.shapes[self._single_output()])
         count = _count(inputs)
         if count != len(target):
@@ -482,23 +500,11 @@ class Model:
         """A batch as the kernels want it: of the model's dtype, contiguous."""
         return {name: np.ascontiguousarray(array[index], dtype=self.dtype) for name, array in inputs.items()}
 
-    def _slices(self, count: int, batch_size: int | None) -> list[slice]:
-        if batch_size is None:
-            return [slice(0, count)]
-        batch_size = as_int(batch_size, "batch_size")
-        if batch_size < 1:
-            raise ValueError(f"batch_size must be >= 1, got {batch_size}")
-        return [slice(start, start + batch_size) for start in range(0, max(count, 1), batch_size)]
-
-    def _batches(self, inputs: Mapping[str, Array], batch_size: int | None) -> Iterator[dict[str, Array]]:
-        for part in self._slices(_count(inputs), batch_size):
-            yield self._take(inputs, part)
-
-    def _outputs(self, inputs: Mapping[str, Array], batch_size: int) -> Iterator[tuple[slice, Array]]:
-        """(slice of the samples, output in inference mode) batch by batch."""
+    def _outputs(self, batches: data.Loader) -> Iterator[tuple[Array, Array]]:
+        """(output in inference mode, target) batch by batch."""
         name = self._single_output()
-        for part in self._slices(_count(inputs), batch_size):
-            yield part, forward(self.graph, self.params, self._take(inputs, part))[name]
+        for inputs, target in batches.batches():
+            yield forward(self.graph, self.params, inputs)[name], target
 
 
 class Sequential(Model):
