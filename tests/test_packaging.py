@@ -136,7 +136,7 @@ print(*sorted({optional} & set(sys.modules)))
 def test_every_required_package_is_in_its_extra():
     calls = required_packages()
     assert calls
-    distributions = {"numba": "numba-cuda"}
+    distributions = {"numba": "numba-cuda", "sklearn": "scikit-learn"}
     wrong = [
         f"{path}: {package} is not in the extra {extra!r}"
         for path, package, extra in calls

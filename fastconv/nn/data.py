@@ -151,7 +151,7 @@ class Loader:
                 )
 
     def _open(self, x: Any, y: Any, batch_size: int) -> _Source:
-        if isinstance(x, Arrays) or not is_batches(x):
+        if isinstance(x, Arrays) or not _is_batches(x):
             data = x if isinstance(x, Arrays) else Arrays(x, y)
             if isinstance(x, Arrays) and y is not None:
                 raise ValueError("the targets belong into nn.data.Arrays(x, y), not beside it")
@@ -177,7 +177,7 @@ class Loader:
             order = _random.permutation(derive_seed(self._model.seed, "shuffle", epoch), self._source.length)
         jobs = (partial(self._prepare, draw, epoch) for draw in self._source.draws(order))
         done = 0
-        with closing(in_order(islice(jobs, self.steps), self.workers)) as batches:
+        with closing(_in_order(islice(jobs, self.steps), self.workers)) as batches:
             for batch in batches:
                 yield batch
                 done += 1
@@ -314,13 +314,13 @@ def _x_and_y(batch: Any) -> tuple[Any, Any]:
     return batch[0], batch[1] if len(batch) == 2 else None
 
 
-def is_batches(x: Any) -> bool:
+def _is_batches(x: Any) -> bool:
     """Whether ``x`` gives batches, rather than being array_like itself."""
     array_like = isinstance(x, (list, tuple, Mapping, str, bytes)) or hasattr(x, "__array__")
     return not array_like and (hasattr(x, "__iter__") or hasattr(x, "__getitem__"))
 
 
-def in_order(jobs: Iterable[Callable[[], T | None]], workers: int) -> Generator[T]:
+def _in_order(jobs: Iterable[Callable[[], T | None]], workers: int) -> Generator[T]:
     """Results of ``jobs``, in their order, computed ahead by threads, until one is None.
 
     What a job raises is raised here, with its traceback.  However the generator ends, its threads have ended.

@@ -227,12 +227,12 @@ def test_batches_come_in_order_however_long_each_takes():
 
     jobs = [lambda number=number: job(number) for number in range(20)]
     for workers in (0, 1, 3):
-        assert list(data.in_order(jobs, workers)) == list(range(20))
+        assert list(data._in_order(jobs, workers)) == list(range(20))
 
 
 def test_the_queue_is_bounded():
     started = []
-    results = data.in_order(
+    results = data._in_order(
         (lambda number=number: started.append(number) or number for number in range(99)), 2
     )
     assert next(results) == 0
