@@ -1,16 +1,12 @@
 """The data sets are the real ones, and splits lose nothing."""
 
 import gzip
-import importlib.util
-import struct
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 from fastconv import _idx, datasets
-
-EXAMPLES = Path(__file__).parents[1] / "examples"
+from kit import idx, write_fashion_mnist
 
 
 def test_mnist5k_is_the_balanced_subset_in_unit_range():
@@ -37,21 +33,10 @@ def test_digits_are_the_real_ones():
 # ------------------------------------------------------------------------------------------ Fashion-MNIST
 
 
-def idx(array, code=0x08):
-    header = bytes([0, 0, code, array.ndim]) + struct.pack(f">{array.ndim}I", *array.shape)
-    return header + array.tobytes()
-
-
 @pytest.fixture
 def folder(tmp_path, rng):
     """Four files as Fashion-MNIST's, but tiny; two are gzipped."""
-    for part, size in (("train", 5), ("t10k", 3)):
-        pixels = rng.integers(0, 256, (size, 28, 28), np.uint8)
-        pixels[0, 0, 0] = 255
-        (tmp_path / f"{part}-images-idx3-ubyte").write_bytes(idx(pixels))
-        labels = gzip.compress(idx(np.arange(size, dtype=np.uint8)))
-        (tmp_path / f"{part}-labels-idx1-ubyte.gz").write_bytes(labels)
-    return tmp_path
+    return write_fashion_mnist(tmp_path, rng, train=5, t10k=3)
 
 
 def test_fashion_mnist_from_a_folder(folder, monkeypatch):
@@ -123,30 +108,6 @@ def test_damaged_and_foreign_files_are_named(tmp_path, content, rule):
     path.write_bytes(content)
     with pytest.raises(ValueError, match=f"some-file: .*{rule}"):
         _idx.read(path)
-
-
-@pytest.fixture
-def fetch():
-    spec = importlib.util.spec_from_file_location("fetch_fashion_mnist", EXAMPLES / "fetch_fashion_mnist.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-def test_downloads_are_checked_before_they_are_kept(fetch, tmp_path, monkeypatch, capsys):
-    content = gzip.compress(b"the real thing")
-    (tmp_path / "server").mkdir()
-    (tmp_path / "server" / "one.gz").write_bytes(content)
-    url = (tmp_path / "server").as_uri()
-    monkeypatch.setattr(fetch, "SHA256", {"one": fetch.digest(content)})
-    fetch.fetch(tmp_path / "got", url)
-    fetch.fetch(tmp_path / "got", "file:///nowhere")  # what is there is not fetched again
-    assert capsys.readouterr().out.splitlines()[1].endswith("one.gz: is there")
-    for wrong in (gzip.compress(b"another thing"), content[:-4], b"<html>"):
-        (tmp_path / "server" / "one.gz").write_bytes(wrong)
-        with pytest.raises(ValueError, match="must have the SHA-256"):
-            fetch.fetch(tmp_path / "other", url)
-        assert list((tmp_path / "other").iterdir()) == []
 
 
 def test_split_is_a_reproducible_partition():
