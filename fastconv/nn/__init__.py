@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
-from fastconv.nn import augment, callbacks, data, initializers, losses, metrics, optimizers, regularizers
+from fastconv.nn import (
+    augment,
+    callbacks,
+    data,
+    initializers,
+    losses,
+    metrics,
+    optimizers,
+    regularizers,
+    schedules,
+)
 from fastconv.nn.layers import (
     Add,
     AvgPool2d,
@@ -28,7 +38,7 @@ from fastconv.nn.layers import (
 )
 from fastconv.nn.losses import CrossEntropy, MeanSquaredError
 from fastconv.nn.model import Model, Sequential
-from fastconv.nn.optimizers import SGD, Adam
+from fastconv.nn.optimizers import SGD, Adam, AdamW, RMSprop
 from fastconv.nn.regularizers import L1, L1L2, L2
 from fastconv.nn.serialization import load
 
@@ -38,6 +48,7 @@ __all__ = [
     "L2",
     "SGD",
     "Adam",
+    "AdamW",
     "Add",
     "AvgPool2d",
     "BatchNorm2d",
@@ -56,6 +67,7 @@ __all__ = [
     "MaxPool2d",
     "MeanSquaredError",
     "Model",
+    "RMSprop",
     "ReLU",
     "Reshape",
     "Sequential",
@@ -72,4 +84,5 @@ __all__ = [
     "metrics",
     "optimizers",
     "regularizers",
+    "schedules",
 ]

@@ -26,10 +26,10 @@ from fastconv.ops import derive_seed
 if TYPE_CHECKING:
     from fastconv.nn.model import Model
 
-__all__ = ["Arrays", "Loader"]
+__all__ = ["Arrays", "Loader", "sample_weights"]
 
 Array = NDArray[Any]
-Batch = tuple[dict[str, Array], Array]
+Batch = tuple[dict[str, Array], Array, Array | None]  # inputs, targets, weights of the samples
 T = TypeVar("T")
 
 _AHEAD = 2  # batches that wait per worker: enough to even out their times, little memory
@@ -48,6 +48,8 @@ class Arrays:
         For example ``np.load("images.npy", mmap_mode="r")``.
     y : array_like, optional
         Targets; not needed to predict.
+    sample_weight : array_like of shape (N,), optional
+        Factor of the loss of each sample.
     scale, offset : float
         Applied to every input in the model's dtype, batch by batch.
 
@@ -61,11 +63,14 @@ class Arrays:
     array([[-1.,  1.]], dtype=float32)
     """
 
-    def __init__(self, x: Any, y: Any = None, *, scale: float = 1.0, offset: float = 0.0) -> None:
+    def __init__(
+        self, x: Any, y: Any = None, sample_weight: Any = None, *, scale: float = 1.0, offset: float = 0.0
+    ) -> None:
         if not (np.isfinite(scale) and scale != 0 and np.isfinite(offset)):
             raise ValueError(f"scale must be finite and not 0, offset finite, got {scale!r} and {offset!r}")
         self.x = x
         self.y = y
+        self.sample_weight = sample_weight
         self.scale = float(scale)
         self.offset = float(offset)
 
@@ -87,7 +92,11 @@ class Loader:
     x, y
         Arrays, or in place of both one of :class:`Arrays`; an object with ``__len__`` and ``__getitem__`` that
         gives batch number i, such as Keras' ``Sequence``; an iterable of batches; or an iterator or generator,
-        which goes on from one epoch to the next.  A batch is a tuple ``(x, y)``.
+        which goes on from one epoch to the next.  A batch is a tuple ``(x, y)`` or ``(x, y, sample_weight)``.
+    sample_weight : array_like of shape (N,), optional
+        Factor of the loss of each sample of arrays.
+    class_weight : mapping of int to float, optional
+        Factor of the loss of the samples of a class; 1 for classes that it lacks.
     batch_size : int
         Of arrays; whatever else gives batches has chosen their size.
     steps : int, optional
@@ -108,6 +117,8 @@ class Loader:
     ----------
     steps : int or None
         Batches in an epoch, where that is known beforehand.
+    samples : int or None
+        In an epoch, where they come from arrays.
 
     Raises
     ------
@@ -121,6 +132,8 @@ class Loader:
         x: Any,
         y: Any = None,
         *,
+        sample_weight: Any = None,
+        class_weight: Mapping[int, float] | None = None,
         batch_size: int = 32,
         steps: int | None = None,
         passes: int = 1,
@@ -136,9 +149,11 @@ class Loader:
             raise ValueError(f"workers must be >= 0 and steps >= 1, got {workers} and {steps}")
         self._model = model
         self._targets = targets
+        self._class_weight = class_weight
         self._augment = augment
         self._shuffle = shuffle
-        self._source = self._open(x, y, batch_size)
+        self._source = self._open(x, y, sample_weight, batch_size)
+        self.samples = self._source.length if isinstance(self._source, _ArraySource) else None
         self.steps = self._source.steps if steps is None else steps
         if steps is not None and self._source.steps is not None and steps > self._source.steps:
             raise ValueError(f"{steps} steps are asked for, but the data have {self._source.steps} batches")
@@ -150,20 +165,23 @@ class Loader:
                     "of steps (steps_per_epoch, validation_steps) or something that can be iterated over again"
                 )
 
-    def _open(self, x: Any, y: Any, batch_size: int) -> _Source:
-        if isinstance(x, Arrays) or not _is_batches(x):
-            data = x if isinstance(x, Arrays) else Arrays(x, y)
-            if isinstance(x, Arrays) and y is not None:
-                raise ValueError("the targets belong into nn.data.Arrays(x, y), not beside it")
-            return _ArraySource(data, self._check(data.x, data.y), batch_size, self._model.dtype)
-        if y is not None:
-            raise ValueError("y must not be given: something that gives batches gives their targets too")
+    def _open(self, x: Any, y: Any, sample_weight: Any, batch_size: int) -> _Source:
+        if not isinstance(x, Arrays) and not _is_batches(x):
+            x = Arrays(x, y, sample_weight)
+        elif y is not None or sample_weight is not None:
+            raise ValueError(
+                "y and sample_weight must not be given beside something that has them: batches are "
+                "(x, y, sample_weight), and so are the arguments of nn.data.Arrays"
+            )
+        if isinstance(x, Arrays):
+            checked = self._check(x.x, x.y, x.sample_weight)
+            return _ArraySource(x, checked, batch_size, self._model.dtype)
         return (
             _SequenceSource(x) if hasattr(x, "__getitem__") and hasattr(x, "__len__") else _IterableSource(x)
         )
 
     def batches(self, epoch: int = 0) -> Generator[Batch]:
-        """The batches of one epoch: inputs by name and the target (an empty array if none is wanted).
+        """The batches of one epoch: inputs by name, target (empty if none is wanted), weights.
 
         Close the generator (``contextlib.closing``) to end its threads before it ends by itself.
 
@@ -191,7 +209,7 @@ class Loader:
         if drawn is None:
             return None
         model = self._model
-        inputs, target = self._check(drawn.x, drawn.y)
+        inputs, target, weights = self._check(drawn.x, drawn.y, drawn.weights)
         batch = model._take(inputs, slice(None))
         if self._augment is not None:
             ((name, images),) = batch.items()
@@ -202,15 +220,48 @@ class Loader:
             else:
                 inputs = model._as_inputs({name: self._augment(images, **key)})
             batch = model._take(inputs, slice(None))
-        return batch, target
+        return batch, target, weights
 
-    def _check(self, x: Any, y: Any) -> Batch:
+    def _check(self, x: Any, y: Any, weights: Any) -> Batch:
         if not self._targets:
-            return self._model._as_inputs(x), np.empty(0)
+            return self._model._as_inputs(x), np.empty(0), None
         if y is None:
             raise ValueError("targets are missing: pass y, nn.data.Arrays(x, y), or batches that are (x, y)")
         # a transform may yet cut images to the net's size
-        return self._model._as_data(x, y, any_size=self._augment is not None)
+        inputs, target = self._model._as_data(x, y, any_size=self._augment is not None)
+        return inputs, target, sample_weights(target, weights, self._class_weight)
+
+
+def sample_weights(
+    target: Array, sample_weight: Any = None, class_weight: Mapping[int, float] | None = None
+) -> Array | None:
+    """Factor of every sample's loss, float64 of shape (N,), or None where all count the same.
+
+    Raises
+    ------
+    ValueError
+        If a weight is negative or not finite, there is not one a sample, or targets are not one class a sample.
+    """
+    if sample_weight is None and class_weight is None:
+        return None
+    weights = np.ones(len(target)) if sample_weight is None else np.asarray(sample_weight, dtype=np.float64)
+    if weights.shape != (len(target),):
+        raise ValueError(f"sample_weight must have shape {(len(target),)}, got {weights.shape}")
+    if class_weight is not None:
+        if target.dtype.kind == "f" and target.ndim == 2 and target.shape[1] > 1:
+            classes = target.argmax(axis=1)
+        elif target.size == len(target):
+            classes = target.reshape(-1)
+        else:
+            raise ValueError(
+                f"class_weight needs one class a sample, got targets of shape {target.shape}; "
+                f"nn.CrossEntropy(weight=...) weighs positions"
+            )
+        factors = {int(label): float(class_weight.get(int(label), 1.0)) for label in np.unique(classes)}
+        weights = weights * np.array([factors[int(label)] for label in classes])
+    if not (np.isfinite(weights) & (weights >= 0)).all():
+        raise ValueError("weights of samples and classes must be finite and >= 0")
+    return weights
 
 
 class _Draw(NamedTuple):
@@ -218,6 +269,7 @@ class _Draw(NamedTuple):
 
     x: Any
     y: Any
+    weights: Any
     indices: Array | None
     step: int
 
@@ -250,7 +302,8 @@ class _Source:
 
 class _ArraySource(_Source):
     def __init__(self, data: Arrays, checked: Batch, batch_size: int, dtype: np.dtype[Any]) -> None:
-        self.inputs, self.target = checked
+        self.inputs, self.target, _ = checked
+        self.weights = None if data.sample_weight is None else np.asarray(data.sample_weight)
         self.data = data
         self.dtype = dtype
         self.batch_size = as_int(batch_size, "batch_size")
@@ -269,7 +322,8 @@ class _ArraySource(_Source):
         indices = np.arange(start, stop) if order is None else order[start:stop]
         index = slice(start, stop) if order is None else indices  # a slice copies nothing
         x = {name: self.data._rescale(array[index], self.dtype) for name, array in self.inputs.items()}
-        return _Draw(x, self.target[index], indices, step)
+        weights = None if self.weights is None else self.weights[index]
+        return _Draw(x, self.target[index], weights, indices, step)
 
 
 class _SequenceSource(_Source):
@@ -282,7 +336,7 @@ class _SequenceSource(_Source):
         return (partial(self._draw, step) for step in steps)
 
     def _draw(self, step: int) -> _Draw:
-        return _Draw(*_x_and_y(self.sequence[step]), None, step)
+        return _Draw(*_parts(self.sequence[step]), None, step)
 
     def end_epoch(self) -> None:
         getattr(self.sequence, "on_epoch_end", lambda: None)()
@@ -301,17 +355,19 @@ class _IterableSource(_Source):
     @staticmethod
     def _draw(iterator: Iterator[Any], step: int) -> _Draw | None:
         for batch in iterator:
-            return _Draw(*_x_and_y(batch), None, step)
+            return _Draw(*_parts(batch), None, step)
         return None
 
 
-def _x_and_y(batch: Any) -> tuple[Any, Any]:
-    """The parts of a batch; whether targets are there is checked with them."""
-    if not isinstance(batch, tuple):
-        return batch, None
-    if len(batch) not in (1, 2):
-        raise ValueError(f"a batch must be a tuple (x, y), got a tuple of {len(batch)}")
-    return batch[0], batch[1] if len(batch) == 2 else None
+def _parts(batch: Any) -> tuple[Any, Any, Any]:
+    """x, y and weights of a batch, None for what it lacks; whether targets are there is checked with them."""
+    parts = batch if isinstance(batch, tuple) else (batch,)
+    if not 1 <= len(parts) <= 3:
+        raise ValueError(
+            f"a batch must be a tuple (x, y) or (x, y, sample_weight), got a tuple of {len(parts)}"
+        )
+    x, y, weights = (*parts, None, None)[:3]
+    return x, y, weights
 
 
 def _is_batches(x: Any) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -13,10 +14,12 @@ from numpy.typing import NDArray
 from fastconv import autodiff
 from fastconv._spec import as_int
 from fastconv.graph import Graph, Tape, forward
-from fastconv.nn import data, losses, optimizers, serialization, training
+from fastconv.nn import data, losses, optimizers, serialization
 from fastconv.nn import metrics as metric_library
+from fastconv.nn import training as training_loop
 from fastconv.nn._build import initial_params, trace
 from fastconv.nn._format import batched
+from fastconv.nn._tally import Tally
 from fastconv.nn.callbacks import Callback, History
 from fastconv.nn.layers import Input, Layer, Tensor
 from fastconv.nn.regularizers import Regularizer
@@ -45,6 +48,8 @@ class Model:
     graph : Graph
     params : dict of str to ndarray
         By full name, such as ``"conv2d_1.weight"``; training changes them in place.
+    history : History or None
+        Of the last call of :meth:`fit`, also if it was interrupted.
 
     Examples
     --------
@@ -130,6 +135,8 @@ class Model:
         self.optimizer: optimizers.Optimizer | None = None
         self.metrics: list[metric_library.Metric] = []
         self.stop_training = False  # callbacks set it
+        self.history: History | None = None
+        self._statistics = sorted(set(graph.param_shapes) - set(graph.trainable))
         self._loss: losses.Loss | None = None
         self._penalties: dict[str, Regularizer] = dict(regularizers)
         self._optimizer_state = optimizers.OptimizerState()
@@ -155,7 +162,7 @@ class Model:
         ndarray of shape (N, *output shape), or a tuple of them if the net has several outputs
         """
         outputs: list[list[Array]] = [[] for _ in self.graph.outputs]
-        for batch, _ in data.Loader(self, x, batch_size=batch_size, steps=steps, targets=False).batches():
+        for batch, _, _ in data.Loader(self, x, batch_size=batch_size, steps=steps, targets=False).batches():
             values = forward(self.graph, self.params, batch)
             for parts, name in zip(outputs, self.graph.outputs, strict=True):
                 parts.append(values[name])
@@ -224,10 +231,13 @@ class Model:
 
         Parameters
         ----------
-        optimizer : Optimizer or {"sgd", "adam"}
-        loss : Loss or {"cross_entropy", "mse"}
-            ``"cross_entropy"`` takes logits.
-        metrics : sequence of Metric or {"accuracy"}
+        optimizer : Optimizer or {"sgd", "adam", "adamw", "rmsprop"}
+        loss : Loss or str
+            ``"cross_entropy"``, ``"binary_cross_entropy"`` and ``"kl_divergence"`` take logits; ``"mse"``, ``"mae"``,
+            ``"huber"``, ``"hinge"``, ``"categorical_hinge"``; Keras' longer names work, too.
+        metrics : sequence of Metric or str
+            ``"accuracy"``, ``"top_5_accuracy"``, ``"precision"``, ``"recall"``, ``"f1"``, ``"per_class_accuracy"``,
+            ``"confusion_matrix"``, ``"binary_accuracy"``.
         regularizer : Regularizer, optional
             Penalty of every weight of two or more dimensions that has none of its own (so not of biases and
             normalisation).
@@ -236,7 +246,15 @@ class Model:
             raise TypeError(f"metrics must be a list, got {metrics!r}; write [{metrics!r}]")
         self.optimizer = optimizers.get(optimizer)
         self._loss = losses.get(loss)
-        self.metrics = [metric_library.get(metric) for metric in metrics]
+        self.metrics = [metric_library.get(metric, self._loss) for metric in metrics]
+        for name in self.graph.outputs:
+            kind = self.graph.node(name).op.kind if name not in self.graph.inputs else ""
+            if kind in self._loss.applies:
+                warnings.warn(
+                    f"{type(self._loss).__name__} takes logits, but the net ends in {name!r}, which is a {kind}: "
+                    f"leave it out for training",
+                    stacklevel=2,
+                )
         self._optimizer_state = optimizers.OptimizerState()
         self._penalties = dict(self.regularizers)
         if regularizer is not None:
@@ -280,39 +298,77 @@ class Model:
         """
         if reduction not in ("mean", "sum", "none"):
             raise ValueError(f"reduction must be 'mean', 'sum' or 'none', got {reduction!r}")
-        outputs = self._outputs(data.Loader(self, x, y, batch_size=batch_size))
-        values = np.concatenate([self.loss_function.per_sample(output, target) for output, target in outputs])
+        batches = data.Loader(self, x, y, batch_size=batch_size)
+        outputs = ((output, target) for output, target, _ in self._outputs(batches))
         if reduction == "none":
-            return values
-        return float(values.mean(dtype=np.float64) if reduction == "mean" else values.sum(dtype=np.float64))
+            return np.concatenate([self.loss_function.per_sample(*pair) for pair in outputs])
+        sums = [self.loss_function.sums(*pair) for pair in outputs]
+        total, count = (sum(column) for column in zip(*sums, strict=True))
+        return total / count if reduction == "mean" and count else total
 
     def loss_and_gradients(
-        self, x: Any, y: Any, *, training: bool = False, step: int = 0
+        self, x: Any, y: Any, *, training: bool = False, step: int = 0, sample_weight: Any = None
     ) -> tuple[float, dict[str, Array]]:
         """The mean loss of one batch with penalties, and its gradients in the trainable parameters.
 
-        With ``training`` dropout drops (the mask is a pure function of the model's seed and ``step``) and
-        batch normalisation uses the batch, moving its running statistics.
+        Parameters
+        ----------
+        x, y
+            Data and targets.
+        training : bool
+            Whether dropout drops, and batch normalisation uses the batch and moves its running statistics.
+        step : int
+            Dropout's masks are a pure function of the model's seed and this number.
+        sample_weight : array_like of shape (N,), optional
+            Factor of the loss of each sample.
 
         Returns
         -------
         loss : float
         gradients : dict of str to ndarray
+
+        Examples
+        --------
+        A loop of one's own; :meth:`Optimizer.step` keeps what the optimizer remembers.
+
+        >>> import numpy as np
+        >>> from fastconv import nn
+        >>> rng = np.random.default_rng(0)
+        >>> x = rng.standard_normal((64, 1, 8, 8)).astype("float32")
+        >>> y = (x.mean(axis=(1, 2, 3)) > 0).astype(int)
+        >>> layers = [nn.Conv2d(4, 3), nn.ReLU(), nn.Dropout(0.2), nn.Flatten(), nn.Linear(2)]
+        >>> model = nn.Sequential(layers, input_shape=(1, 8, 8), seed=0)
+        >>> model.compile(loss="cross_entropy")
+        >>> optimizer = nn.AdamW(0.01)
+        >>> losses = []
+        >>> for step in range(40):
+        ...     batch = slice(step % 4 * 16, step % 4 * 16 + 16)
+        ...     loss, gradients = model.loss_and_gradients(x[batch], y[batch], training=True, step=step)
+        ...     optimizer.step(model.params, gradients)
+        ...     losses.append(loss)
+        >>> losses[-1] < losses[0] / 2
+        True
         """
         inputs, target = self._as_data(x, y)
+        weights = data.sample_weights(target, sample_weight)
         batch = self._take(inputs, slice(None))
-        value, grads, _ = self._loss_and_gradients(batch, target, training, step)
+        value, grads, _ = self._loss_and_gradients(batch, target, training, step, weights)
         return value, grads
 
     def _loss_and_gradients(
-        self, batch: dict[str, Array], target: Array, training: bool, step: int
+        self,
+        batch: dict[str, Array],
+        target: Array,
+        training: bool,
+        step: int,
+        weights: Array | None = None,
     ) -> tuple[float, dict[str, Array], Array]:
         """As the public one, of checked arrays; also returns the output."""
         name = self._single_output()
         context = Context(training=training, seed=self.seed, step=step)
         tape: Tape = []
         output = forward(self.graph, self.params, batch, context, tape=tape)[name]
-        value, output_grad = self.loss_function.value_and_gradient(output, target)
+        value, output_grad = self.loss_function.value_and_gradient(output, target, weights)
         if not math.isfinite(value):
             raise FloatingPointError(self._where_non_finite(batch, context, value))
         grads, _ = autodiff.backward(
@@ -324,12 +380,22 @@ class Model:
                 penalty.add_gradient(self.params[param], grads[param])
         return value, grads, output
 
-    def _train_step(self, batch: dict[str, Array], target: Array) -> tuple[float, Array]:
+    def _train_step(
+        self, batch: dict[str, Array], target: Array, weights: Array | None = None
+    ) -> tuple[float, Array]:
         """One step of the optimizer; the loss before it and the output that gave it."""
         if self.optimizer is None:
             raise ValueError("the model is not compiled: call model.compile(optimizer=..., loss=...) first")
-        value, grads, output = self._loss_and_gradients(batch, target, True, self._optimizer_state.step)
-        self.optimizer.apply(self.params, grads, self._optimizer_state)
+        statistics = {name: self.params[name].copy() for name in self._statistics}
+        try:
+            value, grads, output = self._loss_and_gradients(
+                batch, target, True, self._optimizer_state.step, weights
+            )
+        except FloatingPointError:  # the forward pass has moved them already, maybe to NaN
+            for name, values in statistics.items():
+                self.params[name][...] = values
+            raise
+        self.optimizer.step(self.params, grads, self._optimizer_state)
         return value, output
 
     def _where_non_finite(self, batch: dict[str, Array], context: Context, loss: float) -> str:
@@ -355,6 +421,8 @@ class Model:
         epochs: int = 1,
         *,
         validation_data: Any = None,
+        sample_weight: Any = None,
+        class_weight: Mapping[int, float] | None = None,
         augment: Callable[..., Any] | None = None,
         callbacks: Sequence[Callback] = (),
         shuffle: bool = True,
@@ -362,6 +430,8 @@ class Model:
         validation_steps: int | None = None,
         workers: int = 1,
         verbose: int = 1,
+        checkpoint: str | os.PathLike[str] | None = None,
+        resume: str | os.PathLike[str] | bool = False,
     ) -> History:
         """Train; see :func:`fastconv.nn.training.fit`, which this calls.
 
@@ -369,13 +439,15 @@ class Model:
         -------
         History
         """
-        return training.fit(
+        return training_loop.fit(
             self,
             x,
             y,
             batch_size=batch_size,
             epochs=epochs,
             validation_data=validation_data,
+            sample_weight=sample_weight,
+            class_weight=class_weight,
             augment=augment,
             callbacks=callbacks,
             shuffle=shuffle,
@@ -383,10 +455,18 @@ class Model:
             validation_steps=validation_steps,
             workers=workers,
             verbose=verbose,
+            checkpoint=checkpoint,
+            resume=resume,
         )
 
     def evaluate(
-        self, x: Any, y: Any = None, batch_size: int = 256, *, steps: int | None = None
+        self,
+        x: Any,
+        y: Any = None,
+        batch_size: int = 256,
+        *,
+        sample_weight: Any = None,
+        steps: int | None = None,
     ) -> dict[str, float]:
         """Mean loss (with penalties) and metrics in inference mode.
 
@@ -396,25 +476,24 @@ class Model:
             Data and targets, or in place of both something that gives batches: see
             :class:`fastconv.nn.data.Loader`.
         batch_size : int
-            Of arrays.
+            Samples of arrays at a time; bounds the memory, does not change the result.
+        sample_weight : array_like of shape (N,), optional
+            Factor of the loss of each sample; metrics count all alike.
         steps : int, optional
             How many batches to take; all by default.
 
         Returns
         -------
         dict
-            ``"loss"`` and one entry per metric.
+            ``"loss"`` and the entries of the metrics, whose counts can be read afterwards.
         """
-        totals = dict.fromkeys(["loss", *(metric.name for metric in self.metrics)], 0.0)
-        count = 0
-        for output, target in self._outputs(data.Loader(self, x, y, batch_size=batch_size, steps=steps)):
-            count += len(target)
-            totals["loss"] += float(self.loss_function.per_sample(output, target).sum(dtype=np.float64))
-            for metric in self.metrics:
-                totals[metric.name] += float(metric(output, target).sum(dtype=np.float64))
-        means = {name: total / count for name, total in totals.items()}
-        means["loss"] += sum(penalty.penalty(self.params[name]) for name, penalty in self._penalties.items())
-        return means
+        batches = data.Loader(self, x, y, sample_weight=sample_weight, batch_size=batch_size, steps=steps)
+        tally = Tally(self.metrics)
+        for output, target, weights in self._outputs(batches):
+            tally.add(*self.loss_function.sums(output, target, weights), output, target)
+        logs = tally.logs()
+        logs["loss"] += sum(penalty.penalty(self.params[name]) for name, penalty in self._penalties.items())
+        return logs
 
     def get_weights(self) -> dict[str, Array]:
         """A copy of all parameters, running statistics included."""
@@ -441,6 +520,20 @@ class Model:
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the net (not the optimizer) as a safetensors file; :func:`fastconv.nn.load` reads it."""
         serialization.save(self, path)
+
+    def save_weights(self, path: str | os.PathLike[str]) -> None:
+        """Write the parameters alone as a safetensors file; :meth:`load_weights` reads it."""
+        serialization.save_weights(self, path)
+
+    def load_weights(self, path: str | os.PathLike[str]) -> None:
+        """Overwrite all parameters with those of a file: weights, a saved net, or a checkpoint.
+
+        Raises
+        ------
+        FileNotFoundError, ValueError
+            If there is no such file, it is no safetensors file, or its parameters are not this net's.
+        """
+        serialization.load_weights(self, path)
 
     def __repr__(self) -> str:
         count = sum(param.size for param in self.params.values())
@@ -500,11 +593,11 @@ class Model:
         """A batch as the kernels want it: of the model's dtype, contiguous."""
         return {name: np.ascontiguousarray(array[index], dtype=self.dtype) for name, array in inputs.items()}
 
-    def _outputs(self, batches: data.Loader) -> Iterator[tuple[Array, Array]]:
-        """(output in inference mode, target) batch by batch."""
+    def _outputs(self, loader: data.Loader) -> Iterator[tuple[Array, Array, Array | None]]:
+        """(output in inference mode, target, weights of the samples) batch by batch."""
         name = self._single_output()
-        for inputs, target in batches.batches():
-            yield forward(self.graph, self.params, inputs)[name], target
+        for inputs, target, weights in loader.batches():
+            yield forward(self.graph, self.params, inputs)[name], target, weights
 
 
 class Sequential(Model):

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from fastconv._spec import as_int
-from fastconv.nn import data
+from fastconv.nn import _checkpoint, data
+from fastconv.nn._interrupt import Interrupts
+from fastconv.nn._tally import Tally
 from fastconv.nn.callbacks import Callback, History, Logs, Progress
 
 if TYPE_CHECKING:
     from fastconv.nn.model import Model
+
+Path = str | os.PathLike[str]
 
 
 def fit(
@@ -24,6 +28,8 @@ def fit(
     batch_size: int,
     epochs: int,
     validation_data: Any,
+    sample_weight: Any,
+    class_weight: Mapping[int, float] | None,
     augment: Callable[..., Any] | None,
     callbacks: Sequence[Callback],
     shuffle: bool,
@@ -31,12 +37,17 @@ def fit(
     validation_steps: int | None,
     workers: int,
     verbose: int,
+    checkpoint: Path | None,
+    resume: Path | bool,
 ) -> History:
     """Train ``model`` by mini-batches.
 
     The order of samples, augmentation and dropout are pure functions of the model's seed and the number of
     epochs and steps it has been trained for, so training twice from the same start gives the same bits on any
     number of threads and workers.
+
+    Ctrl-C ends training after the step that is under way: callbacks get their ``on_train_end``, KeyboardInterrupt is
+    raised, the model keeps the weights of its last whole step, and ``model.history`` the epochs done.
 
     Parameters
     ----------
@@ -50,8 +61,12 @@ def fit(
     batch_size : int
         Of arrays; the last batch of an epoch may be smaller.
     epochs : int
-    validation_data : (x, y), or anything that gives batches, optional
+    validation_data : (x, y) or (x, y, sample_weight), or anything that gives batches, optional
         Evaluated after every epoch.
+    sample_weight : array_like of shape (N,), optional
+        Factor of the loss of each sample, as in Keras: the mean is still divided by the number of samples.
+    class_weight : mapping of int to float, optional
+        Factor of the loss of the samples of a class; 1 for classes that it lacks.
     augment : callable, optional
         ``augment(batch, seed=..., epoch=..., indices=...) -> batch``, such as :mod:`fastconv.nn.augment`;
         ``indices`` are the samples' numbers in ``x``.
@@ -66,6 +81,13 @@ def fit(
         for any number.
     verbose : {0, 1, 2}
         0 is silent, 1 shows a progress bar (a line per epoch without tqdm), 2 prints a line per epoch.
+    checkpoint : path, optional
+        Where to save the run after every epoch: weights, optimizer, callbacks and history, in one safetensors file
+        that is replaced at once, so that it is whole whenever the process ends.
+    resume : path or bool
+        A checkpoint to go on from: training ends with the same bits as if it had never been interrupted, given the same
+        data and arguments.  True goes on from ``checkpoint`` if it is there, and starts anew if it is not.  ``epochs``
+        counts those done before.
 
     Returns
     -------
@@ -73,8 +95,12 @@ def fit(
 
     Raises
     ------
+    FileNotFoundError
+        If there is no file to resume from.
     FloatingPointError
         If the loss becomes NaN or infinite; the message names the first layer with non-finite values.
+    ValueError, TypeError
+        If arguments do not fit together, or the checkpoint is none, is damaged, or is of another net or run.
     """
     if model.optimizer is None:
         raise ValueError("the model is not compiled: call model.compile(optimizer=..., loss=...) first")
@@ -87,6 +113,8 @@ def fit(
         model,
         x,
         y,
+        sample_weight=sample_weight,
+        class_weight=class_weight,
         batch_size=batch_size,
         steps=steps_per_epoch,
         passes=epochs,
@@ -94,16 +122,24 @@ def fit(
         shuffle=shuffle,
         workers=workers,
     )
-    if validation_data is not None:
-        validation = validation_data if isinstance(validation_data, tuple) else (validation_data,)
-        data.Loader(
-            model, *validation, steps=validation_steps, passes=epochs
-        )  # complain before the first epoch
+    if validation_data is not None:  # complain before the first epoch, not after it
+        held_out = validation_data if isinstance(validation_data, tuple) else (validation_data, None)
+        if len(held_out) not in (2, 3):
+            raise ValueError(f"validation_data must be (x, y) or (x, y, sample_weight), got {len(held_out)}")
+        held_out, held_out_weights = held_out[:2], held_out[2] if len(held_out) == 3 else None
+        data.Loader(model, *held_out, sample_weight=held_out_weights, steps=validation_steps, passes=epochs)
+    source = _source(checkpoint, resume)
 
-    history = History()
+    history = model.history = History()
     progress = Progress(bar=verbose == 1)
     # last those that show and record the logs, so that they see what other callbacks add to them
     everyone: list[Callback] = [*callbacks, *([progress] if verbose else []), history]
+    run = {
+        "samples": loader.samples,
+        "steps": loader.steps,
+        "batch_size": batch_size,
+        "shuffle": bool(shuffle),
+    }
     for callback in everyone:
         callback.model = model
         callback.params = {"epochs": epochs, "steps": loader.steps, "verbose": verbose}
@@ -111,46 +147,72 @@ def fit(
     model.stop_training = False
     for callback in everyone:
         callback.on_train_begin()
-    try:
-        for epoch in range(epochs):
+    done = 0 if source is None else _checkpoint.restore(source, model, everyone, run)
+    with Interrupts() as interrupts:
+        try:
+            for epoch in range(done, epochs):
+                if model.stop_training:
+                    break
+                for callback in everyone:
+                    callback.on_epoch_begin(epoch)
+                # counted over all calls of fit, so that a second call does not repeat the first
+                with closing(loader.batches(model._epochs_done)) as batches:
+                    logs = _train_epoch(model, batches, everyone, interrupts)
+                if validation_data is not None:
+                    values = model.evaluate(*held_out, sample_weight=held_out_weights, steps=validation_steps)
+                    logs |= {f"val_{name}": value for name, value in values.items()}
+                for callback in everyone:
+                    callback.on_epoch_end(epoch, logs)
+                progress.close()
+                if checkpoint is not None:
+                    _checkpoint.write(checkpoint, model, everyone, run, epoch + 1)
+        except KeyboardInterrupt:
             for callback in everyone:
-                callback.on_epoch_begin(epoch)
-            logs = _train_epoch(model, loader, everyone)
-            if validation_data is not None:
-                values = model.evaluate(*validation, steps=validation_steps)
-                logs |= {f"val_{name}": value for name, value in values.items()}
-            for callback in everyone:
-                callback.on_epoch_end(epoch, logs)
+                callback.on_train_end()
+            raise
+        finally:
             progress.close()
-            if model.stop_training:
-                break
-    finally:
-        progress.close()
     for callback in everyone:
         callback.on_train_end()
     return history
 
 
-def _train_epoch(model: Model, loader: data.Loader, callbacks: Sequence[Callback]) -> Logs:
+def _source(checkpoint: Path | None, resume: Path | bool) -> Path | None:
+    """The file to go on from, if any."""
+    if resume is True:
+        if checkpoint is None:
+            raise ValueError(
+                "resume=True goes on from the checkpoint, but none is given: fit(checkpoint=path)"
+            )
+        return checkpoint if os.path.exists(checkpoint) else None
+    return None if resume is False else resume
+
+
+def _train_epoch(
+    model: Model, batches: Iterable[data.Batch], callbacks: Sequence[Callback], interrupts: Interrupts
+) -> Logs:
     """One pass over the samples; the means of loss and metrics over it."""
-    names = ["loss", *(metric.name for metric in model.metrics)]
-    totals = dict.fromkeys(names, 0.0)
-    seen = 0
+    tally = Tally(model.metrics)
     logs: Logs = {}
-    # counted over all calls of fit, so that a second call does not repeat the first
-    with closing(loader.batches(epoch=model._epochs_done)) as batches:
-        for number, (batch, labels) in enumerate(batches):
+    for number, (batch, labels, weights) in enumerate(batches):
+        for callback in callbacks:
+            callback.on_train_batch_begin(number)
+        try:
+            with interrupts.held():
+                loss, output = model._train_step(batch, labels, weights)
+        except FloatingPointError as error:
             for callback in callbacks:
-                callback.on_train_batch_begin(number)
-            loss, output = model._train_step(batch, labels)
-            seen += len(labels)
-            totals["loss"] += loss * len(labels)
-            for metric in model.metrics:
-                totals[metric.name] += float(metric(output, labels).sum(dtype=np.float64))
-            logs = {name: total / seen for name, total in totals.items()}
-            for callback in callbacks:
-                callback.on_train_batch_end(number, logs)
-            if model.stop_training:
-                break
+                callback.on_non_finite_loss(number, error)
+            if not model.stop_training:
+                raise
+            logs = {**logs, "loss": math.nan}
+            break
+        tally.add(loss * len(labels), len(labels), output, labels)
+        logs = tally.logs()
+        for callback in callbacks:
+            callback.on_train_batch_end(number, logs)
+        if model.stop_training:
+            break
     model._epochs_done += 1
-    return dict(logs)
+    model._optimizer_state.epoch += 1
+    return logs

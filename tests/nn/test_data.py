@@ -117,6 +117,23 @@ def test_scale_and_offset_turn_integers_into_what_the_net_sees(arrays):
     assert x.dtype == np.uint8
 
 
+def test_weights_of_samples_from_any_source(arrays, rng):
+    x, y = arrays
+    w = rng.random(len(x))
+    parts = [
+        (*part, w[start : start + 8]) for part, start in zip(batches(x, y), range(0, 37, 8), strict=True)
+    ]
+    options = {"shuffle": False, "class_weight": {1: 3.0}}
+    want = weights(x, y, sample_weight=w, **options)
+    assert_same(want, weights(data.Arrays(x, y, w), **options))
+    assert_same(want, weights(Again(parts), **options))
+    plain = weights(x, y, shuffle=False)
+    assert not np.array_equal(plain["conv2d_1.weight"], want["conv2d_1.weight"])
+    scores = net().evaluate(x, y, sample_weight=w)
+    assert net().evaluate(Again(parts)) == pytest.approx(scores)
+    assert net().evaluate(data.Arrays(x, y, w)) == pytest.approx(scores)
+
+
 def test_mapped_files_are_read_batch_by_batch(tmp_path, arrays):
     x, y = arrays
     np.save(tmp_path / "x.npy", x)
@@ -136,7 +153,7 @@ def test_mapped_files_are_read_batch_by_batch(tmp_path, arrays):
     (held,) = loader._source.inputs.values()
     assert np.shares_memory(held, stored)  # not a copy
     loader._source.inputs = {"input": stored.view(Spy)}
-    assert sum(len(target) for _, target in loader.batches()) == 37
+    assert sum(len(target) for _, target, _ in loader.batches()) == 37
     assert taken == [8, 8, 8, 8, 5]
     assert_same(weights(x, y), weights(stored, y))
 
@@ -294,8 +311,8 @@ def test_an_interrupt_ends_the_workers(arrays):
         (lambda x, y: {"x": x}, "targets are missing"),
         (lambda x, y: {"x": data.Arrays(x)}, "targets are missing"),
         (lambda x, y: {"x": iter([x])}, "targets are missing"),
-        (lambda x, y: {"x": data.Arrays(x, y), "y": y}, "belong into nn.data.Arrays"),
-        (lambda x, y: {"x": Batches(x, y), "y": y}, "y must not be given"),
+        (lambda x, y: {"x": data.Arrays(x, y), "y": y}, "must not be given beside"),
+        (lambda x, y: {"x": Batches(x, y), "y": y}, "must not be given beside"),
         (lambda x, y: {"x": iter([(x, y)]), "epochs": 2}, "an iterator can be run through once"),
         (lambda x, y: {"x": iter([(x, y)]), "steps_per_epoch": 2}, "ran out after 1 of 2 batches"),
         (lambda x, y: {"x": iter([])}, "ran out after 0 of at least 1"),
@@ -305,8 +322,10 @@ def test_an_interrupt_ends_the_workers(arrays):
         ),
         (lambda x, y: {"x": x, "y": y, "steps_per_epoch": 3}, "the data have 2 batches"),
         (lambda x, y: {"x": x, "y": y, "steps_per_epoch": 0}, "steps >= 1, got"),
+        (lambda x, y: {"x": Again([]), "sample_weight": np.ones(3)}, "must not be given beside"),
+        (lambda x, y: {"x": iter([(x, y, -np.ones(37))])}, "must be finite and >= 0"),
         (lambda x, y: {"x": x, "y": y, "workers": -1}, "workers must be >= 0"),
-        (lambda x, y: {"x": iter([(x, y, y)])}, "a tuple of 3"),
+        (lambda x, y: {"x": iter([(x, y, y, y)])}, "a tuple of 4"),
         (lambda x, y: {"x": iter([(x, y[1:])])}, "same number of samples, got 37 and 36"),
         (lambda x, y: {"x": iter([(x[:, 0], y)])}, "add the channel axis"),
         (lambda x, y: {"x": Batches(x[:, :, 1:], y)}, "must have shape"),
