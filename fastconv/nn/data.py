@@ -91,8 +91,10 @@ class Loader:
         Compiled, if there are targets.
     x, y
         Arrays, or in place of both one of :class:`Arrays`; an object with ``__len__`` and ``__getitem__`` that
-        gives batch number i, such as Keras' ``Sequence``; an iterable of batches; or an iterator or generator,
-        which goes on from one epoch to the next.  A batch is a tuple ``(x, y)`` or ``(x, y, sample_weight)``.
+        gives batch number i, such as Keras' ``Sequence``; an iterable of batches, such as PyTorch's
+        ``DataLoader``; or an iterator or generator, which goes on from one epoch to the next (what was drawn
+        ahead is lost when training stops within an epoch).  A batch is a tuple or list ``(x, y)`` or
+        ``(x, y, sample_weight)``.
     sample_weight : array_like of shape (N,), optional
         Factor of the loss of each sample of arrays.
     class_weight : mapping of int to float, optional
@@ -176,9 +178,9 @@ class Loader:
         if isinstance(x, Arrays):
             checked = self._check(x.x, x.y, x.sample_weight)
             return _ArraySource(x, checked, batch_size, self._model.dtype)
-        return (
-            _SequenceSource(x) if hasattr(x, "__getitem__") and hasattr(x, "__len__") else _IterableSource(x)
-        )
+        if hasattr(x, "__getitem__") and hasattr(x, "__len__"):
+            return _SequenceSource(x)
+        return _IterableSource(x)
 
     def batches(self, epoch: int = 0) -> Generator[Batch]:
         """The batches of one epoch: inputs by name, target (empty if none is wanted), weights.
@@ -310,9 +312,8 @@ class _ArraySource(_Source):
         if self.batch_size < 1:
             raise ValueError(f"batch_size must be >= 1, got {batch_size}")
         self.length: int = len(next(iter(self.inputs.values())))
-        self.steps: int = max(
-            -(-self.length // self.batch_size), 1
-        )  # no samples to predict are one empty batch
+        # no samples to predict are one empty batch
+        self.steps: int = max(-(-self.length // self.batch_size), 1)
 
     def draws(self, order: Array | None) -> Iterator[Callable[[], _Draw]]:
         return (partial(self._draw, step, order) for step in range(self.steps))
@@ -361,11 +362,9 @@ class _IterableSource(_Source):
 
 def _parts(batch: Any) -> tuple[Any, Any, Any]:
     """x, y and weights of a batch, None for what it lacks; whether targets are there is checked with them."""
-    parts = batch if isinstance(batch, tuple) else (batch,)
+    parts = batch if isinstance(batch, (tuple, list)) else (batch,)
     if not 1 <= len(parts) <= 3:
-        raise ValueError(
-            f"a batch must be a tuple (x, y) or (x, y, sample_weight), got a tuple of {len(parts)}"
-        )
+        raise ValueError(f"a batch must be (x, y) or (x, y, sample_weight), got {len(parts)} parts")
     x, y, weights = (*parts, None, None)[:3]
     return x, y, weights
 

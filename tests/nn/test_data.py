@@ -107,6 +107,16 @@ def test_every_source_predicts_and_evaluates_alike(arrays):
     assert model.evaluate(iter(parts), steps=1) == pytest.approx(model.evaluate(*parts[0]))
 
 
+def test_batches_of_pytorchs_loader(arrays):
+    torch = pytest.importorskip("torch")
+    x, y = arrays
+    loader = torch.utils.data.DataLoader(
+        torch.utils.data.TensorDataset(torch.from_numpy(x), torch.from_numpy(y)), batch_size=8
+    )
+    assert_same(weights(x, y, shuffle=False), weights(loader))
+    np.testing.assert_array_equal(net().predict(loader), net().predict(x))
+
+
 def test_scale_and_offset_turn_integers_into_what_the_net_sees(arrays):
     x, y = arrays
     source = data.Arrays(x, y, scale=2 / 255, offset=-1)
@@ -325,7 +335,7 @@ def test_an_interrupt_ends_the_workers(arrays):
         (lambda x, y: {"x": Again([]), "sample_weight": np.ones(3)}, "must not be given beside"),
         (lambda x, y: {"x": iter([(x, y, -np.ones(37))])}, "must be finite and >= 0"),
         (lambda x, y: {"x": x, "y": y, "workers": -1}, "workers must be >= 0"),
-        (lambda x, y: {"x": iter([(x, y, y, y)])}, "a tuple of 4"),
+        (lambda x, y: {"x": iter([(x, y, y, y)])}, "got 4 parts"),
         (lambda x, y: {"x": iter([(x, y[1:])])}, "same number of samples, got 37 and 36"),
         (lambda x, y: {"x": iter([(x[:, 0], y)])}, "add the channel axis"),
         (lambda x, y: {"x": Batches(x[:, :, 1:], y)}, "must have shape"),
