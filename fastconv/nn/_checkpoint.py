@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fastconv._optional import require
 from fastconv.nn import serialization
 from fastconv.nn.callbacks import Callback
 
@@ -25,6 +26,22 @@ Path = str | os.PathLike[str]
 
 _KEY = "fastconv_run"
 _FORMAT = 1
+
+
+def prepare(path: Path) -> None:
+    """Complain of what would keep :func:`write` from working, before anything is computed; makes the folder.
+
+    Raises
+    ------
+    ImportError
+        If safetensors is not installed.
+    ValueError
+        If ``path`` is a folder.
+    """
+    require("safetensors.numpy", extra="demo")
+    if os.path.isdir(path):
+        raise ValueError(f"a checkpoint is one file, but {os.fspath(path)} is a folder")
+    os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
 
 
 def write(path: Path, model: Model, callbacks: Sequence[Callback], run: dict[str, Any], epoch: int) -> None:

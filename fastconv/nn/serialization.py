@@ -111,8 +111,12 @@ def write(path: Path, tensors: Mapping[str, Array], metadata: Mapping[str, str])
     path = os.fspath(path)
     temporary = f"{path}.tmp"  # one name: what a process leaves that ends here, the next one writes over
     contiguous = {name: np.asarray(tensor, order="C") for name, tensor in tensors.items()}
-    safetensors.save_file(contiguous, temporary, metadata=dict(metadata))
-    with open(temporary, "rb+") as file:
+    content = safetensors.save(contiguous, metadata=dict(metadata))
+    with open(
+        temporary, "wb"
+    ) as file:  # save_file would give it to its owner alone, and leave files of its own
+        file.write(content)
+        file.flush()
         os.fsync(file.fileno())
     os.replace(temporary, path)
     if os.name == "posix":  # elsewhere a folder cannot be opened

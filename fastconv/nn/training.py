@@ -87,7 +87,7 @@ def fit(
     resume : path or bool
         A checkpoint to go on from: training ends with the same bits as if it had never been interrupted, given the same
         data and arguments.  True goes on from ``checkpoint`` if it is there, and starts anew if it is not.  ``epochs``
-        counts those done before.
+        counts those done before; a run that a callback has stopped stays so.
 
     Returns
     -------
@@ -179,6 +179,8 @@ def fit(
 
 def _source(checkpoint: Path | None, resume: Path | bool) -> Path | None:
     """The file to go on from, if any."""
+    if checkpoint is not None:
+        _checkpoint.prepare(checkpoint)
     if resume is True:
         if checkpoint is None:
             raise ValueError(

@@ -21,7 +21,7 @@ static void FC_NAME(update_sgd)(const fc_update_rates *rates, const fc_update_ar
                                 const FC_T *restrict g, FC_T *restrict velocity, size_t n) {
     const FC_T scale = (FC_T)array->scale, decay = (FC_T)array->decay, shrink = (FC_T)array->shrink;
     const FC_T bound = (FC_T)rates->bound, rate = (FC_T)rates->rate, momentum = (FC_T)rates->momentum;
-    if (!array->velocity) {
+    if (!velocity) {
         for (size_t i = 0; i < n; i++) w[i] = shrink * w[i] - rate * FC_SLOPE(i);
     } else if (rates->nesterov) {
         for (size_t i = 0; i < n; i++) {
@@ -52,15 +52,15 @@ static void FC_NAME(update_adam)(const fc_update_rates *rates, const fc_update_a
     }
 }
 
-static void FC_NAME(update_rmsprop)(const fc_update_rates *rates, const fc_update_array *array, FC_T *restrict w,
-                                    const FC_T *restrict g, FC_T *restrict velocity, FC_T *restrict mean,
-                                    FC_T *restrict square, size_t n) {
+/* Inlined once per use, with flags that are constants: a loop that branches is not made of vectors. */
+FC_INLINE void FC_NAME(rmsprop_loop)(const fc_update_rates *rates, const fc_update_array *array, FC_T *restrict w,
+                                     const FC_T *restrict g, FC_T *restrict velocity, FC_T *restrict mean,
+                                     FC_T *restrict square, size_t n, int moving, int centered) {
     const FC_T scale = (FC_T)array->scale, decay = (FC_T)array->decay, shrink = (FC_T)array->shrink;
     const FC_T bound = (FC_T)rates->bound, rate = (FC_T)rates->rate, eps = (FC_T)rates->eps;
     const FC_T beta1 = (FC_T)rates->mean_decay, beta2 = (FC_T)rates->square_decay;
     const FC_T share1 = (FC_T)(1 - rates->mean_decay), share2 = (FC_T)(1 - rates->square_decay);
     const FC_T root_scale = (FC_T)rates->root_scale, momentum = (FC_T)rates->momentum;
-    const int centered = array->mean != NULL, moving = array->velocity != NULL;
     for (size_t i = 0; i < n; i++) {
         const FC_T slope = FC_SLOPE(i);
         FC_T move, variance = square[i] = beta2 * square[i] + share2 * slope * slope;
@@ -74,6 +74,18 @@ static void FC_NAME(update_rmsprop)(const fc_update_rates *rates, const fc_updat
             move = velocity[i] = momentum * velocity[i] + move;
         w[i] = shrink * w[i] - rate * move;
     }
+}
+
+static void FC_NAME(update_rmsprop)(const fc_update_rates *rates, const fc_update_array *array, FC_T *w,
+                                    const FC_T *g, FC_T *velocity, FC_T *mean, FC_T *square, size_t n) {
+    if (velocity && mean)
+        FC_NAME(rmsprop_loop)(rates, array, w, g, velocity, mean, square, n, 1, 1);
+    else if (velocity)
+        FC_NAME(rmsprop_loop)(rates, array, w, g, velocity, NULL, square, n, 1, 0);
+    else if (mean)
+        FC_NAME(rmsprop_loop)(rates, array, w, g, NULL, mean, square, n, 0, 1);
+    else
+        FC_NAME(rmsprop_loop)(rates, array, w, g, NULL, NULL, square, n, 0, 0);
 }
 
 static void FC_NAME(update)(int rule, const fc_update_rates *rates, const fc_update_array *array, size_t first,

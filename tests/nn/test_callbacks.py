@@ -54,8 +54,10 @@ def marks(folder):
 
 
 def test_checkpoint_names_have_epoch_and_logs(tmp_path):
-    scripted([0.5, 0.25, 0.75], ModelCheckpoint(tmp_path / "net-{epoch:02d}-{val_loss:.2f}.safetensors"))
-    assert marks(tmp_path) == {
+    scripted(
+        [0.5, 0.25, 0.75], ModelCheckpoint(tmp_path / "new" / "net-{epoch:02d}-{val_loss:.2f}.safetensors")
+    )
+    assert marks(tmp_path / "new") == {
         "net-01-0.50.safetensors": 0,
         "net-02-0.25.safetensors": 1,
         "net-03-0.75.safetensors": 2,

@@ -224,6 +224,14 @@ def test_damaged_and_foreign_files_are_named(tmp_path):
                 net().fit(X, Y, 5, 2, resume=bad, verbose=0)
 
 
+def test_the_place_of_a_checkpoint(tmp_path):
+    with pytest.raises(ValueError, match="a checkpoint is one file, but"):
+        net().fit(X, Y, 5, 1, checkpoint=tmp_path, verbose=0)
+    net().fit(X, Y, 5, 1, checkpoint=tmp_path / "new" / "run", verbose=0)
+    (tmp_path / "plain").write_bytes(b"")
+    assert (tmp_path / "new" / "run").stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
 def test_a_callback_s_state_must_be_plain(tmp_path):
     class Odd(Callback):
         def get_state(self):

@@ -1,3 +1,5 @@
+import doctest
+import importlib
 import sys
 
 import numpy as np
@@ -395,3 +397,10 @@ def test_best_weights_come_back_when_training_ends_by_itself():
     assert history.history["val_loss"] == [1.0, 0.5, 0.8]
     for name, value in model.params.items():
         np.testing.assert_array_equal(value, seen[1][name])
+
+
+@pytest.mark.parametrize("name", ["model", "optimizers", "schedules"])
+def test_documented_examples(name):
+    tried = doctest.testmod(importlib.import_module(f"fastconv.nn.{name}"))
+    assert tried.failed == 0
+    assert tried.attempted > 0

@@ -99,6 +99,7 @@ class ModelCheckpoint(MonitoringCallback):
             self.best = current
         elif self.verbose:
             print(f"{title}: saving to {path}")
+        os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
         if self.save_weights_only:
             self.model.save_weights(path)
         else:
