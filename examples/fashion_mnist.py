@@ -40,6 +40,7 @@ def main() -> None:
     parser.add_argument("--folder", help="where the four IDX files are")
     parser.add_argument("--plot", help="write the learning curves to this picture")
     parser.add_argument("--save", help="write the trained net to this safetensors file")
+    parser.add_argument("--checkpoint", help="keep the run in this file, and go on from it if it is there")
     parser.add_argument("--epochs", type=int, default=12)
     parser.add_argument("--batch-size", type=int, default=128)
     parser.add_argument("--workers", type=int, default=1, help="background threads that augment")
@@ -62,6 +63,8 @@ def main() -> None:
         augment=nn.augment.Compose([nn.augment.Flip(), nn.augment.Shift(1)]),
         workers=arguments.workers,
         verbose=2,
+        checkpoint=arguments.checkpoint,
+        resume=arguments.checkpoint is not None,
     ).history
     accuracy, took = history["val_accuracy"][-1], time.perf_counter() - began
     print(f"after the last epoch {accuracy:.2%} of the test images are classified rightly ({took:.0f} s)")

@@ -30,6 +30,7 @@ def test_fashion_mnist_trains_and_draws_its_curves(tmp_path, rng, monkeypatch, c
         "--folder": tmp_path,
         "--plot": tmp_path / "curve.png",
         "--save": tmp_path / "net.safetensors",
+        "--checkpoint": tmp_path / "run.safetensors",
         "--epochs": 2,
         "--batch-size": 10,
     }
@@ -39,6 +40,7 @@ def test_fashion_mnist_trains_and_draws_its_curves(tmp_path, rng, monkeypatch, c
     output = capsys.readouterr().out
     assert re.search(r"Epoch 2/2: loss \d.* val_accuracy 0\.\d{4}", output)
     assert re.search(r"after the last epoch \d+\.\d\d%", output)
+    assert (tmp_path / "run.safetensors").exists()
     assert (tmp_path / "curve.png").read_bytes().startswith(b"\x89PNG")
     assert nn.load(tmp_path / "net.safetensors").predict(np.zeros((1, 1, 28, 28))).shape == (1, 10)
 
