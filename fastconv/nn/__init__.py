@@ -29,7 +29,17 @@ A model is called like a layer, too; what is built on it shares its parameters.
 
 from __future__ import annotations
 
-from fastconv.nn import augment, callbacks, initializers, losses, metrics, optimizers, regularizers, schedules
+from fastconv.nn import (
+    augment,
+    callbacks,
+    data,
+    initializers,
+    losses,
+    metrics,
+    optimizers,
+    regularizers,
+    schedules,
+)
 from fastconv.nn.layers import (
     AdaptiveAvgPool1d,
     AdaptiveAvgPool2d,
@@ -138,6 +148,7 @@ __all__ = [
     "Tensor",
     "augment",
     "callbacks",
+    "data",
     "initializers",
     "load",
     "losses",

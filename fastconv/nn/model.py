@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from fastconv import autodiff
 from fastconv._spec import as_int
 from fastconv.graph import Graph, Tape, forward
-from fastconv.nn import losses, optimizers, serialization
+from fastconv.nn import data, losses, optimizers, serialization
 from fastconv.nn import metrics as metric_library
 from fastconv.nn import training as training_loop
 from fastconv.nn._build import initial_params, trace
@@ -208,22 +208,25 @@ class Model:
 
     # ---- inference
 
-    def predict(self, x: Any, batch_size: int = 256) -> Any:
+    def predict(self, x: Any, batch_size: int = 256, *, steps: int | None = None) -> Any:
         """The output for ``x`` in inference mode: for a net trained with cross-entropy, the logits.
 
         Parameters
         ----------
-        x : array_like of shape (N, *input shape)
-            For several inputs a tuple in their order or a dict by name.
+        x : array_like of shape (N, *input shape), or anything that gives batches
+            For several inputs a tuple in their order or a dict by name.  What gives batches: see
+            :class:`fastconv.nn.data.Loader`.
         batch_size : int
-            Samples at a time; bounds the memory, does not change the result.
+            Samples of arrays at a time; bounds the memory, does not change the result.
+        steps : int, optional
+            How many batches to take; all by default.
 
         Returns
         -------
         ndarray of shape (N, *output shape), or a tuple of them if the net has several outputs
         """
         outputs: list[list[Array]] = [[] for _ in self.graph.outputs]
-        for batch in self._batches(self._as_inputs(x), batch_size):
+        for batch, _, _ in data.Loader(self, x, batch_size=batch_size, steps=steps, targets=False).batches():
             values = forward(self.graph, self.params, batch)
             for parts, name in zip(outputs, self.graph.outputs, strict=True):
                 parts.append(values[name])
@@ -247,7 +250,7 @@ class Model:
         wanted = [node.name for node in self.graph.nodes] if names is None else list(names)
         for name in wanted:
             self.graph.node(name)
-        (batch,) = self._batches(self._as_inputs(x), None)
+        batch = self._take(self._as_inputs(x), slice(None))
         values = forward(self.graph, self.params, batch, keep=wanted)
         return {node.name: values[node.name] for node in self.graph.nodes if node.name in wanted}
 
@@ -265,7 +268,7 @@ class Model:
         ndarray like ``x``, or a dict of them by input name if the net has several inputs
         """
         name = self._single_output()
-        (batch,) = self._batches(self._as_inputs(x), None)
+        batch = self._take(self._as_inputs(x), slice(None))
         tape: Tape = []
         output = forward(self.graph, self.params, batch, tape=tape)[name]
         grad = np.ascontiguousarray(
@@ -383,8 +386,8 @@ class Model:
         """
         if reduction not in ("mean", "sum", "none"):
             raise ValueError(f"reduction must be 'mean', 'sum' or 'none', got {reduction!r}")
-        inputs, target = self._as_data(x, y)
-        outputs = ((output, target[part]) for part, output in self._outputs(inputs, batch_size))
+        batches = data.Loader(self, x, y, batch_size=batch_size)
+        outputs = ((output, target) for output, target, _ in self._outputs(batches))
         if reduction == "none":
             return np.concatenate([self.loss_function.per_sample(*pair) for pair in outputs])
         sums = [self.loss_function.sums(*pair) for pair in outputs]
@@ -435,8 +438,8 @@ class Model:
         True
         """
         inputs, target = self._as_data(x, y)
-        weights = training_loop.sample_weights(target, sample_weight)
-        (batch,) = self._batches(inputs, None)
+        weights = data.sample_weights(target, sample_weight)
+        batch = self._take(inputs, slice(None))
         value, grads, _ = self._loss_and_gradients(batch, target, training, step, weights)
         return value, grads
 
@@ -500,16 +503,19 @@ class Model:
     def fit(
         self,
         x: Any,
-        y: Any,
+        y: Any = None,
         batch_size: int = 32,
         epochs: int = 1,
         *,
-        validation_data: tuple[Any, ...] | None = None,
+        validation_data: Any = None,
         sample_weight: Any = None,
         class_weight: Mapping[int, float] | None = None,
-        augment: Callable[..., Array] | None = None,
+        augment: Callable[..., Any] | None = None,
         callbacks: Sequence[Callback] = (),
         shuffle: bool = True,
+        steps_per_epoch: int | None = None,
+        validation_steps: int | None = None,
+        workers: int = 1,
         verbose: int = 1,
         checkpoint: str | os.PathLike[str] | None = None,
         resume: str | os.PathLike[str] | bool = False,
@@ -532,37 +538,46 @@ class Model:
             augment=augment,
             callbacks=callbacks,
             shuffle=shuffle,
+            steps_per_epoch=steps_per_epoch,
+            validation_steps=validation_steps,
+            workers=workers,
             verbose=verbose,
             checkpoint=checkpoint,
             resume=resume,
         )
 
     def evaluate(
-        self, x: Any, y: Any, batch_size: int = 256, *, sample_weight: Any = None
+        self,
+        x: Any,
+        y: Any = None,
+        batch_size: int = 256,
+        *,
+        sample_weight: Any = None,
+        steps: int | None = None,
     ) -> dict[str, float]:
         """Mean loss (with penalties) and metrics in inference mode.
 
         Parameters
         ----------
         x, y
-            Data and targets.
+            Data and targets, or in place of both something that gives batches: see
+            :class:`fastconv.nn.data.Loader`.
         batch_size : int
-            Samples at a time; bounds the memory, does not change the result.
+            Samples of arrays at a time; bounds the memory, does not change the result.
         sample_weight : array_like of shape (N,), optional
             Factor of the loss of each sample; metrics count all alike.
+        steps : int, optional
+            How many batches to take; all by default.
 
         Returns
         -------
         dict
             ``"loss"`` and the entries of the metrics, whose counts can be read afterwards.
         """
-        inputs, target = self._as_data(x, y)
-        weights = training_loop.sample_weights(target, sample_weight)
+        batches = data.Loader(self, x, y, sample_weight=sample_weight, batch_size=batch_size, steps=steps)
         tally = Tally(self.metrics)
-        for part, output in self._outputs(inputs, batch_size):
-            labels = target[part]
-            sums = self.loss_function.sums(output, labels, None if weights is None else weights[part])
-            tally.add(*sums, output, labels)
+        for output, target, weights in self._outputs(batches):
+            tally.add(*self.loss_function.sums(output, target, weights), output, target)
         logs = tally.logs()
         logs["loss"] += sum(penalty.penalty(self.params[name]) for name, penalty in self._penalties.items())
         return logs
@@ -647,8 +662,8 @@ class Model:
                 grads[name] = grads[name] + part if name in grads else part
         return grads
 
-    def _as_inputs(self, x: Any) -> dict[str, Array]:
-        """One array per graph input, of the right shape, not converted yet."""
+    def _as_inputs(self, x: Any, *, any_size: bool = False) -> dict[str, Array]:
+        """One array per graph input, of the right shape (of its channels, for ``any_size``), not converted yet."""
         names = list(self.graph.inputs)
         if isinstance(x, Mapping):
             if set(x) != set(names):
@@ -664,7 +679,8 @@ class Model:
             shape = self.graph.shapes[name]
             if array.dtype.kind not in "fiub":
                 raise TypeError(f"{name!r} must hold real numbers, got dtype {array.dtype}")
-            if array.ndim == 0 or array.shape[1:] != shape:
+            compared = 1 if any_size else len(shape)
+            if array.ndim != len(shape) + 1 or array.shape[1 : compared + 1] != shape[:compared]:
                 hint = ""
                 if array.shape == shape:
                     hint = "; a single sample needs a batch axis: x[None]"
@@ -676,9 +692,9 @@ class Model:
             raise ValueError(f"all inputs need the same number of samples, got {sorted(sizes)}")
         return arrays
 
-    def _as_data(self, x: Any, y: Any) -> tuple[dict[str, Array], Array]:
+    def _as_data(self, x: Any, y: Any, *, any_size: bool = False) -> tuple[dict[str, Array], Array]:
         """Checked inputs and targets of the same, positive length."""
-        inputs = self._as_inputs(x)
+        inputs = self._as_inputs(x, any_size=any_size)
         shapes: Any = tuple(self.graph.shapes[name] for name in self.graph.outputs)
         target = self.loss_function.check(y, shapes if len(shapes) > 1 else shapes[0])
         count = _count(inputs)
@@ -692,22 +708,10 @@ class Model:
         """A batch as the kernels want it: of the model's dtype, contiguous."""
         return {name: np.ascontiguousarray(array[index], dtype=self.dtype) for name, array in inputs.items()}
 
-    def _slices(self, count: int, batch_size: int | None) -> list[slice]:
-        if batch_size is None:
-            return [slice(0, count)]
-        batch_size = as_int(batch_size, "batch_size")
-        if batch_size < 1:
-            raise ValueError(f"batch_size must be >= 1, got {batch_size}")
-        return [slice(start, start + batch_size) for start in range(0, max(count, 1), batch_size)]
-
-    def _batches(self, inputs: Mapping[str, Array], batch_size: int | None) -> Iterator[dict[str, Array]]:
-        for part in self._slices(_count(inputs), batch_size):
-            yield self._take(inputs, part)
-
-    def _outputs(self, inputs: Mapping[str, Array], batch_size: int) -> Iterator[tuple[slice, Array]]:
-        """(slice of the samples, output in inference mode) batch by batch."""
-        for part in self._slices(_count(inputs), batch_size):
-            yield part, self._output(forward(self.graph, self.params, self._take(inputs, part)))
+    def _outputs(self, loader: data.Loader) -> Iterator[tuple[Any, Any, Array | None]]:
+        """(output in inference mode, target, weights of the samples) batch by batch."""
+        for inputs, target, weights in loader.batches():
+            yield self._output(forward(self.graph, self.params, inputs)), target, weights
 
 
 class Sequential(Model):

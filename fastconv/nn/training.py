@@ -4,26 +4,20 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from fastconv._spec import as_int
-from fastconv.nn import _checkpoint, _random
+from fastconv.nn import _checkpoint, data
 from fastconv.nn._interrupt import Interrupts
 from fastconv.nn._tally import Tally
 from fastconv.nn.callbacks import Callback, History, Logs, Progress
-from fastconv.nn.joint import Parts
-from fastconv.ops import derive_seed
 
 if TYPE_CHECKING:
     from fastconv.nn.model import Model
 
-Array = NDArray[Any]
 Path = str | os.PathLike[str]
-Batch = tuple[dict[str, Array], Array, Array | None]  # inputs, targets, weights of the samples
 
 
 def fit(
@@ -33,12 +27,15 @@ def fit(
     *,
     batch_size: int,
     epochs: int,
-    validation_data: tuple[Any, ...] | None,
+    validation_data: Any,
     sample_weight: Any,
     class_weight: Mapping[int, float] | None,
-    augment: Callable[..., Array] | None,
+    augment: Callable[..., Any] | None,
     callbacks: Sequence[Callback],
     shuffle: bool,
+    steps_per_epoch: int | None,
+    validation_steps: int | None,
+    workers: int,
     verbose: int,
     checkpoint: Path | None,
     resume: Path | bool,
@@ -47,7 +44,7 @@ def fit(
 
     The order of samples, augmentation and dropout are pure functions of the model's seed and the number of
     epochs and steps it has been trained for, so training twice from the same start gives the same bits on any
-    number of threads.
+    number of threads and workers.
 
     Ctrl-C ends training after the step that is under way: callbacks get their ``on_train_end``, KeyboardInterrupt is
     raised, the model keeps the weights of its last whole step, and ``model.history`` the epochs done.
@@ -56,13 +53,15 @@ def fit(
     ----------
     model : Model
         Compiled.
-    x : array_like of shape (N, *input shape)
-    y : array_like
-        Targets as the loss takes them.
+    x : array_like of shape (N, *input shape), or anything that gives batches
+        Files mapped into memory are read batch by batch; integer images with a scale, sequences, iterables
+        and generators of batches: see :class:`fastconv.nn.data.Arrays` and :class:`~fastconv.nn.data.Loader`.
+    y : array_like, optional
+        Targets as the loss takes them; not given if ``x`` gives batches.
     batch_size : int
-        The last batch of an epoch may be smaller.
+        Of arrays; the last batch of an epoch may be smaller.
     epochs : int
-    validation_data : (x, y) or (x, y, sample_weight), optional
+    validation_data : (x, y) or (x, y, sample_weight), or anything that gives batches, optional
         Evaluated after every epoch.
     sample_weight : array_like of shape (N,), optional
         Factor of the loss of each sample, as in Keras: the mean is still divided by the number of samples.
@@ -73,7 +72,13 @@ def fit(
         ``indices`` are the samples' numbers in ``x``.
     callbacks : sequence of Callback
     shuffle : bool
-        Draw a new order of the samples every epoch.
+        Draw a new order every epoch: of the samples of arrays, of the batches of a sequence.
+    steps_per_epoch, validation_steps : int, optional
+        Batches in an epoch and in an evaluation; all there are by default.  A generator goes on from epoch to
+        epoch.
+    workers : int
+        Threads that prepare batches in the background; 0 prepares them in the calling thread.  The same bits
+        for any number.
     verbose : {0, 1, 2}
         0 is silent, 1 shows a progress bar (a line per epoch without tqdm), 2 prints a line per epoch.
     checkpoint : path, optional
@@ -104,29 +109,40 @@ def fit(
         raise ValueError(f"epochs must be >= 0 and batch_size >= 1, got {epochs} and {batch_size}")
     if verbose not in (0, 1, 2):
         raise ValueError(f"verbose must be 0, 1 or 2, got {verbose!r}")
-    inputs, target = model._as_data(x, y)
-    weights = sample_weights(target, sample_weight, class_weight)
-    if augment is not None and len(inputs) > 1:
-        raise ValueError("augment works on nets with one input")
+    loader = data.Loader(
+        model,
+        x,
+        y,
+        sample_weight=sample_weight,
+        class_weight=class_weight,
+        batch_size=batch_size,
+        steps=steps_per_epoch,
+        passes=epochs,
+        augment=augment,
+        shuffle=shuffle,
+        workers=workers,
+    )
     if validation_data is not None:  # complain before the first epoch, not after it
-        if len(validation_data) not in (2, 3):
-            raise ValueError(
-                f"validation_data must be (x, y) or (x, y, sample_weight), got {len(validation_data)}"
-            )
-        *held_out, held_out_weights = (
-            validation_data if len(validation_data) == 3 else (*validation_data, None)
-        )
-        sample_weights(model._as_data(*held_out)[1], held_out_weights)
+        held_out = validation_data if isinstance(validation_data, tuple) else (validation_data, None)
+        if len(held_out) not in (2, 3):
+            raise ValueError(f"validation_data must be (x, y) or (x, y, sample_weight), got {len(held_out)}")
+        held_out, held_out_weights = held_out[:2], held_out[2] if len(held_out) == 3 else None
+        data.Loader(model, *held_out, sample_weight=held_out_weights, steps=validation_steps, passes=epochs)
     source = _source(checkpoint, resume)
 
     history = model.history = History()
     progress = Progress(bar=verbose == 1)
     # last those that show and record the logs, so that they see what other callbacks add to them
     everyone: list[Callback] = [*callbacks, *([progress] if verbose else []), history]
-    run = {"samples": len(target), "batch_size": batch_size, "shuffle": bool(shuffle)}
+    run = {
+        "samples": loader.samples,
+        "steps": loader.steps,
+        "batch_size": batch_size,
+        "shuffle": bool(shuffle),
+    }
     for callback in everyone:
         callback.model = model
-        callback.params = {"epochs": epochs, "steps": -(-len(target) // batch_size), "verbose": verbose}
+        callback.params = {"epochs": epochs, "steps": loader.steps, "verbose": verbose}
 
     model.stop_training = False
     for callback in everyone:
@@ -139,10 +155,11 @@ def fit(
                     break
                 for callback in everyone:
                     callback.on_epoch_begin(epoch)
-                batches = _batches(model, inputs, target, weights, batch_size, augment, shuffle)
-                logs = _train_epoch(model, batches, everyone, interrupts)
+                # counted over all calls of fit, so that a second call does not repeat the first
+                with closing(loader.batches(model._epochs_done)) as batches:
+                    logs = _train_epoch(model, batches, everyone, interrupts)
                 if validation_data is not None:
-                    values = model.evaluate(*held_out, sample_weight=held_out_weights)
+                    values = model.evaluate(*held_out, sample_weight=held_out_weights, steps=validation_steps)
                     logs |= {f"val_{name}": value for name, value in values.items()}
                 for callback in everyone:
                     callback.on_epoch_end(epoch, logs)
@@ -173,66 +190,8 @@ def _source(checkpoint: Path | None, resume: Path | bool) -> Path | None:
     return None if resume is False else resume
 
 
-def sample_weights(
-    target: Array | Parts, sample_weight: Any = None, class_weight: Mapping[int, float] | None = None
-) -> Array | None:
-    """Factor of every sample's loss, float64 of shape (N,), or None where all count the same.
-
-    Raises
-    ------
-    ValueError
-        If a weight is negative or not finite, there is not one a sample, or targets are not one class a sample.
-    """
-    if sample_weight is None and class_weight is None:
-        return None
-    weights = np.ones(len(target)) if sample_weight is None else np.asarray(sample_weight, dtype=np.float64)
-    if weights.shape != (len(target),):
-        raise ValueError(f"sample_weight must have shape {(len(target),)}, got {weights.shape}")
-    if class_weight is not None:
-        if isinstance(target, Parts):
-            raise ValueError("class_weight is for nets with one output; weigh the samples by sample_weight")
-        if target.dtype.kind == "f" and target.ndim == 2 and target.shape[1] > 1:
-            classes = target.argmax(axis=1)
-        elif target.size == len(target):
-            classes = target.reshape(-1)
-        else:
-            raise ValueError(
-                f"class_weight needs one class a sample, got targets of shape {target.shape}; "
-                f"nn.CrossEntropy(weight=...) weighs positions"
-            )
-        factors = {int(label): float(class_weight.get(int(label), 1.0)) for label in np.unique(classes)}
-        weights = weights * np.array([factors[int(label)] for label in classes])
-    if not (np.isfinite(weights) & (weights >= 0)).all():
-        raise ValueError("weights of samples and classes must be finite and >= 0")
-    return weights
-
-
-def _batches(
-    model: Model,
-    inputs: dict[str, Array],
-    target: Array,
-    weights: Array | None,
-    batch_size: int,
-    augment: Callable[..., Array] | None,
-    shuffle: bool,
-) -> Iterator[Batch]:
-    """The batches of the model's next epoch."""
-    epoch = model._epochs_done  # over all calls of fit, so that a second call does not repeat the first
-    order = np.arange(len(target))
-    if shuffle:
-        order = _random.permutation(derive_seed(model.seed, "shuffle", epoch), len(target))
-    for start in range(0, len(target), batch_size):
-        indices = order[start : start + batch_size]
-        batch = model._take(inputs, indices)
-        if augment is not None:
-            ((name, images),) = batch.items()
-            changed = augment(images, seed=model.seed, epoch=epoch, indices=indices)
-            batch = model._take(model._as_inputs({name: changed}), slice(None))
-        yield batch, target[indices], None if weights is None else weights[indices]
-
-
 def _train_epoch(
-    model: Model, batches: Iterator[Batch], callbacks: Sequence[Callback], interrupts: Interrupts
+    model: Model, batches: Iterable[data.Batch], callbacks: Sequence[Callback], interrupts: Interrupts
 ) -> Logs:
     """One pass over the samples; the means of loss and metrics over it."""
     tally = Tally(model.metrics)
