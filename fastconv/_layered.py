@@ -1,7 +1,7 @@
 """A layered drawing of a directed acyclic graph: who stands in which row, and where (Sugiyama et al. 1981).
 
 Rows follow the longest path. An edge that spans several rows passes through a bend in each row between, which takes
-part in the ordering as if it were a box.
+part in the ordering as if it were a box; the edges that leave one box share their bends.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from statistics import fmean
 
 SWEEPS = 12  # down and up again; drawings of usual nets settle in a few
 _STRAIGHT = 8.0  # how much more an edge between two boxes, or two bends, wants to be straight than others
-
 
 Point = tuple[float, float]
 
@@ -66,7 +65,7 @@ def layered(
     sizes : mapping of str to (width, height)
         Of each box.
     gap, row_gap : float
-        Least distance between neighbours in a row, and distance between rows.
+        Least distance between neighbours in a row (half of it between edges), and distance between rows.
 
     Returns
     -------
@@ -77,16 +76,17 @@ def layered(
     ranks: list[list[_Item]] = [[] for _ in range(max(rows.values()) + 1)]
     for name in boxes:
         ranks[rows[name]].append(items[name])
-    chains: dict[tuple[str, str], list[_Item]] = {}
+    chains: dict[str, list[_Item]] = {}  # of each box, the bends of its longest edge: the others branch off
+    for name in boxes:
+        last = max((rows[other] for other in boxes if name in boxes[other]), default=0)
+        chains[name] = [_Item(row, 0.0, bend=True) for row in range(rows[name] + 1, last)]
+        for bend in chains[name]:
+            ranks[bend.row].append(bend)
+        for upper, lower in itertools.pairwise([items[name], *chains[name]]):
+            _link(upper, lower)
     for name, sources in boxes.items():
         for source in dict.fromkeys(sources):
-            chain = [_Item(row, 0.0, bend=True) for row in range(rows[source] + 1, rows[name])]
-            for bend in chain:
-                ranks[bend.row].append(bend)
-            for upper, lower in itertools.pairwise([items[source], *chain, items[name]]):
-                upper.below.append(lower)
-                lower.above.append(upper)
-            chains[source, name] = chain
+            _link([items[source], *chains[source]][rows[name] - rows[source] - 1], items[name])
     _order(ranks)
     _spread(ranks, gap)
 
@@ -94,14 +94,16 @@ def layered(
     tops = [-sum(tall[:row]) - row * row_gap for row in range(len(ranks))]
     centres = {name: (item.x, tops[item.row] - tall[item.row] / 2) for name, item in items.items()}
     routes = {}
-    for (source, name), chain in chains.items():
-        (x, y), (end_x, end_y) = centres[source], centres[name]
-        through = [(bend.x, tops[bend.row] - down) for bend in chain for down in (0.0, tall[bend.row])]
-        routes[source, name] = [
-            (x, y - sizes[source][1] / 2),
-            *through,
-            (end_x, end_y + sizes[name][1] / 2),
-        ]
+    for name, sources in boxes.items():
+        for source in sources:
+            (x, y), (end_x, end_y) = centres[source], centres[name]
+            through = [
+                (bend.x, tops[bend.row] - down)
+                for bend in chains[source][: rows[name] - rows[source] - 1]
+                for down in (0.0, tall[bend.row])
+            ]
+            start, end = (x, y - sizes[source][1] / 2), (end_x, end_y + sizes[name][1] / 2)
+            routes[source, name] = [start, *through, end]
     everything = [item for rank in ranks for item in rank]
     return Drawing(
         centres=centres,
@@ -110,6 +112,11 @@ def layered(
         right=max(item.x + item.half for item in everything),
         bottom=tops[-1] - tall[-1],
     )
+
+
+def _link(upper: _Item, lower: _Item) -> None:
+    upper.below.append(lower)
+    lower.above.append(upper)
 
 
 def _rows(boxes: Mapping[str, Sequence[str]]) -> dict[str, int]:
@@ -163,7 +170,8 @@ def _settle(rank: list[_Item], weights: list[float], gap: float) -> None:
     """
     offsets = [0.0]
     for left, right in itertools.pairwise(rank):
-        offsets.append(offsets[-1] + left.half + gap + right.half)
+        between = gap / 2 if left.bend and right.bend else gap
+        offsets.append(offsets[-1] + left.half + between + right.half)
     pools: list[tuple[float, float, int]] = []  # mean, weight, count
     for item, weight, offset in zip(rank, weights, offsets, strict=True):
         mean, total, count = item.wish - offset, weight, 1

@@ -16,6 +16,7 @@ import fastconv.blocked as B
 import fastconv.functional as F
 import fastconv.grad as G
 from cases import CASES
+from fastconv import prepare
 from fastconv._spec import ArraysSpec, ConvSpec, UpdateRates, UpdateSpec
 from kit import Array, every_setting, kernels, ramp
 
@@ -135,6 +136,20 @@ def check_blocked(dtype: str, channels: int, filters: int, width: int, kernel: i
         check(f"blocked depthwise {x.shape}", depthwise, [blocked, w, b])
 
 
+def check_prepared(dtype: str, width: int, stride: int, groups: int) -> None:
+    """Residual and result beside the fence."""
+    x, w, b = ramp((2, 4, 5, width), dtype), ramp((6, 4 // groups, 3, 3), dtype), ramp((6,), dtype)
+    settings = {"stride": stride, "padding": 1, "groups": groups, "activation": "relu6"}
+    spec = ConvSpec.from_shapes(x.shape, w.shape, dtype, stride, 1, 1, groups)
+    y = ramp(spec.output_shape, dtype)
+    for each in kernels("conv_forward", spec):
+        check(
+            f"prepared {x.shape} {settings} {each.name}",
+            lambda x, w, b, r, out, a=each.name: prepare(w, b, algorithm=a, **settings)(x, r, out=out),
+            [x, w, b, y, y],
+        )
+
+
 for case in CASES:
     for dtype in ("float32", "float64"):
         for batch in (1, 3):
@@ -160,6 +175,10 @@ for dtype in ("float32", "float64"):
                 check_convolutions(dtype, width, size, *rest)
         for stride in (1, 2):
             check_convolutions(dtype, width, 5, stride, 2, 2, 2)
+    for width in (3, 7, 8, 9, 15, 16, 17, 33):
+        for stride in (1, 2):
+            for groups in (1, 2):
+                check_prepared(dtype, width, stride, groups)
     for m in (2, 4, 6):
         for width in (1, 3, 5, 7, 8, 9, 16, 17, 33):
             check_winograd(dtype, m, width, 1)

@@ -72,3 +72,11 @@ def test_a_late_input_stands_right_above_its_first_use():
     boxes = {"a": [], "late": [], "b": ["a"], "c": ["b"], "d": ["c", "late"]}
     centres = draw(boxes).centres
     assert centres["late"][1] == centres["c"][1]
+
+
+def test_edges_that_leave_one_box_share_their_bends():
+    boxes = {"a": [], "b": ["a"], "c": ["b", "a"], "d": ["c", "a"], "e": ["d", "a"]}
+    routes = draw(boxes).routes
+    assert len(routes["a", "e"]) == 2 + 2 * 3
+    for name, bends in (("c", 1), ("d", 2)):
+        assert routes["a", name][:-1] == routes["a", "e"][: 1 + 2 * bends]

@@ -15,7 +15,7 @@ from typing import Any, ClassVar, TypedDict, Unpack
 from numpy.typing import NDArray
 
 from fastconv import ops
-from fastconv._spec import Shape, as_int, as_int_tuple, as_shape
+from fastconv._spec import Shape, as_int, as_int_tuple, as_probability, as_shape
 from fastconv.nn import initializers
 from fastconv.nn._format import batched
 from fastconv.nn.initializers import Initializer
@@ -615,14 +615,14 @@ class Dropout(Layer):
     """In training, drop each element with probability ``p`` and scale the rest by 1/(1-p)."""
 
     def __init__(self, p: float = 0.5, *, name: str | None = None) -> None:
-        super().__init__(ops.Dropout(p=p), name=name)
+        super().__init__(ops.Dropout(p=as_probability(p)), name=name)
 
 
 class Dropout2d(Layer):
     """In training, drop whole channels with probability ``p`` and scale the rest by 1/(1-p)."""
 
     def __init__(self, p: float = 0.5, *, name: str | None = None) -> None:
-        super().__init__(ops.Dropout(p=p, whole_channels=True), name=name)
+        super().__init__(ops.Dropout(p=as_probability(p), whole_channels=True), name=name)
 
 
 class DropBlock2d(Layer):
@@ -639,7 +639,7 @@ class DropBlock2d(Layer):
 
     def __init__(self, p: float, block_size: Any, *, name: str | None = None) -> None:
         block = as_int_tuple(block_size, 2, "block_size", 1)
-        super().__init__(ops.DropBlock(p=p, block_size=block), name=name)
+        super().__init__(ops.DropBlock(p=as_probability(p), block_size=block), name=name)
 
 
 class GaussianNoise(Layer):

@@ -8,7 +8,7 @@ from typing import Any
 
 from fastconv._arrays import dtype_name
 from fastconv._dispatch import run
-from fastconv._spec import PoolSpec, Shape, as_int_tuple
+from fastconv._spec import PoolSpec, Shape, as_int, as_int_tuple
 from fastconv.ops._base import (
     DTYPE_OF_SHAPES,
     Array,
@@ -146,7 +146,9 @@ class AvgPool(_Pool):
             **window,
             ceil_mode=bool(ceil_mode),
             count_include_pad=bool(count_include_pad),
-            divisor_override=divisor_override,
+            divisor_override=None
+            if divisor_override is None
+            else as_int(divisor_override, "divisor_override"),
         )
 
     @property

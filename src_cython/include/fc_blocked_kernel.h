@@ -61,12 +61,7 @@ FC_INLINE void FC_NAME(blocked_finish)(const fc_epilogue *e, FC_V acc[GEMM_MR][G
             for (int j = 0; j < vectors; j++)
                 if (i < m && vector[j] >= 0)
                     acc[i][j] += *(const FC_V *)(residual + target[i] + vector[j]);
-    if (e->activation != FC_LINEAR)
-#pragma GCC unroll 16
-        for (int i = 0; i < GEMM_MR; i++)
-#pragma GCC unroll 4
-            for (int j = 0; j < vectors; j++)
-                acc[i][j] = FC_NAME(activate_wide)(e, acc[i][j]);
+    FC_NAME(activate_tile)(e, GEMM_MR, vectors, acc);
 }
 
 /* What a product tile of one panel of a group is stored by. */

@@ -107,6 +107,7 @@ FC_INLINE int FC_NAME(blocked_sums)(const fc_blocked_winograd_job *job, int64_t 
     const int64_t plane = t->grid[0] * t->grid[1], out_blocks = fc_panels(job->groups * job->rows, BLOCK_LANES);
     const int64_t stride = fc_round_up(job->tiles, GEMM_MR) * GEMM_NR;
     const int64_t padded = fc_round_up(job->rows, BLOCK_LANES);
+    const FC_T slope = (FC_T)job->epilogue.slope;
     FC_TV check = {0};
     FC_T bias[GEMM_NR] = {0};
     for (int64_t l = 0; job->epilogue.bias && l < GEMM_NR && panel * GEMM_NR + l < job->rows; l++)
@@ -146,7 +147,7 @@ FC_INLINE int FC_NAME(blocked_sums)(const fc_blocked_winograd_job *job, int64_t 
                     out[j] += start;
                     if (job->epilogue.residual)
                         out[j] += *(const FC_TV *)((const FC_T *)job->epilogue.residual + at);
-                    *(FC_TV *)((FC_T *)job->dst + at) = FC_NAME(activate)(&job->epilogue, out[j]);
+                    *(FC_TV *)((FC_T *)job->dst + at) = FC_NAME(activate_short)(job->epilogue.activation, slope, out[j]);
                 }
             }
         }

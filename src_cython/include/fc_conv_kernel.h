@@ -153,18 +153,17 @@ static FC_UNUSED void FC_NAME(gemm_edge)(int64_t k, const FC_T *a, const FC_T *b
 }
 
 /* The epilogue of a whole destination. */
-static FC_UNUSED void FC_NAME(finish_all)(const fc_epilogue *e, FC_T *c, int64_t n) { FC_NAME(finish)(e, e->residual, c, n); }
+static FC_UNUSED void FC_NAME(finish_all)(const fc_epilogue *e, FC_T *c, int64_t n) {
+    FC_NAME(finish)(e, e->residual, c, n, 1, n);
+}
 
-/* The epilogue of a tile of complete sums: row i of column j lies at first + i * ldc + column[j] of dst and residual.
- * `together` says that its columns are neighbours. */
+/* The epilogue of a tile of complete sums: row i of column j lies at first + i * ldc + column[j] of dst and residual. */
 FC_INLINE void FC_NAME(conv_finish)(const fc_epilogue *e, const FC_T *residual, FC_T *dst, int64_t first, int64_t ldc,
-                                    const int64_t *column, int together, int64_t rows, int64_t columns) {
+                                    const int64_t *column, int64_t rows, int64_t columns) {
     for (int64_t j = 0, n; j < columns; j += n) {
-        n = together ? columns : FC_NAME(neighbours)(column + j, columns - j);
-        for (int64_t i = 0; i < rows; i++) {
-            const int64_t at = first + i * ldc + column[j];
-            FC_NAME(finish)(e, residual ? residual + at : NULL, dst + at, n);
-        }
+        n = FC_NAME(neighbours)(column + j, columns - j);
+        const int64_t at = first + column[j];
+        FC_NAME(finish)(e, residual ? residual + at : NULL, dst + at, ldc, rows, n);
     }
 }
 
@@ -186,16 +185,18 @@ static FC_UNUSED void FC_NAME(conv_product)(int64_t columns, int64_t k, const FC
             for (int64_t i = m0; i < fc_min(m, m0 + band); i += GEMM_MR) {
                 FC_T *c = dst + i * dst_channel;
                 const FC_T *init = bias ? bias + i : NULL;
-                if (adjacent && i + GEMM_MR <= m)
+                const int64_t rows = fc_min(GEMM_MR, m - i);
+                if (adjacent && last)
+                    FC_NAME(gemm_last)(k, weights + i * k, panel, init, load, c + at[0], dst_channel, rows, last,
+                                       residual ? residual + i * dst_channel + at[0] : NULL);
+                else if (adjacent && i + GEMM_MR <= m)
                     FC_NAME(gemm)(k, weights + i * k, panel, init, load, c + (at ? at[0] : j), dst_channel);
                 else if (adjacent)
-                    FC_NAME(gemm_rows)(k, weights + i * k, panel, init, load, c + (at ? at[0] : j), dst_channel, m - i);
+                    FC_NAME(gemm_rows)(k, weights + i * k, panel, init, load, c + (at ? at[0] : j), dst_channel, rows);
                 else
-                    FC_NAME(gemm_edge)(k, weights + i * k, panel, init, load, c, dst_channel, at,
-                                       fc_min(GEMM_MR, m - i), lanes);
-                if (last) /* while the tile is in the first-level cache */
-                    FC_NAME(conv_finish)(last, residual, dst, i * dst_channel, dst_channel, at, adjacent,
-                                         fc_min(GEMM_MR, m - i), lanes);
+                    FC_NAME(gemm_edge)(k, weights + i * k, panel, init, load, c, dst_channel, at, rows, lanes);
+                if (last && !adjacent)
+                    FC_NAME(conv_finish)(last, residual, dst, i * dst_channel, dst_channel, at, rows, lanes);
             }
         }
 }
@@ -372,11 +373,10 @@ static FC_UNUSED void FC_NAME(conv_indirect_item)(const fc_conv_job *job, int64_
         }
     }
     /* not tile by tile: where vectors overlap, their lanes are to be finished once */
-    for (int64_t i = 0; fc_epilogue_finishes(&job->epilogue) && i < job->m; i++)
-        for (int64_t y = 0; y < rows; y++) {
-            const int64_t at = i * g->dst_channel + (y0 + y) * g->dst_step[1];
-            FC_NAME(finish)(&job->epilogue, residual ? residual + at : NULL, dst + at, width);
-        }
+    for (int64_t i = 0; fc_epilogue_finishes(&job->epilogue) && i < job->m; i++) {
+        const int64_t at = i * g->dst_channel + y0 * g->dst_step[1];
+        FC_NAME(finish)(&job->epilogue, residual ? residual + at : NULL, dst + at, g->dst_step[1], rows, width);
+    }
 }
 
 /* One work item of a weight-gradient job: a range of rows m and columns q of one group's gradient, summed over a share of

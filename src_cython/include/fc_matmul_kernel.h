@@ -53,7 +53,6 @@ static FC_UNUSED void FC_NAME(matmul_item)(const fc_matmul_job *job, int64_t ite
         }
     }
     const FC_T *bias = job->epilogue.bias, *residual = job->epilogue.residual;
-    const int finishes = fc_epilogue_finishes(&job->epilogue);
     for (int64_t m = m0; m < m1; m++) {
         FC_T *row = c + m * job->n;
         for (int64_t n = n0; n < n1; n++) {
@@ -62,7 +61,8 @@ static FC_UNUSED void FC_NAME(matmul_item)(const fc_matmul_job *job, int64_t ite
             if (bias)
                 row[n] += bias[n];
         }
-        if (finishes)
-            FC_NAME(finish)(&job->epilogue, residual ? residual + m * job->n + n0 : NULL, row + n0, n1 - n0);
     }
+    if (fc_epilogue_finishes(&job->epilogue))
+        FC_NAME(finish)(&job->epilogue, residual ? residual + m0 * job->n + n0 : NULL, c + m0 * job->n + n0, job->n, m1 - m0,
+                        n1 - n0);
 }

@@ -41,7 +41,7 @@ static void FC_NAME(small_forward)(const fc_small *g, const FC_T *input, const F
         for (int64_t c = 0; c < g->channels; c++, plane += source, weight += taps)
             FC_NAME(small_plane)(g, (FC_T *)plane, output, weight, 0);
         if (finishes)
-            FC_NAME(finish)(epilogue, residual ? residual + f * grid : NULL, output, grid);
+            FC_NAME(finish)(epilogue, residual ? residual + f * grid : NULL, output, grid, 1, grid);
     }
 }
 

@@ -308,6 +308,51 @@ def test_the_gradient_of_every_inner_unit_reaches_the_computed_interval(build):
     assert tuple(np.max(sizes, axis=0)) == field.size
 
 
+def random_chain(seed, length=90):
+    """One to four layers whose windows are anything."""
+    choose = np.random.default_rng(seed).integers
+    x = h = nn.Input((1, length))
+    for _ in range(choose(1, 5)):
+        stride = int(choose(1, 5))
+        pick = choose(6)
+        if pick == 0:
+            h = nn.Conv1d(1, choose(1, 5), choose(1, 4), choose(3), choose(1, 4))(h)
+        elif pick == 1:
+            h = nn.ConvTranspose1d(1, choose(1, 5), stride, choose(3), choose(stride), dilation=choose(1, 4))(
+                h
+            )
+        elif pick == 2:
+            h = nn.AvgPool1d(choose(1, 4), choose(1, 4))(h)
+        elif pick == 3:
+            h = nn.AdaptiveAvgPool1d(choose(5, 41))(h)
+        elif pick == 4:
+            h = nn.Pad(tuple(choose(-3, 4, 2)))(h)
+        else:
+            h = nn.Conv1d(1, 3, padding=1)(h) + nn.Conv1d(1, 1)(h)
+    return nn.Model(x, h, dtype="float64")
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_random_chains_see_what_the_gradient_says(seed):
+    model = positive(random_chain(seed))
+    field = explain.receptive_field(model)[-1]
+    count = field.output_shape[1]
+    seen = model.input_gradient(np.zeros((count, 1, 90)), np.eye(count)[:, None])[:, 0]  # a row for each unit
+    for y in range(count):
+        touched = np.flatnonzero(seen[y])
+        try:
+            ((low, high),) = field.interval((y,))
+        except ValueError:
+            assert not touched.size
+            continue
+        inner = count // 3 <= y < count - count // 3 and low >= 0 and high < 90
+        if inner:
+            assert (touched[0], touched[-1]) == (low, high)
+        elif touched.size:  # at a border, padding may hide part of the field
+            assert low <= touched[0]
+            assert touched[-1] <= high
+
+
 def test_upsampling_halves_the_stride():
     layers = [
         nn.AvgPool2d(2),

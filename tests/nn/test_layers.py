@@ -12,6 +12,7 @@ from fastconv import nn, ops
 from fastconv.autodiff import backward
 from fastconv.graph import forward
 from fastconv.ops import Context
+from fastconv.plan import InferencePlan
 from gradcheck import check_gradients
 from kit import bits, ramp, with_threads
 
@@ -121,12 +122,46 @@ def test_gradients(layer, shapes, expected, training):
     check_gradients(lambda *arrays: run(*arrays)[1], gradients, arrays, tolerance=1e-6)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@every_layer
+def test_the_inference_plan_computes_the_same(layer, shapes, expected, dtype):
+    """Also behind a convolution of images, which may leave its result in another layout."""
+    inputs = [nn.Input(shape) for shape in shapes]
+    mixed = [nn.Conv2d(x.shape[0], 1)(x) if len(x.shape) == 3 else x for x in inputs]
+    model = nn.Model(inputs, nn.ReLU()(layer(*mixed)), seed=1, dtype=dtype)
+    x = {name: ramp((3, *shape), dtype) for name, shape in model.graph.inputs.items()}
+    (name,) = model.graph.outputs
+    found = InferencePlan(model.graph, model.params, dtype)(x)[name]
+    wanted = forward(model.graph, model.params, x)[name]
+    np.testing.assert_allclose(found, wanted, rtol=0, atol=100 * np.finfo(dtype).eps * abs(wanted).max())
+
+
 @every_layer
 def test_config_round_trip(layer, shapes, expected):
     op = layer.op_for(*shapes)
     assert ops.from_config(json.loads(json.dumps(ops.to_config(op)))) == op
     assert replace(op) == op
     assert hash(replace(op)) == hash(op)
+
+
+def test_numpy_numbers_become_plain_ones():
+    two, half = np.int64(2), np.float32(0.5)
+    for layer in (
+        nn.Conv2d(two, two, two, two, two, two),
+        nn.ConvTranspose2d(two, two, two, two, np.int64(1), two),
+        nn.AvgPool2d(np.array([2, 2]), two, divisor_override=two),
+        nn.AdaptiveAvgPool2d((two, None)),
+        nn.Pad((two, two), value=half),
+        nn.Linear(two),
+        nn.Dropout(half),
+        nn.Dropout2d(half),
+        nn.DropBlock2d(half, two),
+        nn.GaussianNoise(half),
+        nn.LeakyReLU(half),
+        nn.BatchNorm(half, half),
+        nn.Reshape((two, two)),
+    ):
+        assert ops.from_config(json.loads(json.dumps(ops.to_config(layer.op)))) == layer.op
 
 
 @every_layer
