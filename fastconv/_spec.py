@@ -12,7 +12,7 @@ import operator
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from functools import cached_property, lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -1061,3 +1061,30 @@ def pad_spec(shape: Shape, pad: Any, mode: str, value: Any, dtype: str) -> PadSp
     )
     check_size((spec.outer, *spec.out_shape), "output")
     return spec
+
+
+@dataclass(frozen=True, kw_only=True)
+class ArraysSpec(Spec):
+    """Any number of arrays of one dtype, whatever their sizes."""
+
+    dtype: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class UpdateSpec(ArraysSpec):
+    """Step of an optimizer; ``rule`` is sgd, adam or rmsprop."""
+
+    rule: str
+    nesterov: bool = False
+
+
+class UpdateRates(NamedTuple):
+    """Numbers of one step, which need not be those of the next."""
+
+    rate: float  # step size, Adam's correction of the mean included
+    momentum: float = 0.0
+    mean_decay: float = 0.0
+    square_decay: float = 0.0
+    root_scale: float = 1.0  # of the root of the mean square: Adam's correction of it
+    eps: float = 0.0
+    bound: float = math.inf  # gradients are clamped to [-bound, bound]

@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 
 from fastconv import _blocked, _config, _dispatch
 from fastconv._dispatch import Implementation, Packed
-from fastconv._spec import BLOCK_BYTES, ConvSpec, LayoutSpec, PoolSpec, Shape, block_lanes, blocked_shape
+from fastconv._memory import empty
+from fastconv._spec import ConvSpec, LayoutSpec, PoolSpec, block_lanes, blocked_shape
 from fastconv.backends import _cpu_cost, _cpu_winograd
 
 Array = NDArray
@@ -26,14 +27,6 @@ Array = NDArray
 DIRECT, DEPTHWISE = 0, 1  # otherwise the side of Winograd's tiles
 MAX_STEM_CHANNELS = 8
 MAX_TAPS = 1 << 10  # offsets of a tile of positions are kept for all of them
-
-
-def _empty(shape: Shape, dtype: str) -> Array:
-    """Memory that begins a cache line, so that every block fills one."""
-    count = math.prod(shape)
-    raw = np.empty(count * np.dtype(dtype).itemsize + BLOCK_BYTES, np.uint8)
-    start = -raw.ctypes.data % BLOCK_BYTES
-    return raw[start : start + raw.nbytes - BLOCK_BYTES].view(dtype).reshape(shape)
 
 
 def _move(driver: Callable[..., None], spec: LayoutSpec, source: Array, target: Array) -> Array:
@@ -44,15 +37,15 @@ def _move(driver: Callable[..., None], spec: LayoutSpec, source: Array, target: 
 
 
 def block(spec: LayoutSpec, planes: Array) -> Array:
-    return _move(_blocked.from_planes, spec, planes, _empty(spec.blocked_shape, spec.dtype))
+    return _move(_blocked.from_planes, spec, planes, empty(spec.blocked_shape, spec.dtype))
 
 
 def unblock(spec: LayoutSpec, blocked: Array) -> Array:
-    return _move(_blocked.to_planes, spec, blocked, np.empty(spec.planes_shape, spec.dtype))
+    return _move(_blocked.to_planes, spec, blocked, empty(spec.planes_shape, spec.dtype))
 
 
 def _result(spec: ConvSpec, out: Array | None) -> Array:
-    return _empty(blocked_shape(spec.output_shape, spec.dtype), spec.dtype) if out is None else out
+    return empty(blocked_shape(spec.output_shape, spec.dtype), spec.dtype) if out is None else out
 
 
 def _packed_layout(m: int, spec: ConvSpec) -> tuple[str, int, int]:
@@ -61,7 +54,7 @@ def _packed_layout(m: int, spec: ConvSpec) -> tuple[str, int, int]:
 
 def _pack(m: int, spec: ConvSpec, weight: Array) -> Packed:
     isa = _config.isa()
-    form = _empty((_blocked.packed_size(spec, m, isa),), spec.dtype)
+    form = empty((_blocked.packed_size(spec, m, isa),), spec.dtype)
     _blocked.pack(spec, weight, form, m, isa, _config.threads_for(form.size))
     return Packed(weight, form, isa)
 
@@ -132,7 +125,7 @@ def _stem_by_planes(
 
 
 def _pool(kind: str, spec: PoolSpec, input: Array) -> Array:
-    out = _empty(blocked_shape(spec.output_shape, spec.dtype), spec.dtype)
+    out = empty(blocked_shape(spec.output_shape, spec.dtype), spec.dtype)
     _blocked.pool(
         spec, input, out, kind, _config.isa(), _config.threads_for(out.size * math.prod(spec.kernel))
     )
