@@ -14,10 +14,10 @@ class Small:
         input: NDArray[Any],
         weight: NDArray[Any],
         bias: NDArray[Any] | None,
-        residual: NDArray[Any] | None,
         out: NDArray[Any],
         isa: int,
         n_threads: int,
+        residual: NDArray[Any] | None = None,
     ) -> None: ...
     def input_grad(
         self,

@@ -844,9 +844,27 @@ class MatmulSpec(Spec):
     slope: float = 0.0
 
     @staticmethod
-    def of(m: int, n: int, k: int, trans_a: bool, trans_b: bool, dtype: np.dtype[Any]) -> MatmulSpec:
-        """The spec, from positional arguments."""
-        return MatmulSpec(m=m, n=n, k=k, trans_a=trans_a, trans_b=trans_b, dtype=dtype.name)
+    def of(
+        m: int,
+        n: int,
+        k: int,
+        trans_a: bool,
+        trans_b: bool,
+        dtype: np.dtype[Any],
+        activation: str = "linear",
+        slope: float = 0.0,
+    ) -> MatmulSpec:
+        """The spec, from positional arguments; the last two are those of :func:`as_epilogue`."""
+        return MatmulSpec(
+            m=m,
+            n=n,
+            k=k,
+            trans_a=trans_a,
+            trans_b=trans_b,
+            dtype=dtype.name,
+            activation=activation,
+            slope=slope,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

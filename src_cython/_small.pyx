@@ -81,7 +81,7 @@ cdef class Small:
         self.output_bytes = self.output_bias_bytes * self.g.y.grid * self.g.x.grid
         self.weight_bytes = self.output_bias_bytes * self.g.channels * self.g.y.taps * self.g.x.taps
 
-    def forward(self, input, weight, bias, residual, out, int isa, int n_threads):
+    def forward(self, input, weight, bias, out, int isa, int n_threads, residual=None):
         """Cross-correlation plus ``bias`` plus ``residual`` (None where there is none), activated, into ``out``."""
         cdef Job job = Job(
             &self.g, read_from(input, self.images * self.input_bytes), read_from(weight, self.weight_bytes),

@@ -30,6 +30,7 @@ TINY = parse('mb2 ic3 ih6 oc4 kh3 ph1 n"conv"')
 EVERY_OP = [
     TINY,
     parse("denormal mb1 ic4 ih6 oc4 kh3 ph1"),
+    parse("prepared mb1 ic4 ih6 oc4 kh3 ph1"),
     parse("pool mb2 ic3 ih7 kh3 sh2 ph1"),
     parse("dropout mb4 ic256 ih1 p40"),
     parse("relu mb2 ic3 ih4"),
@@ -191,8 +192,8 @@ def test_inference_libraries_agree_on_forward_passes(name: str) -> None:
     rows = rows_of(EVERY_OP, {name: contestants.PLACES[name]})
     assert all(row["failed"] == {} for row in rows)
     served = {(row["op"], row["pass"]) for row in rows if row["rival"]}
-    forward = {(op, "forward") for op in ("conv", "denormal", "pool", "relu")}
-    assert served == forward | {("denormal", tasks.DENORMAL)}
+    forward = {(op, "forward") for op in ("conv", "denormal", "prepared", "pool", "relu")}
+    assert served == forward | {("denormal", tasks.DENORMAL), ("prepared", tasks.PREPARED)}
 
 
 @pytest.mark.no_sanitize

@@ -11,9 +11,9 @@ import pytest
 
 import fastconv
 import fastconv.functional as F
-from fastconv import _config, _conv, _winograd
+from fastconv import _config, _conv, _small, _winograd
 from fastconv._dispatch import Packed
-from fastconv._spec import ConvSpec, MatmulSpec
+from fastconv._spec import ACTIVATIONS, ConvSpec, MatmulSpec
 from kit import Array, bits, integers, kernels, ramp, reference, with_threads
 
 SLOPE = 0.25
@@ -125,6 +125,11 @@ def test_weights_too_large_for_one_pass(groups: int, isa: str, rng: np.random.Ge
                 assert bits(conv(x, r)) == bits(unfused(x, w, None, r, "relu", **options))
 
 
+def test_kernels_know_the_activations_of_the_specs() -> None:
+    for extension in (_conv, _small, _winograd):
+        assert {*extension.ACTIVATIONS} == {"linear", *ACTIVATIONS}
+
+
 MATMULS = [(1, 1, 1), (1, 40, 300), (5, 17, 33), (13, 130, 7), (100, 260, 20), (3, 4, 0)]
 
 
@@ -133,10 +138,8 @@ MATMULS = [(1, 1, 1), (1, 40, 300), (5, 17, 33), (13, 130, 7), (100, 260, 20), (
 def test_matrix_product(
     m: int, n: int, k: int, activation: str, dtype: str, isa: str, rng: np.random.Generator
 ) -> None:
-    plain = MatmulSpec(m=m, n=n, k=k, trans_a=False, trans_b=True, dtype=dtype)
-    spec = MatmulSpec(
-        m=m, n=n, k=k, trans_a=False, trans_b=True, dtype=dtype, activation=activation, slope=SLOPE
-    )
+    plain = MatmulSpec.of(m, n, k, False, True, np.dtype(dtype))
+    spec = MatmulSpec.of(m, n, k, False, True, np.dtype(dtype), activation, SLOPE)
     a, b, bias, r = (integers(rng, shape, dtype) for shape in ((m, k), (n, k), n, (m, n)))
     function = ACTIVATE[None if activation == "linear" else activation]
     for kernel in kernels("matmul", spec):

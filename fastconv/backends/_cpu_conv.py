@@ -56,7 +56,7 @@ def _prepare_small_forward(spec: ConvSpec) -> Callable[..., Array]:
     ) -> Array:
         if out is None:
             out = empty(shape, dtype)
-        kernel(input, weight, bias, residual, out, _config.isa(), _config.threads_for(work))
+        kernel(input, weight, bias, out, _config.isa(), _config.threads_for(work), residual)
         return out
 
     return run

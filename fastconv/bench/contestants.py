@@ -20,7 +20,16 @@ import fastconv
 import fastconv.functional as F
 import fastconv.grad as G
 from fastconv.bench.problem_line import Problem
-from fastconv.bench.tasks import BACKWARD, DENORMAL, FORWARD, INDICES, INPUT_GRAD, WEIGHT_GRAD, Array
+from fastconv.bench.tasks import (
+    BACKWARD,
+    DENORMAL,
+    FORWARD,
+    INDICES,
+    INPUT_GRAD,
+    PREPARED,
+    WEIGHT_GRAD,
+    Array,
+)
 
 Call = Callable[[], Any]
 Arrays = tuple[Array, Array, Array]
@@ -52,7 +61,7 @@ def _window(problem: Problem) -> tuple[Any, Any, Any]:
 
 
 class Fastconv:
-    """Plain calls of the public functions."""
+    """Plain calls of the public functions, or of a prepared convolution."""
 
     version = fastconv.__version__
 
@@ -60,6 +69,9 @@ class Fastconv:
         fastconv.set_num_threads(n)
 
     def prepare(self, problem: Problem, kind: str, arrays: Arrays) -> Call:
+        if kind == PREPARED:
+            x, weight, _ = arrays
+            return partial(fastconv.prepare(weight, input_size=x.shape, **_conv_options(problem)), x)
         name, args, kwargs = self._arguments(problem, kind, arrays)
         return partial(
             getattr(G if name.startswith("grad.") else F, name.rpartition(".")[2]), *args, **kwargs
@@ -165,11 +177,11 @@ def onnx_model(problem: Problem, weight: Array) -> bytes | None:
     numpy_helper = importlib.import_module("onnx.numpy_helper")
     names, constants = ["x"], []
     options: dict[str, Any] = {}
-    if problem.op in ("conv", "denormal", "pool"):
+    if problem.op in ("conv", "denormal", "prepared", "pool"):
         (ph, pw), strides = problem.pair("p"), problem.pair("s")
         options = {"kernel_shape": problem.pair("k"), "strides": strides, "pads": (ph, pw, ph, pw)}
     match problem.op:
-        case "conv" | "denormal":
+        case "conv" | "denormal" | "prepared":
             node = "Conv"
             names.append("w")
             constants.append(numpy_helper.from_array(weight, "w"))
@@ -198,7 +210,7 @@ class _OnnxNet:
         self.threads = n
 
     def prepare(self, problem: Problem, kind: str, arrays: Arrays) -> Call | None:
-        if kind not in (FORWARD, DENORMAL) or (model := onnx_model(problem, arrays[1])) is None:
+        if kind not in (FORWARD, DENORMAL, PREPARED) or (model := onnx_model(problem, arrays[1])) is None:
             return None
         return self.load(model, arrays[0])
 

@@ -13,10 +13,16 @@ from fastconv.bench.problem_line import Problem
 Array = NDArray[Any]
 
 FORWARD, INPUT_GRAD, WEIGHT_GRAD = "forward", "input gradient", "weight gradient"
-INDICES, BACKWARD, DENORMAL = "forward, indices", "backward", "forward, denormals"
+INDICES, BACKWARD, DENORMAL, PREPARED = (
+    "forward, indices",
+    "backward",
+    "forward, denormals",
+    "forward, prepared",
+)
 PASSES = {
     "conv": (FORWARD, INPUT_GRAD, WEIGHT_GRAD),
     "denormal": (FORWARD, DENORMAL),
+    "prepared": (FORWARD, PREPARED),
     "pool": (FORWARD, INDICES, BACKWARD),
     "dropout": (FORWARD, BACKWARD),
     "relu": (FORWARD,),
@@ -46,7 +52,7 @@ def work(problem: Problem, kind: str) -> Work:
     """Multiplications and additions of the direct algorithm; every array read or written once."""
     x, y = math.prod(problem.input_shape), math.prod(problem.output_shape)
     match problem.op, kind:
-        case (("conv" | "denormal"), _):
+        case (("conv" | "denormal" | "prepared"), _):
             return Work(2 * problem.macs, 4 * (x + math.prod(problem.weight_shape) + y))
         case "pool", _:
             return Work(0, 4 * (x + y) + (0 if kind == FORWARD else y))
