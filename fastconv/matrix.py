@@ -98,9 +98,7 @@ def conv_matrix(
     shape = (spec.out_channels * out_plane, spec.in_channels * in_plane)
     stored = spec.out_channels * entry.size
     index = np.dtype(np.int32 if max(*shape, stored) <= np.iinfo(np.int32).max else np.int64)
-    columns, weights = np.empty(
-        (2, entry.size), dtype=index
-    )  # of a channel's entries, alike in all of a group
+    columns, weights = np.empty((2, entry.size), dtype=index)  # the same for every output channel
     columns[entry] = channel * in_plane + position[tap, out_position]
     weights[entry] = channel * inside.shape[0] + tap
     first = np.arange(spec.out_channels) // out_per_group * (in_per_group * in_plane)

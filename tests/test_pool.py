@@ -176,6 +176,12 @@ def test_the_average_of_a_whole_plane_is_the_adaptive_one(
         back = run("avg_pool_backward", pool, out)
         np.testing.assert_array_equal(back, reference("avg_pool_backward", pool, out))
         assert bits(back) == bits(run("adaptive_avg_pool_backward", adaptive, out))
+        other = PoolSpec.from_shape(x.shape, dtype, size, divisor_override=3)
+        whole = integers(rng, x.shape, dtype)
+        bound = np.finfo(dtype).eps * np.abs(reference("avg_pool_forward", other, whole))
+        assert_within(
+            run("avg_pool_forward", other, whole), reference("avg_pool_forward", other, whole), bound
+        )
 
 
 ADAPTIVE = [

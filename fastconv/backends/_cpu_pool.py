@@ -122,13 +122,17 @@ def _prepared(
 
 
 def _average_of(spec: PoolSpec | AdaptivePoolSpec) -> _pool.Pool | _pool.WindowPool:
-    """The kernels that serve an average fastest: by rows only where several make a wide plane's window."""
+    """The kernels that serve an average fastest."""
     if _is_narrow(spec):
         return _window_pool_of(spec)
     pool = spec if isinstance(spec, PoolSpec) else _as_pool(spec)
-    if pool is None or (pool.kernel == pool.in_size and pool.pad_lo == pool.pad_hi == (0, 0)):
-        return _window_pool_of(spec)
-    return _pool_of(pool)
+    return _window_pool_of(spec) if pool is None or _is_global(pool) else _pool_of(pool)
+
+
+def _is_global(spec: PoolSpec) -> bool:
+    """Whether the one window is the whole plane, as in an adaptive pool of output size 1."""
+    unpadded = spec.pad_lo == spec.pad_hi == (0, 0)
+    return spec.kernel == spec.in_size and unpadded and spec.divisor_override is None
 
 
 def _prepare_avg_pool_forward(spec: PoolSpec | AdaptivePoolSpec) -> Callable[[Array], Array]:
