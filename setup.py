@@ -17,12 +17,13 @@ import tempfile
 from glob import glob
 from pathlib import Path
 
+import numpy
 from Cython.Build import cythonize
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 from setuptools.errors import CompileError, ExecError, LinkError, PlatformError
 
-NAMES = ("_cpu", "_conv", "_small", "_winograd", "_pool", "_layout", "_dropout", "_pointwise")
+NAMES = ("_cpu", "_memory", "_conv", "_small", "_winograd", "_pool", "_layout", "_dropout", "_pointwise")
 HEADERS = sorted(glob("src_cython/include/*.h") + glob("src_cython/*.px[di]"))
 
 EXTENSIONS = [
@@ -31,6 +32,11 @@ EXTENSIONS = [
     )
     for name in NAMES
 ]
+# The one that creates arrays; the others see them through the buffer protocol.
+MEMORY = EXTENSIONS[NAMES.index("_memory")]
+MEMORY.include_dirs.append(numpy.get_include())
+MEMORY.define_macros.append(("NPY_TARGET_VERSION", "NPY_1_22_API_VERSION"))
+MEMORY.define_macros.append(("NPY_NO_DEPRECATED_API", "NPY_1_22_API_VERSION"))
 
 PYTHON_PROBE = "#include <Python.h>\n"
 OPENMP_PROBE = """\

@@ -1,4 +1,4 @@
-"""Process-wide settings: threads, instruction set, and the random seeds drawn when the caller gives none."""
+"""Process-wide settings: threads, instruction set, kept memory, and random seeds drawn when the caller gives none."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from fastconv import _memory
 from fastconv._spec import as_int
 
 
@@ -104,6 +105,39 @@ def threads_for(work: int) -> int:
     What they are is asked for only where there may be several: the answer takes longer than a small kernel.
     """
     return 1 if work < SERIAL_WORK else get_num_threads()
+
+
+def set_cache_limit(nbytes: int) -> None:
+    """Keep at most ``nbytes`` of the memory of dead results for the next ones; 256 MiB unless told.
+
+    Fresh memory is dear: the system zeroes every page of it on first touch, which often takes longer than the kernel.
+    So the memory of a result of 256 KiB or more outlives its array, and the next result of about that size takes it
+    over.  The results are arrays like any other, which own their data.  What was kept longest without use goes first.
+
+    Parameters
+    ----------
+    nbytes : int
+        At least 0, which keeps nothing.  What exceeds it now is given back at once.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If ``nbytes`` is not an integer of at least 0.
+
+    See Also
+    --------
+    release_memory
+    """
+    _memory.set_limit(as_int(nbytes, "the cache limit", 0, sys.maxsize))
+
+
+def release_memory() -> None:
+    """Give all memory back that is kept for later calls: that of dead results and the kernels' scratch memory."""
+    from fastconv import _conv, _winograd
+
+    for extension in (_conv, _winograd):
+        extension.release_scratch()
+    _memory.release()
 
 
 def isa() -> int:
@@ -218,7 +252,7 @@ def show_config() -> dict[str, Any]:
     -------
     dict
         version, backend, instruction set in use and those supported, threads, whether choices are batch-invariant or
-        tuned, OpenMP, compiler, NumPy, Python and platform.
+        tuned, OpenMP, compiler, bounds of scratch and kept memory, NumPy, Python and platform.
     """
     from fastconv import __version__, _tune
     from fastconv._dispatch import active_backend
@@ -233,6 +267,7 @@ def show_config() -> dict[str, Any]:
         "openmp": bool(_cpu.HAVE_OPENMP),
         "compiler": _cpu.COMPILER,
         "workspace_bytes_per_thread": _cpu.WORKSPACE_BYTES,
+        "cache_limit_bytes": _memory.limit(),
         "numpy": np.__version__,
         "python": sys.version.split()[0],
         "platform": platform.platform(),

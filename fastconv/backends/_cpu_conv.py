@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from fastconv import _config, _conv, _small
 from fastconv._dispatch import Implementation
+from fastconv._memory import empty
 from fastconv._spec import ConvSpec, MatmulSpec, Shape
 from fastconv.backends import _cpu_cost, _cpu_winograd
 
@@ -47,7 +48,7 @@ def _prepared(kernel: Callable[..., None], shape: Shape, spec: ConvSpec) -> Call
 
     def run(source: Array, weight: Array, bias: Array | None, out: Array | None) -> Array:
         if out is None:
-            out = np.empty(shape, dtype)
+            out = empty(shape, dtype)
         kernel(source, weight, bias, out, _config.isa(), _config.threads_for(work))
         return out
 
@@ -77,7 +78,7 @@ def _small_input_grad(
 def _forward(direct: bool) -> Callable[..., Array]:
     def run(spec: ConvSpec, input: Array, weight: Array, bias: Array | None, out: Array | None) -> Array:
         if out is None:
-            out = np.empty(spec.output_shape, spec.dtype)
+            out = empty(spec.output_shape, spec.dtype)
         _CONV_FORWARD[input.dtype](
             spec,
             input.reshape(-1),
@@ -98,7 +99,7 @@ def _input_grad(direct: bool) -> Callable[..., Array]:
         spec: ConvSpec, grad_output: Array, weight: Array, bias: Array | None, out: Array | None
     ) -> Array:
         if out is None:
-            out = np.empty(spec.input_shape, spec.dtype)
+            out = empty(spec.input_shape, spec.dtype)
         _CONV_INPUT_GRAD[grad_output.dtype](
             spec,
             grad_output.reshape(-1),
@@ -118,7 +119,7 @@ def _input_grad_col2im(
     spec: ConvSpec, grad_output: Array, weight: Array, bias: Array | None, out: Array | None
 ) -> Array:
     if out is None:
-        out = np.empty(spec.input_shape, spec.dtype)
+        out = empty(spec.input_shape, spec.dtype)
     _conv.conv_input_grad_col2im(
         spec,
         grad_output.reshape(-1),
@@ -133,7 +134,7 @@ def _input_grad_col2im(
 
 def _weight_grad(direct: bool) -> Callable[..., Array]:
     def run(spec: ConvSpec, input: Array, grad_output: Array) -> Array:
-        out = np.empty(spec.weight_shape, spec.dtype)
+        out = empty(spec.weight_shape, spec.dtype)
         _CONV_WEIGHT_GRAD[input.dtype](
             spec,
             input.reshape(-1),
@@ -149,7 +150,7 @@ def _weight_grad(direct: bool) -> Callable[..., Array]:
 
 
 def _matmul(spec: MatmulSpec, a: Array, b: Array, bias: Array | None) -> Array:
-    out = np.empty((spec.m, spec.n), a.dtype)
+    out = empty((spec.m, spec.n), a.dtype)
     sizes = (spec.m, spec.n, spec.k)
     threads = _config.threads_for(spec.m * spec.n * spec.k)
     _conv.matmul(a, b, bias, out, *sizes, out.itemsize, spec.trans_a, spec.trans_b, _config.isa(), threads)

@@ -7,12 +7,12 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
-from numpy import empty
 from numpy.typing import NDArray
 
 from fastconv import _dropout, _pointwise
 from fastconv._config import SERIAL_WORK, get_num_threads, isa, threads_for
 from fastconv._dispatch import Implementation
+from fastconv._memory import empty
 from fastconv._spec import (
     ActivationSpec,
     BatchNormSpec,

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from fastconv import _layout, _pool
 from fastconv._config import get_num_threads, isa
 from fastconv._dispatch import Implementation
+from fastconv._memory import empty
 from fastconv._spec import AdaptivePoolSpec, ConvSpec, PadSpec, PlaneSpec, PoolSpec
 
 Array = NDArray
@@ -29,18 +30,18 @@ def _refuse_wide_window(spec: PoolSpec) -> str | None:
 
 def max_pool_forward(spec: PoolSpec, input: Array, index_dtype: str | None) -> tuple[Array, Array | None]:
     """Window maxima, with or without their indices."""
-    out = np.empty(spec.output_shape, spec.dtype)
+    out = empty(spec.output_shape, spec.dtype)
     if index_dtype is None:
         _pool.max_pool_forward(spec, input, out, isa(), get_num_threads())
         return out, None
-    indices = np.empty(spec.output_shape, index_dtype)
+    indices = empty(spec.output_shape, index_dtype)
     _pool.max_pool_forward_indexed(spec, input, out, indices, isa(), get_num_threads())
     return out, indices
 
 
 def max_pool_backward(spec: PoolSpec, grad_output: Array, indices: Array) -> Array:
     """Each gradient added at its maximum."""
-    grad_input = np.empty(spec.input_shape, spec.dtype)
+    grad_input = empty(spec.input_shape, spec.dtype)
     if indices.dtype == np.uint8:
         _pool.max_pool_backward(spec, grad_output, indices, grad_input, isa(), get_num_threads())
     else:
@@ -58,14 +59,14 @@ def max_pool_backward(spec: PoolSpec, grad_output: Array, indices: Array) -> Arr
 
 def avg_pool_forward(spec: PoolSpec, input: Array) -> Array:
     """Window means."""
-    out = np.empty(spec.output_shape, spec.dtype)
+    out = empty(spec.output_shape, spec.dtype)
     _pool.avg_pool_forward(spec, input, out, isa(), get_num_threads())
     return out
 
 
 def avg_pool_backward(spec: PoolSpec, grad_output: Array) -> Array:
     """Each gradient spread evenly over its window."""
-    grad_input = np.empty(spec.input_shape, spec.dtype)
+    grad_input = empty(spec.input_shape, spec.dtype)
     _pool.avg_pool_backward(spec, grad_output, grad_input, isa(), get_num_threads())
     return grad_input
 
@@ -85,7 +86,7 @@ def adaptive_avg_pool_forward(spec: AdaptivePoolSpec, input: Array) -> Array:
     """Window means."""
     if pool := _as_pool(spec):
         return avg_pool_forward(pool, input)
-    out = np.empty(spec.output_shape, spec.dtype)
+    out = empty(spec.output_shape, spec.dtype)
     _pool.adaptive_avg_pool_forward(spec, input, out, isa(), get_num_threads())
     return out
 
@@ -94,15 +95,15 @@ def adaptive_avg_pool_backward(spec: AdaptivePoolSpec, grad_output: Array) -> Ar
     """Each gradient spread evenly over its window."""
     if pool := _as_pool(spec):
         return avg_pool_backward(pool, grad_output)
-    grad_input = np.empty(spec.input_shape, spec.dtype)
+    grad_input = empty(spec.input_shape, spec.dtype)
     _pool.adaptive_avg_pool_backward(spec, grad_output, grad_input, isa(), get_num_threads())
     return grad_input
 
 
 def adaptive_max_pool_forward(spec: AdaptivePoolSpec, input: Array) -> tuple[Array, Array]:
     """Window maxima and their int64 flat indices."""
-    out = np.empty(spec.output_shape, spec.dtype)
-    indices = np.empty(spec.output_shape, np.int64)
+    out = empty(spec.output_shape, spec.dtype)
+    indices = empty(spec.output_shape, np.int64)
     if pool := _as_pool(spec):
         _pool.max_pool_forward_indexed(pool, input, out, indices, isa(), get_num_threads())
     else:
@@ -113,7 +114,7 @@ def adaptive_max_pool_forward(spec: AdaptivePoolSpec, input: Array) -> tuple[Arr
 def scatter_planes(spec: PlaneSpec, values: Array, indices: Array) -> Array:
     """Values put at flat indices of zeroed planes."""
     planes = spec.batch * spec.channels
-    out = np.empty((spec.batch, spec.channels, spec.out_plane), spec.dtype)
+    out = empty((spec.batch, spec.channels, spec.out_plane), spec.dtype)
     inner, outer = (planes, spec.in_plane), (planes, spec.out_plane)
     _pool.scatter_planes(
         values.reshape(inner), indices.reshape(inner), out.reshape(outer), spec.accumulate, get_num_threads()
@@ -124,7 +125,7 @@ def scatter_planes(spec: PlaneSpec, values: Array, indices: Array) -> Array:
 def gather_planes(spec: PlaneSpec, x: Array, indices: Array) -> Array:
     """Planes read at flat indices."""
     planes = spec.batch * spec.channels
-    out = np.empty((spec.batch, spec.channels, spec.in_plane), spec.dtype)
+    out = empty((spec.batch, spec.channels, spec.in_plane), spec.dtype)
     inner, outer = (planes, spec.in_plane), (planes, spec.out_plane)
     _pool.gather_planes(x.reshape(outer), indices.reshape(inner), out.reshape(inner), get_num_threads())
     return out
@@ -133,7 +134,7 @@ def gather_planes(spec: PlaneSpec, x: Array, indices: Array) -> Array:
 def unfold(spec: ConvSpec, input: Array) -> Array:
     """Patches as columns."""
     planes, taps, positions = spec.batch * spec.in_channels, math.prod(spec.kernel), math.prod(spec.out_size)
-    columns = np.empty((spec.batch, spec.in_channels * taps, positions), spec.dtype)
+    columns = empty((spec.batch, spec.in_channels * taps, positions), spec.dtype)
     _layout.unfold(
         spec,
         input.reshape(planes, math.prod(spec.in_size)),
@@ -147,7 +148,7 @@ def unfold(spec: ConvSpec, input: Array) -> Array:
 def fold(spec: ConvSpec, columns: Array) -> Array:
     """Columns added up where they overlap."""
     planes, taps, positions = spec.batch * spec.in_channels, math.prod(spec.kernel), math.prod(spec.out_size)
-    out = np.empty(spec.input_shape, spec.dtype)
+    out = empty(spec.input_shape, spec.dtype)
     _layout.fold(
         spec,
         columns.reshape(planes, taps, positions),
@@ -197,7 +198,7 @@ def _pad_view(spec: PadSpec, array: Array, shape: tuple[int, ...]) -> Array:
 def pad(spec: PadSpec, x: Array) -> Array:
     """Trailing axes grown or cropped."""
     (source_z, source_y, source_x), start, length = _pad_tables(spec)
-    out = np.empty((spec.outer, *spec.out_shape), spec.dtype)
+    out = empty((spec.outer, *spec.out_shape), spec.dtype)
     _layout.pad(
         _pad_view(spec, x, spec.in_shape),
         _pad_view(spec, out, spec.out_shape),
@@ -215,7 +216,7 @@ def pad(spec: PadSpec, x: Array) -> Array:
 def pad_backward(spec: PadSpec, grad_output: Array) -> Array:
     """Each gradient added where its position came from."""
     (source_z, source_y, source_x), start, length = _pad_tables(spec)
-    grad_input = np.empty((spec.outer, *spec.in_shape), spec.dtype)
+    grad_input = empty((spec.outer, *spec.in_shape), spec.dtype)
     _layout.pad_backward(
         _pad_view(spec, grad_output, spec.out_shape),
         _pad_view(spec, grad_input, spec.in_shape),

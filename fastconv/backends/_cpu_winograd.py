@@ -30,6 +30,7 @@ from numpy.typing import NDArray
 
 from fastconv import _config, _winograd
 from fastconv._dispatch import Implementation
+from fastconv._memory import empty
 from fastconv._spec import ConvSpec
 from fastconv.backends import _cpu_cost
 
@@ -76,7 +77,7 @@ def _forward(
     bias: Array | None,
     out: Array | None,
 ) -> Array:
-    result = np.empty(spec.output_shape, spec.dtype) if out is None else out
+    result = empty(spec.output_shape, spec.dtype) if out is None else out
     return _sums(_winograd.conv_forward, m, fallback, spec, input, weight, bias, result)
 
 
@@ -89,14 +90,14 @@ def _input_grad(
     bias: Array | None,
     out: Array | None,
 ) -> Array:
-    result = np.empty(spec.input_shape, spec.dtype) if out is None else out
+    result = empty(spec.input_shape, spec.dtype) if out is None else out
     return _sums(_winograd.conv_input_grad, m, fallback, spec, grad_output, weight, bias, result)
 
 
 def _weight_grad(
     m: int, fallback: Callable[..., Array], spec: ConvSpec, input: Array, grad_output: Array
 ) -> Array:
-    result = np.empty(spec.weight_shape, spec.dtype)
+    result = empty(spec.weight_shape, spec.dtype)
     flat = input.reshape(-1), grad_output.reshape(-1), result.reshape(-1)
     if _winograd.conv_weight_grad(spec, *flat, m, _config.isa(), _config.threads_for(spec.macs)):
         return result

@@ -19,10 +19,18 @@ import numpy as np
 import fastconv
 import fastconv.functional as F
 import fastconv.grad as G
-from fastconv import _conv, _winograd
 from fastconv.bench import nets
 from fastconv.bench.problem_line import Problem
-from fastconv.bench.tasks import BACKWARD, DENORMAL, FORWARD, INDICES, INPUT_GRAD, WEIGHT_GRAD, Array, labels
+from fastconv.bench.tasks import (
+    BACKWARD,
+    DENORMAL,
+    FORWARD,
+    INDICES,
+    INPUT_GRAD,
+    WEIGHT_GRAD,
+    Array,
+    labels,
+)
 
 Call = Callable[[], Any]
 Arrays = tuple[Array, Array, Array]
@@ -77,9 +85,8 @@ class Fastconv:
         return fastconv.explain_choice(name, *args, **kwargs).implementation.name
 
     def release_memory(self) -> None:
-        """Give scratch memory back, so that the next call shows how much it needs."""
-        _conv.release_scratch()
-        _winograd.release_scratch()
+        """Keep nothing of earlier calls, so that the next one shows how much it needs."""
+        fastconv.release_memory()
 
     def _arguments(
         self, problem: Problem, kind: str, arrays: Arrays
