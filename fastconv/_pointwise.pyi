@@ -12,6 +12,9 @@ def activation_forward(
 def activation_backward(
     g: Array, y: Array, dx: Array, size: int, item: int, kind: int, slope: float, isa: int, n_threads: int
 ) -> None: ...
+def add(
+    a: Array, b: Array, y: Array, size: int, item: int, relu: bool, isa: int, n_threads: int
+) -> None: ...
 def softmax_forward(
     x: Array,
     y: Array,
@@ -89,6 +92,7 @@ def batch_norm_forward(
     inner: int,
     item: int,
     eps: float,
+    relu: bool,
     isa: int,
     n_threads: int,
 ) -> None: ...
@@ -99,6 +103,7 @@ def batch_norm_backward(
     mean: Array,
     inv_std: Array,
     weight: Array | None,
+    bias: Array | None,
     dweight: Array,
     dbias: Array,
     batch: int,
@@ -106,6 +111,7 @@ def batch_norm_backward(
     inner: int,
     item: int,
     training: bool,
+    relu: bool,
     isa: int,
     n_threads: int,
 ) -> None: ...

@@ -745,6 +745,15 @@ class ActivationSpec(Spec):
 
 
 @dataclass(frozen=True, kw_only=True)
+class AddSpec(Spec):
+    """Element-wise sum of two arrays, if ``relu`` without what is negative."""
+
+    size: int
+    dtype: str
+    relu: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
 class SoftmaxSpec(Spec):
     """Softmax along the middle axis of (outer, length, inner)."""
 
@@ -813,6 +822,7 @@ class BatchNormSpec(Spec):
     training: bool
     eps: float
     dtype: str
+    relu: bool = False  # applied to the output
 
     @staticmethod
     def from_shape(shape: Shape, dtype: str, training: bool, eps: Any = 0.0) -> BatchNormSpec:

@@ -1562,7 +1562,7 @@ def batch_norm(
     w = _arrays.as_vector_like(weight, "weight", spec.channels, x, "input")
     if m is None or s is None:
         raise TypeError("mean and inv_std must be arrays, got None")
-    dx, dweight, dbias = run("batch_norm_backward", spec, grad, x, m, s, w)
+    dx, dweight, dbias = run("batch_norm_backward", spec, grad, x, m, s, w, None)
     return dx, dweight, dbias
 
 

@@ -359,8 +359,8 @@ def test_batch_norm(view: tuple[int, int, int], dtype: str, training: bool, affi
     assert_close(inv_std, exact_inv_std, 16)
     assert_close(y, exact_y, 16, magnitude=float(np.abs(exact_y).max()) + 30)
 
-    results = for_each_thread_count(lambda: cpu.batch_norm_backward(spec, g, x, m, inv_std, weight))
-    exact = reference.batch_norm_backward(spec, g, x, m, inv_std, weight)
+    results = for_each_thread_count(lambda: cpu.batch_norm_backward(spec, g, x, m, inv_std, weight, bias))
+    exact = reference.batch_norm_backward(spec, g, x, m, inv_std, weight, bias)
     for actual, expected in zip(results, exact, strict=True):
         assert_close(
             actual, expected, 16, magnitude=float(np.abs(expected).max()) + np.sqrt(view[0] * view[2]) + 10
@@ -408,7 +408,7 @@ def test_batch_norm_gradient(view: tuple[int, int, int], training: bool) -> None
     _, mean, inv_std = cpu.batch_norm_forward(spec, x, *given, weight, bias)
 
     def backward(g: np.ndarray) -> tuple[np.ndarray, ...]:
-        return cpu.batch_norm_backward(spec, g, x, mean, inv_std, weight)
+        return cpu.batch_norm_backward(spec, g, x, mean, inv_std, weight, bias)
 
     directional(
         lambda z: cpu.batch_norm_forward(spec, z, *given, weight, bias)[0], lambda g: backward(g)[0], x
@@ -429,7 +429,7 @@ def test_batch_norm_of_nothing(view: tuple[int, int, int], training: bool) -> No
     given = (None, None) if training else (ones, ones)
     y, mean, inv_std = cpu.batch_norm_forward(spec, x, *given, None, None)
     assert y.shape == view and mean.shape == inv_std.shape == (view[1],)
-    dx, dweight, dbias = cpu.batch_norm_backward(spec, x, x, ones, ones, None)
+    dx, dweight, dbias = cpu.batch_norm_backward(spec, x, x, ones, ones, None, None)
     assert dx.shape == view
     np.testing.assert_array_equal(dweight, 0)
     np.testing.assert_array_equal(dbias, 0)

@@ -15,6 +15,7 @@ from fastconv._dispatch import Implementation
 from fastconv._memory import empty
 from fastconv._spec import (
     ActivationSpec,
+    AddSpec,
     BatchNormSpec,
     ChannelSpec,
     CrossEntropySpec,
@@ -112,6 +113,12 @@ def activation_backward(spec: ActivationSpec, grad_output: Array, output: Array)
         grad_output, output, dx, size, dx.itemsize, kind, spec.slope, isa(), threads_for(size)
     )
     return dx
+
+
+def add(spec: AddSpec, a: Array, b: Array, out: Array | None) -> Array:
+    y = empty(a.shape, a.dtype) if out is None else out
+    _pointwise.add(a, b, y, spec.size, a.itemsize, spec.relu, isa(), threads_for(spec.size))
+    return y
 
 
 def softmax_forward(spec: SoftmaxSpec, x: Array) -> Array:
@@ -243,6 +250,7 @@ def batch_norm_forward(
         spec.inner,
         x.itemsize,
         spec.eps,
+        spec.relu,
         isa(),
         threads_for(x.size),
     )
@@ -250,7 +258,13 @@ def batch_norm_forward(
 
 
 def batch_norm_backward(
-    spec: BatchNormSpec, grad_output: Array, x: Array, mean: Array, inv_std: Array, weight: Array | None
+    spec: BatchNormSpec,
+    grad_output: Array,
+    x: Array,
+    mean: Array,
+    inv_std: Array,
+    weight: Array | None,
+    bias: Array | None,
 ) -> tuple[Array, Array, Array]:
     dx, dweight, dbias = empty(x.shape, x.dtype), empty(spec.channels), empty(spec.channels)
     _pointwise.batch_norm_backward(
@@ -260,6 +274,7 @@ def batch_norm_backward(
         mean,
         inv_std,
         weight,
+        bias,
         dweight,
         dbias,
         spec.batch,
@@ -267,6 +282,7 @@ def batch_norm_backward(
         spec.inner,
         x.itemsize,
         spec.training,
+        spec.relu,
         isa(),
         threads_for(x.size),
     )
@@ -281,6 +297,7 @@ IMPLEMENTATIONS: dict[str, tuple[Implementation, ...]] = {
         ("philox", dropout_forward),
         ("philox", drop_block_mask),
         ("simd", activation_backward),
+        ("simd", add),
         ("simd", softmax_forward),
         ("simd", softmax_backward),
         ("simd", cross_entropy_forward),

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from fastconv import autodiff
 from fastconv._spec import as_int
+from fastconv.fusion import fuse
 from fastconv.graph import Graph, Tape, forward
 from fastconv.nn import losses, optimizers, serialization, training
 from fastconv.nn import metrics as metric_library
@@ -122,6 +123,7 @@ class Model:
         frozen: frozenset[str],
     ) -> None:
         self.graph = graph
+        self._fused = fuse(graph)  # what runs where nobody looks at the values between
         self.params = params
         self.seed = seed
         self.regularizers = dict(regularizers)
@@ -153,7 +155,7 @@ class Model:
         """
         outputs: list[list[Array]] = [[] for _ in self.graph.outputs]
         for batch in self._batches(self._as_inputs(x), batch_size):
-            values = forward(self.graph, self.params, batch)
+            values = forward(self._fused, self.params, batch)
             for parts, name in zip(outputs, self.graph.outputs, strict=True):
                 parts.append(values[name])
         joined = tuple(parts[0] if len(parts) == 1 else np.concatenate(parts) for parts in outputs)
@@ -313,12 +315,12 @@ class Model:
         name = self._single_output()
         context = Context(training=training, seed=self.seed, step=step)
         tape: Tape = []
-        output = forward(self.graph, self.params, batch, context, tape=tape)[name]
+        output = forward(self._fused, self.params, batch, context, tape=tape)[name]
         value, output_grad = self.loss_function.value_and_gradient(output, target)
         if not math.isfinite(value):
             raise FloatingPointError(self._where_non_finite(batch, context, value))
         grads, _ = autodiff.backward(
-            self.graph, self.params, tape, {name: output_grad}, wrt_params=self.trainable
+            self._fused, self.params, tape, {name: output_grad}, wrt_params=self.trainable
         )
         for param, penalty in self._penalties.items():
             value += penalty.penalty(self.params[param])
@@ -498,7 +500,7 @@ class Model:
         """(slice of the samples, output in inference mode) batch by batch."""
         name = self._single_output()
         for part in self._slices(_count(inputs), batch_size):
-            yield part, forward(self.graph, self.params, self._take(inputs, part))[name]
+            yield part, forward(self._fused, self.params, self._take(inputs, part))[name]
 
 
 class Sequential(Model):

@@ -27,6 +27,7 @@ class BatchNorm(Op):
     momentum: float = 0.1
 
     state = ("running_mean", "running_var")
+    _relu = False  # whether a ReLU follows in the same pass
 
     @property
     def kind(self) -> str:
@@ -54,6 +55,7 @@ class BatchNorm(Op):
             training=context.training,
             eps=self.eps,
             dtype=dtype_name(x),
+            relu=self._relu,
         )
         x3 = x.reshape(batch, channels, spec.inner)
         count = batch * spec.inner
@@ -71,7 +73,8 @@ class BatchNorm(Op):
 
     def backward(self, grad_output: Array, saved: Any, params: dict[str, Array], wanted: Wanted) -> Gradients:
         spec, x3, mean, inv_std = saved
+        affine = params["weight"], params["bias"]
         grad_input, grad_weight, grad_bias = run(
-            "batch_norm_backward", spec, grad_output.reshape(x3.shape), x3, mean, inv_std, params["weight"]
+            "batch_norm_backward", spec, grad_output.reshape(x3.shape), x3, mean, inv_std, *affine
         )
         return (grad_input.reshape(grad_output.shape),), {"weight": grad_weight, "bias": grad_bias}
