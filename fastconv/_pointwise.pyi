@@ -12,9 +12,7 @@ def activation_forward(
 def activation_backward(
     g: Array, y: Array, dx: Array, size: int, item: int, kind: int, slope: float, isa: int, n_threads: int
 ) -> None: ...
-def add(
-    a: Array, b: Array, y: Array, size: int, item: int, relu: bool, isa: int, n_threads: int
-) -> None: ...
+def add(a: Array, b: Array, y: Array, size: int, item: int, relu: bool, isa: int, n_threads: int) -> None: ...
 def softmax_forward(
     x: Array,
     y: Array,

@@ -6,7 +6,8 @@ from collections import Counter
 from dataclasses import replace
 
 from fastconv.graph import Graph, Node
-from fastconv.ops import Activation, Add, BatchNorm, MaxPool, attributes
+from fastconv.ops import Activation, Add, BatchNorm, MaxPool
+from fastconv.ops._base import attributes
 from fastconv.ops.fused import AddReLU, BatchNormReLU
 
 RELU = Activation(function="relu")

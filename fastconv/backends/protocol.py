@@ -118,7 +118,7 @@ class Operations(Protocol):
         weight: Array | None,
         bias: Array | None,
     ) -> tuple[Array, Array, Array]:
-        """(dx, dweight, dbias); ``bias`` matters with ``spec.relu`` alone, for where the ReLU lets gradients through."""
+        """(dx, dweight, dbias); ``bias`` tells where a ReLU lets gradients through, and matters there alone."""
 
     def cross_entropy_forward(
         self, spec: s.CrossEntropySpec, logits: Array, target: Array, weight: Array | None

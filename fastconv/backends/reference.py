@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
     from fastconv._spec import (
         ActivationSpec,
-        AddSpec,
         AdaptivePoolSpec,
+        AddSpec,
         BatchNormSpec,
         ChannelSpec,
         ConvSpec,

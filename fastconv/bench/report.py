@@ -39,7 +39,13 @@ def console_line(row: Row) -> str:
 def section(results: dict[str, Any]) -> str:
     """Everything: the machine, a summary, what happened to denormals, every row, and what failed."""
     rows = results["rows"]
-    parts = [[_heading(results["config"])], _summary(rows), _training(rows), _denormals(rows), _failures(rows)]
+    parts = [
+        [_heading(results["config"])],
+        _summary(rows),
+        _training(rows),
+        _denormals(rows),
+        _failures(rows),
+    ]
     details = ["<details><summary>Every row</summary>", "", *_every_row(rows), "", "</details>"]
     return "\n\n".join("\n".join(lines) for lines in (*parts, details) if lines)
 

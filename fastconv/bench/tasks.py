@@ -69,7 +69,9 @@ def _work_of_step(problem: Problem) -> Work:
     graph = nets.build(problem).graph
     macs = [graph.macs(node) for node in graph.nodes]
     params = sum(math.prod(shape) for shape in graph.param_shapes.values())
-    return Work(2 * problem["mb"] * (3 * sum(macs) - macs[0]), 4 * (math.prod(problem.input_shape) + 2 * params))
+    return Work(
+        2 * problem["mb"] * (3 * sum(macs) - macs[0]), 4 * (math.prod(problem.input_shape) + 2 * params)
+    )
 
 
 def labels(problem: Problem) -> Array:
