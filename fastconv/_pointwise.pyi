@@ -5,6 +5,7 @@ from numpy.typing import NDArray
 Array = NDArray[Any]
 
 KINDS: dict[str, int]
+REDUCTIONS: dict[str, int]
 
 def activation_forward(
     x: Array, y: Array, size: int, item: int, kind: int, slope: float, isa: int, n_threads: int
@@ -36,11 +37,9 @@ def softmax_backward(
     isa: int,
     n_threads: int,
 ) -> None: ...
-def label_weight(
-    label: Array, weight: Array, positions: int, classes: int, item: int, ignore: int
-) -> float: ...
-def total_over(x: Array, size: int, item: int, divisor: float, isa: int) -> float: ...
+def has_stray(label: Array, positions: int, classes: int) -> bool: ...
 def cross_entropy_forward(
+    x: Array,
     logp: Array,
     label: Array | None,
     probs: Array | None,
@@ -52,23 +51,24 @@ def cross_entropy_forward(
     item: int,
     ignore: int,
     smoothing: float,
+    reduction: int,
     isa: int,
     n_threads: int,
-) -> None: ...
+) -> float | None: ...
 def cross_entropy_backward(
     logp: Array,
     label: Array | None,
     probs: Array | None,
     weight: Array,
-    scale: Array,
+    grad: Array,
     d: Array,
-    n_scales: int,
     batch: int,
     classes: int,
     inner: int,
     item: int,
     ignore: int,
     smoothing: float,
+    reduction: int,
     isa: int,
     n_threads: int,
 ) -> None: ...

@@ -124,13 +124,13 @@ def _freeze(value: Any) -> Any:
     """Lists and arrays as (nested) tuples, so that arguments can be dictionary keys."""
     if type(value) is int:
         return value
+    if isinstance(value, float):
+        # 1.0 == 1 and hashes alike: without this a cached integer call would let a float through
+        return ("float", value)
     if isinstance(value, np.ndarray):
         value = value.tolist()
     if isinstance(value, (list, tuple)):
         return tuple(_freeze(v) for v in value)
-    if isinstance(value, float):
-        # 1.0 == 1 and hashes alike: without this a cached integer call would let a float through
-        return ("float", value)
     if isinstance(value, (bool, np.bool_)):
         return ("bool", bool(value))
     return value
@@ -147,8 +147,8 @@ def _thaw(value: Any) -> Any:
 
 
 def frozen(*values: Any) -> tuple[Any, ...]:
-    """Arguments of a call as dictionary keys; nearly all of them are plain integers."""
-    return tuple([v if type(v) is int else _freeze(v) for v in values])
+    """Arguments of a call as dictionary keys; nearly all of them are plain integers or names."""
+    return tuple([v if type(v) is int or type(v) is str else _freeze(v) for v in values])
 
 
 def resolve_padding(
@@ -879,6 +879,22 @@ class CrossEntropySpec(Spec):
         reduction: str = "mean",
     ) -> CrossEntropySpec:
         """Spec of logits (C,), (N, C) or (N, C, ...); labels lack the C axis, probabilities (``soft``) have it."""
+        return CrossEntropySpec.of(
+            logits_shape, target_shape, dtype, soft, weighted, ignore_index, label_smoothing, reduction
+        )
+
+    @staticmethod
+    def of(
+        logits_shape: Shape,
+        target_shape: Shape,
+        dtype: str,
+        soft: bool,
+        weighted: bool,
+        ignore_index: Any,
+        label_smoothing: Any,
+        reduction: Any,
+    ) -> CrossEntropySpec:
+        """The spec, from positional arguments that may be :func:`frozen`."""
         if reduction not in ("none", "mean", "sum"):
             raise ValueError(f"reduction must be 'none', 'mean' or 'sum', got {reduction!r}")
         return _cross_entropy_spec(
@@ -887,8 +903,8 @@ class CrossEntropySpec(Spec):
             dtype,
             soft,
             weighted,
-            as_int(ignore_index, "ignore_index"),
-            as_probability(label_smoothing, "label_smoothing"),
+            as_int(_thaw(ignore_index), "ignore_index"),
+            as_probability(_thaw(label_smoothing), "label_smoothing"),
             reduction,
         )
 

@@ -19,7 +19,11 @@ cdef enum:
     SHORT = 16  # runs shorter than this are taken as columns
     STRETCH = 4096  # elements that a task of short runs reads in one go
     SHIFT_TERMS = 1024  # elements averaged for the shift of a variance
+    NONE = 0  # reductions of a loss
+    SUM = 1
+    MEAN = 2
 
+REDUCTIONS = {"none": NONE, "sum": SUM, "mean": MEAN}
 KINDS = {"relu": FC_RELU, "leaky_relu": FC_LEAKY_RELU, "relu6": FC_RELU6, "sigmoid": FC_SIGMOID, "tanh": FC_TANH}
 
 
@@ -177,29 +181,30 @@ def softmax_backward(
     run_softmax(g, y, dx, outer, length, inner, item, log_output, isa, n_threads)
 
 
-def label_weight(label, weight, size_t positions, size_t classes, size_t item, int64_t ignore):
-    """Sum of the class weights of all labels but ``ignore``: the divisor of a mean."""
+def has_stray(label, size_t positions, size_t classes):
+    """Whether an int64 label lies outside [0, classes)."""
     cdef const int64_t *labels = <const int64_t *> read_from(label, positions * sizeof(int64_t))
-    cdef const char *weights = read_from(weight, classes * item)
+    cdef bint stray = False
+    cdef size_t i
+    for i in range(positions):
+        stray |= <size_t>labels[i] >= classes  # seen as unsigned a negative number is huge
+    return stray
+
+
+cdef double divisor_of(
+    int reduction, const int64_t *label, const char *weight, size_t positions, size_t item, int64_t ignore
+) noexcept nogil:
+    """What a reduced loss is divided by: for the mean over labels the sum of their classes' weights."""
     cdef double total = 0
     cdef size_t i
-    with nogil:
-        for i in range(positions):
-            if labels[i] != ignore:
-                if item == 4:
-                    total += (<const float *> weights)[labels[i]]
-                else:
-                    total += (<const double *> weights)[labels[i]]
+    if reduction == SUM:
+        return 1
+    if label == NULL:
+        return <double>positions
+    for i in range(positions):
+        if label[i] != ignore:
+            total += (<const float *> weight)[label[i]] if item == 4 else (<const double *> weight)[label[i]]
     return total
-
-
-def total_over(x, size_t size, size_t item, double divisor, int isa):
-    """Sum of ``x`` divided by ``divisor``, as C divides: 0 / 0 is NaN."""
-    cdef const char *source = read_from(x, size * item)
-    cdef double total = 0
-    with nogil:
-        fc_sum_run(isa, item, source, size, &total)
-    return total / divisor
 
 
 cdef struct CrossEntropyJob:
@@ -256,40 +261,65 @@ cdef void cross_entropy_task(const void *shared, Py_ssize_t i) noexcept nogil:
         )
 
 
-cdef run_cross_entropy(
-    logp, label, probs, weight, scale, target, size_t n_scales, size_t n_targets, size_t batch, size_t classes,
-    size_t inner, size_t item, int64_t ignore, double smoothing, int isa, int n_threads,
+cdef CrossEntropyJob cross_entropy_job(
+    logp, label, probs, weight, size_t batch, size_t classes, size_t inner, size_t item, int64_t ignore,
+    double smoothing, int isa,
 ):
+    """All but scale and target."""
     cdef size_t positions = batch * inner, nbytes = positions * classes * item
-    cdef CrossEntropyJob job = CrossEntropyJob(
+    return CrossEntropyJob(
         cut_of(batch, classes, inner), read_from(logp, nbytes),
         <const int64_t *> read_from(label, positions * sizeof(int64_t)), read_from(probs, nbytes),
-        read_from(weight, classes * item), read_from(scale, n_scales * item), 0 if n_scales == 1 else 1,
-        write_to(target, n_targets * item), item, ignore, 1 - smoothing, smoothing / classes, isa
+        read_from(weight, classes * item), NULL, 0, NULL, item, ignore, 1 - smoothing, smoothing / classes, isa
     )
-    run_tasks(cross_entropy_task, &job, count_tasks(&job.cut), n_threads)
 
 
 def cross_entropy_forward(
-    logp, label, probs, weight, loss, size_t batch, size_t classes, size_t inner, size_t item, int64_t ignore,
-    double smoothing, int isa, int n_threads,
+    x, logp, label, probs, weight, loss, size_t batch, size_t classes, size_t inner, size_t item, int64_t ignore,
+    double smoothing, int reduction, int isa, int n_threads,
 ):
-    """Loss of every position from log-probabilities; targets are ``label`` or, if that is None, ``probs``."""
-    run_cross_entropy(
-        logp, label, probs, weight, None, loss, 0, batch * inner, batch, classes, inner, item, ignore, smoothing, isa,
-        n_threads,
+    """Log-probabilities of logits and the loss of every position; targets are ``label`` or, if that is None, ``probs``.
+
+    Returns the reduced loss: sum or mean, divided as C divides: 0 / 0 is NaN.
+    """
+    cdef size_t positions = batch * inner
+    cdef double total = 0
+    run_softmax(None, x, logp, batch, classes, inner, item, True, isa, n_threads)
+    cdef CrossEntropyJob job = cross_entropy_job(
+        logp, label, probs, weight, batch, classes, inner, item, ignore, smoothing, isa
     )
+    job.target = write_to(loss, positions * item)
+    run_tasks(cross_entropy_task, &job, count_tasks(&job.cut), n_threads)
+    if reduction == NONE:
+        return None
+    fc_sum_run(isa, item, job.target, positions, &total)
+    return total / divisor_of(reduction, job.label, job.weight, positions, item, ignore)
 
 
 def cross_entropy_backward(
-    logp, label, probs, weight, scale, d, size_t n_scales, size_t batch, size_t classes, size_t inner, size_t item,
-    int64_t ignore, double smoothing, int isa, int n_threads,
+    logp, label, probs, weight, grad, d, size_t batch, size_t classes, size_t inner, size_t item, int64_t ignore,
+    double smoothing, int reduction, int isa, int n_threads,
 ):
-    """Gradient in the logits; ``scale`` holds the factor of every position, or one for all."""
-    run_cross_entropy(
-        logp, label, probs, weight, scale, d, n_scales, batch * classes * inner, batch, classes, inner, item, ignore,
-        smoothing, isa, n_threads,
+    """Gradient in the logits; ``grad`` is that of the loss: of every position, or one where the loss is reduced."""
+    cdef size_t positions = batch * inner
+    cdef CrossEntropyJob job = cross_entropy_job(
+        logp, label, probs, weight, batch, classes, inner, item, ignore, smoothing, isa
     )
+    cdef double divisor, mean64
+    cdef float mean32
+    job.target = write_to(d, positions * classes * item)
+    if reduction == NONE:
+        job.scale, job.scale_step = read_from(grad, positions * item), 1
+    else:
+        divisor = divisor_of(reduction, job.label, job.weight, positions, item, ignore)
+        job.scale = read_from(grad, item)
+        if item == 4:
+            mean32 = <float>((<const float *> job.scale)[0] / divisor)
+            job.scale = <const char *> &mean32
+        else:
+            mean64 = (<const double *> job.scale)[0] / divisor
+            job.scale = <const char *> &mean64
+    run_tasks(cross_entropy_task, &job, count_tasks(&job.cut), n_threads)
 
 
 # ------------------------------------------------------------------------------------------------ channels

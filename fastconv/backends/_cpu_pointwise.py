@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
@@ -21,6 +22,7 @@ from fastconv._spec import (
     CrossEntropySpec,
     DropBlockSpec,
     DropoutSpec,
+    Shape,
     SoftmaxSpec,
 )
 
@@ -143,75 +145,56 @@ def _ones(n: int, dtype: str) -> Array:
     return ones
 
 
-def _targets(spec: CrossEntropySpec, target: Array) -> tuple[Array | None, Array | None]:
-    """(labels, probabilities): one of them is None."""
-    return (None, target) if spec.soft else (target, None)
+def _cross_entropy_arguments(spec: CrossEntropySpec) -> tuple[Shape, tuple[Any, ...]]:
+    """Shape of the logits, and sizes and settings as both drivers take them."""
+    shape, item = (spec.batch, spec.classes, spec.inner), np.dtype(spec.dtype).itemsize
+    reduction = _pointwise.REDUCTIONS[spec.reduction]
+    return shape, (*shape, item, spec.ignore_index, spec.label_smoothing, reduction)
 
 
-def _divisor(spec: CrossEntropySpec, target: Array, weight: Array) -> float:
-    """What a reduced loss is divided by; zero for the mean where every label is ignored."""
-    if spec.reduction == "sum":
-        return 1.0
-    positions = spec.batch * spec.inner
-    if spec.soft:
-        return float(positions)
-    return _pointwise.label_weight(
-        target, weight, positions, spec.classes, weight.itemsize, spec.ignore_index
-    )
+def _prepare_cross_entropy(spec: CrossEntropySpec) -> Callable[[Array, Array, Array | None], Any]:
+    ones, (shape, settings) = _ones(spec.classes, spec.dtype), _cross_entropy_arguments(spec)
+    loss_shape, dtype, soft, work = (spec.batch, spec.inner), spec.dtype, spec.soft, math.prod(shape)
+
+    def run(logits: Array, target: Array, weight: Array | None) -> tuple[Array, Array]:
+        log_probs, loss = empty(shape, dtype), empty(loss_shape, dtype)
+        targets = (None, target) if soft else (target, None)
+        weights = ones if weight is None else weight
+        reduced = _pointwise.cross_entropy_forward(
+            logits, log_probs, *targets, weights, loss, *settings, isa(), threads_for(work)
+        )
+        return (loss if reduced is None else np.asarray(reduced, dtype)), log_probs
+
+    return run
 
 
 def cross_entropy_forward(
     spec: CrossEntropySpec, logits: Array, target: Array, weight: Array | None
 ) -> tuple[Array, Array]:
-    item, positions = logits.itemsize, spec.batch * spec.inner
-    view = (spec.batch, spec.classes, spec.inner, item)
-    settings = (isa(), threads_for(logits.size))
-    weights = _ones(spec.classes, spec.dtype) if weight is None else weight
-    log_probs, loss = empty(logits.shape, spec.dtype), empty((spec.batch, spec.inner), spec.dtype)
-    _pointwise.softmax_forward(logits, log_probs, *view, True, *settings)
-    _pointwise.cross_entropy_forward(
-        log_probs,
-        *_targets(spec, target),
-        weights,
-        loss,
-        *view,
-        spec.ignore_index,
-        spec.label_smoothing,
-        *settings,
-    )
-    if spec.reduction != "none":
-        total = _pointwise.total_over(loss, positions, item, _divisor(spec, target, weights), isa())
-        loss = np.asarray(total, spec.dtype)
+    loss, log_probs = _prepare_cross_entropy(spec)(logits, target, weight)
     return loss, log_probs
+
+
+def _prepare_cross_entropy_grad(spec: CrossEntropySpec) -> Callable[..., Array]:
+    ones, (shape, settings) = _ones(spec.classes, spec.dtype), _cross_entropy_arguments(spec)
+    dtype, soft, work = spec.dtype, spec.soft, math.prod(shape)
+
+    def run(grad_loss: Array, log_probs: Array, target: Array, weight: Array | None) -> Array:
+        d = empty(shape, dtype)
+        targets = (None, target) if soft else (target, None)
+        weights = ones if weight is None else weight
+        _pointwise.cross_entropy_backward(
+            log_probs, *targets, weights, grad_loss, d, *settings, isa(), threads_for(work)
+        )
+        return d
+
+    return run
 
 
 def cross_entropy_backward(
     spec: CrossEntropySpec, grad_loss: Array, log_probs: Array, target: Array, weight: Array | None
 ) -> Array:
-    item = log_probs.itemsize
-    weights = _ones(spec.classes, spec.dtype) if weight is None else weight
-    scale = grad_loss
-    if spec.reduction == "mean":
-        mean_scale = _pointwise.total_over(scale, 1, item, _divisor(spec, target, weights), isa())
-        scale = np.asarray(mean_scale, spec.dtype)
-    d = empty(log_probs.shape, spec.dtype)
-    _pointwise.cross_entropy_backward(
-        log_probs,
-        *_targets(spec, target),
-        weights,
-        scale,
-        d,
-        scale.size,
-        spec.batch,
-        spec.classes,
-        spec.inner,
-        item,
-        spec.ignore_index,
-        spec.label_smoothing,
-        isa(),
-        threads_for(d.size),
-    )
-    return d
+    return _prepare_cross_entropy_grad(spec)(grad_loss, log_probs, target, weight)
 
 
 def channel_sum(spec: ChannelSpec, x: Array) -> Array:
@@ -300,13 +283,16 @@ IMPLEMENTATIONS: dict[str, tuple[Implementation, ...]] = {
         ("simd", add),
         ("simd", softmax_forward),
         ("simd", softmax_backward),
-        ("simd", cross_entropy_forward),
-        ("simd", cross_entropy_backward),
         ("simd", channel_sum),
         ("simd", batch_norm_forward),
         ("simd", batch_norm_backward),
     )
 }
-IMPLEMENTATIONS["activation_forward"] = (
-    Implementation("simd", activation_forward, prepare=_prepare_activation),
-)
+IMPLEMENTATIONS |= {
+    run.__name__: (Implementation("simd", run, prepare=prepare),)
+    for run, prepare in (
+        (activation_forward, _prepare_activation),
+        (cross_entropy_forward, _prepare_cross_entropy),
+        (cross_entropy_backward, _prepare_cross_entropy_grad),
+    )
+}

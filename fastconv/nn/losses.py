@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastconv._arrays import dtype_name
-from fastconv._dispatch import run
-from fastconv._spec import CrossEntropySpec, Shape
+from fastconv._dispatch import Plan, plan
+from fastconv._spec import CrossEntropySpec, Shape, frozen
 from fastconv.nn._format import batched
 
 __all__ = ["CrossEntropy", "Loss", "MeanSquaredError", "get"]
@@ -84,36 +83,29 @@ class CrossEntropy(Loss):
             )
         return target.astype(np.int64, copy=False)
 
-    def _run(
-        self, output: Array, target: Array, reduction: str
-    ) -> tuple[CrossEntropySpec, Array, Array, Array]:
-        batch, classes, *positions = output.shape
-        soft = target.dtype.kind == "f"
-        spec = CrossEntropySpec(
-            batch=batch,
-            classes=classes,
-            inner=math.prod(positions),
-            soft=soft,
-            weighted=False,
-            ignore_index=_NOTHING_IGNORED,
-            label_smoothing=self.label_smoothing,
-            reduction=reduction,
-            dtype=dtype_name(output),
-        )
-        logits = output.reshape(batch, classes, spec.inner)
-        aligned = np.ascontiguousarray(target, dtype=output.dtype if soft else np.int64)
-        aligned = aligned.reshape(logits.shape if soft else (batch, spec.inner))
-        loss, log_probs = run("cross_entropy_forward", spec, logits, aligned, None)
-        return spec, aligned, loss, log_probs
+    def _plan(self, op: str, output: Array, target: Array, reduction: str) -> Plan:
+        question = output.shape, target.shape, dtype_name(output), target.dtype.kind == "f", False
+        settings = frozen(_NOTHING_IGNORED, self.label_smoothing, reduction)
+        return plan(op, CrossEntropySpec.of, *question, *settings)
+
+    def _run(self, output: Array, target: Array, reduction: str) -> tuple[Array, Array, Array]:
+        """Loss, log-probabilities and the target as the kernels take it."""
+        made = self._plan("cross_entropy_forward", output, target, reduction)
+        spec = made.spec
+        logits = output.reshape(spec.batch, spec.classes, spec.inner)
+        aligned = np.ascontiguousarray(target, dtype=output.dtype if spec.soft else np.int64)
+        aligned = aligned.reshape(logits.shape if spec.soft else (spec.batch, spec.inner))
+        loss, log_probs = made.run(logits, aligned, None)
+        return loss, log_probs, aligned
 
     def per_sample(self, output: Array, target: Array) -> Array:
-        spec, _, loss, _ = self._run(output, target, "none")
-        return loss.reshape(spec.batch, spec.inner).mean(axis=1)
+        loss, _, _ = self._run(output, target, "none")
+        return loss.mean(axis=1)
 
     def value_and_gradient(self, output: Array, target: Array) -> tuple[float, Array]:
-        spec, aligned, loss, log_probs = self._run(output, target, "mean")
-        one = np.ones((), dtype=output.dtype)
-        grad = run("cross_entropy_backward", spec, one, log_probs, aligned, None)
+        loss, log_probs, aligned = self._run(output, target, "mean")
+        backward = self._plan("cross_entropy_backward", output, target, "mean")
+        grad = backward.run(np.ones((), dtype=output.dtype), log_probs, aligned, None)
         return float(loss), grad.reshape(output.shape)
 
 
