@@ -22,7 +22,6 @@ from fastconv._spec import (
     CrossEntropySpec,
     DropBlockSpec,
     DropoutSpec,
-    Shape,
     SoftmaxSpec,
 )
 
@@ -145,23 +144,18 @@ def _ones(n: int, dtype: str) -> Array:
     return ones
 
 
-def _cross_entropy_arguments(spec: CrossEntropySpec) -> tuple[Shape, tuple[Any, ...]]:
-    """Shape of the logits, and sizes and settings as both drivers take them."""
-    shape, item = (spec.batch, spec.classes, spec.inner), np.dtype(spec.dtype).itemsize
-    reduction = _pointwise.REDUCTIONS[spec.reduction]
-    return shape, (*shape, item, spec.ignore_index, spec.label_smoothing, reduction)
-
-
 def _prepare_cross_entropy(spec: CrossEntropySpec) -> Callable[[Array, Array, Array | None], Any]:
-    ones, (shape, settings) = _ones(spec.classes, spec.dtype), _cross_entropy_arguments(spec)
+    shape, ones = (spec.batch, spec.classes, spec.inner), _ones(spec.classes, spec.dtype)
+    view, reduction = (*shape, ones.itemsize), _pointwise.REDUCTIONS[spec.reduction]
+    settings = spec.ignore_index, spec.label_smoothing, reduction
     loss_shape, dtype, soft, work = (spec.batch, spec.inner), spec.dtype, spec.soft, math.prod(shape)
 
     def run(logits: Array, target: Array, weight: Array | None) -> tuple[Array, Array]:
         log_probs, loss = empty(shape, dtype), empty(loss_shape, dtype)
-        targets = (None, target) if soft else (target, None)
+        label, probs = (None, target) if soft else (target, None)
         weights = ones if weight is None else weight
         reduced = _pointwise.cross_entropy_forward(
-            logits, log_probs, *targets, weights, loss, *settings, isa(), threads_for(work)
+            logits, log_probs, label, probs, weights, loss, *view, *settings, isa(), threads_for(work)
         )
         return (loss if reduced is None else np.asarray(reduced, dtype)), log_probs
 
@@ -176,15 +170,17 @@ def cross_entropy_forward(
 
 
 def _prepare_cross_entropy_grad(spec: CrossEntropySpec) -> Callable[..., Array]:
-    ones, (shape, settings) = _ones(spec.classes, spec.dtype), _cross_entropy_arguments(spec)
+    shape, ones = (spec.batch, spec.classes, spec.inner), _ones(spec.classes, spec.dtype)
+    view, reduction = (*shape, ones.itemsize), _pointwise.REDUCTIONS[spec.reduction]
+    settings = spec.ignore_index, spec.label_smoothing, reduction
     dtype, soft, work = spec.dtype, spec.soft, math.prod(shape)
 
     def run(grad_loss: Array, log_probs: Array, target: Array, weight: Array | None) -> Array:
         d = empty(shape, dtype)
-        targets = (None, target) if soft else (target, None)
+        label, probs = (None, target) if soft else (target, None)
         weights = ones if weight is None else weight
         _pointwise.cross_entropy_backward(
-            log_probs, *targets, weights, grad_loss, d, *settings, isa(), threads_for(work)
+            log_probs, label, probs, weights, grad_loss, d, *view, *settings, isa(), threads_for(work)
         )
         return d
 

@@ -2,9 +2,9 @@
 
 A line may begin with its op: ``conv`` (or nothing), ``denormal`` (a convolution of denormal numbers), ``pool``,
 ``dropout``, ``relu`` or ``train`` (a step of training of the net called ``n``).  A key is letters, its value the
-integer behind them: ``mb`` batch, ``g`` groups, ``ic`` and ``oc`` channels, ``ih iw`` image, ``kh kw`` kernel, ``sh sw``
-stride, ``ph pw`` padding, ``dh dw`` dilation (1: none, unlike benchdnn), ``p`` percent dropped.  A width is the height
-where it is left out.  ``n`` is a name; ``*3`` in it says that the net has three such layers.
+integer behind them: ``mb`` batch, ``g`` groups, ``ic`` and ``oc`` channels, ``ih iw`` image, ``kh kw`` kernel,
+``sh sw`` stride, ``ph pw`` padding, ``dh dw`` dilation (1: none, unlike benchdnn), ``p`` percent dropped.  A width is
+the height where it is left out.  ``n`` is a name; ``*3`` in it says that the net has three such layers.
 """
 
 from __future__ import annotations
