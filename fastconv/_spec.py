@@ -752,6 +752,11 @@ class AddSpec(Spec):
     dtype: str
     relu: bool = False
 
+    @staticmethod
+    def of(size: int, dtype: np.dtype[Any], relu: bool) -> AddSpec:
+        """The spec, from positional arguments."""
+        return AddSpec(size=size, dtype=dtype.name, relu=relu)
+
 
 @dataclass(frozen=True, kw_only=True)
 class SoftmaxSpec(Spec):

@@ -8,9 +8,7 @@ from dataclasses import replace
 from fastconv.graph import Graph, Node
 from fastconv.ops import Activation, Add, BatchNorm, MaxPool
 from fastconv.ops._base import attributes
-from fastconv.ops.fused import AddReLU, BatchNormReLU
-
-RELU = Activation(function="relu")
+from fastconv.ops.fused import RELU, AddReLU, BatchNormReLU
 
 
 def fuse(graph: Graph) -> Graph:

@@ -7,15 +7,15 @@ from typing import Any
 
 import numpy as np
 
-from fastconv._arrays import dtype_name
-from fastconv._dispatch import run
+from fastconv._dispatch import plan
 from fastconv._spec import AddSpec, Shape
 from fastconv.ops._base import Array, Context, Gradients, Op, Wanted
 
 
 def add(a: Array, b: Array, *, relu: bool = False, out: Array | None = None) -> Array:
     """``a + b``, after a ReLU if asked for; ``out`` may be one of them."""
-    return run("add", AddSpec(size=a.size, dtype=dtype_name(a), relu=relu), a, b, out)
+    total: Array = plan("add", AddSpec.of, a.size, a.dtype, relu).run(a, b, out)
+    return total
 
 
 @dataclass(frozen=True, kw_only=True)
