@@ -23,7 +23,18 @@ from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 from setuptools.errors import CompileError, ExecError, LinkError, PlatformError
 
-NAMES = ("_cpu", "_memory", "_conv", "_small", "_winograd", "_pool", "_layout", "_dropout", "_pointwise")
+NAMES = (
+    "_cpu",
+    "_memory",
+    "_blocked",
+    "_conv",
+    "_small",
+    "_winograd",
+    "_pool",
+    "_layout",
+    "_dropout",
+    "_pointwise",
+)
 HEADERS = sorted(glob("src_cython/include/*.h") + glob("src_cython/*.px[di]"))
 
 EXTENSIONS = [
