@@ -11,7 +11,7 @@ import numpy as np
 from numpy import ndarray
 from numpy.typing import NDArray
 
-from fastconv import _pool
+from fastconv import _pointwise, _pool
 from fastconv._spec import MAX_ELEMENTS, CrossEntropySpec, DropoutSpec, Shape, as_shape, block_lanes
 
 Array = NDArray[Any]
@@ -125,8 +125,7 @@ def as_labels(x: Array, classes: int, ignore_index: int) -> Array:
         If a label is out of range.
     """
     labels = _clean(x, np.int64)
-    # Seen as unsigned a negative number is huge, so one pass finds strays on both sides; nearly always there are none.
-    if not labels.size or int(labels.view(np.uint64).max()) < classes:
+    if not _pointwise.has_stray(labels, labels.size, classes):  # nearly always
         return labels
     # The caller's own numbers: unsigned ones beyond int64 would come out negative, as ignore_index may be.
     wrong = ((x < 0) | (x >= classes)) & (x != ignore_index)
@@ -275,24 +274,13 @@ def drop_block_scaling(mask: Array, size: int) -> DropoutSpec:
     return DropoutSpec.from_args(size, 1, 1.0 - kept / size if size else 0.0, 0, 0)
 
 
-def cross_entropy_problem(
-    x: Array, target: Any, weight: Any, ignore_index: Any, reduction: str, label_smoothing: Any
-) -> tuple[CrossEntropySpec, Array, Array | None]:
-    """Spec, target and class weights of a cross-entropy over logits or log-probabilities ``x``, for a backend."""
-    goal = as_target(target)
-    soft = goal.dtype.kind == "f"
-    spec = CrossEntropySpec.from_shapes(
-        x.shape,
-        goal.shape,
-        dtype_name(x),
-        soft=soft,
-        weighted=weight is not None,
-        ignore_index=ignore_index,
-        label_smoothing=label_smoothing,
-        reduction=reduction,
-    )
+def cross_entropy_arrays(
+    spec: CrossEntropySpec, x: Array, target: Array, weight: Any
+) -> tuple[Array, Array, Array | None]:
+    """Logits or log-probabilities ``x``, targets and class weights as a backend takes them."""
+    view = (spec.batch, spec.classes, spec.inner)
     w = as_vector_like(weight, "weight", spec.classes, x, "input")
-    if soft:
-        goal = as_floats_like(goal, "target", x, "input")
-        return spec, goal.reshape(spec.batch, spec.classes, spec.inner), w
-    return spec, as_labels(goal, spec.classes, spec.ignore_index).reshape(spec.batch, spec.inner), w
+    if spec.soft:
+        return x.reshape(view), as_floats_like(target, "target", x, "input").reshape(view), w
+    labels = as_labels(target, spec.classes, spec.ignore_index)
+    return x.reshape(view), labels.reshape(spec.batch, spec.inner), w

@@ -5,6 +5,7 @@ from numpy.typing import NDArray
 Array = NDArray[Any]
 
 KINDS: dict[str, int]
+REDUCTIONS: dict[str, int]
 
 def activation_forward(
     x: Array, y: Array, size: int, item: int, kind: int, slope: float, isa: int, n_threads: int
@@ -12,6 +13,7 @@ def activation_forward(
 def activation_backward(
     g: Array, y: Array, dx: Array, size: int, item: int, kind: int, slope: float, isa: int, n_threads: int
 ) -> None: ...
+def add(a: Array, b: Array, y: Array, size: int, item: int, relu: bool, isa: int, n_threads: int) -> None: ...
 def softmax_forward(
     x: Array,
     y: Array,
@@ -35,11 +37,9 @@ def softmax_backward(
     isa: int,
     n_threads: int,
 ) -> None: ...
-def label_weight(
-    label: Array, weight: Array, positions: int, classes: int, item: int, ignore: int
-) -> float: ...
-def total_over(x: Array, size: int, item: int, divisor: float, isa: int) -> float: ...
+def has_stray(label: Array, positions: int, classes: int) -> bool: ...
 def cross_entropy_forward(
+    x: Array,
     logp: Array,
     label: Array | None,
     probs: Array | None,
@@ -51,23 +51,24 @@ def cross_entropy_forward(
     item: int,
     ignore: int,
     smoothing: float,
+    reduction: int,
     isa: int,
     n_threads: int,
-) -> None: ...
+) -> float | None: ...
 def cross_entropy_backward(
     logp: Array,
     label: Array | None,
     probs: Array | None,
     weight: Array,
-    scale: Array,
+    grad: Array,
     d: Array,
-    n_scales: int,
     batch: int,
     classes: int,
     inner: int,
     item: int,
     ignore: int,
     smoothing: float,
+    reduction: int,
     isa: int,
     n_threads: int,
 ) -> None: ...
@@ -89,6 +90,7 @@ def batch_norm_forward(
     inner: int,
     item: int,
     eps: float,
+    relu: bool,
     isa: int,
     n_threads: int,
 ) -> None: ...
@@ -99,6 +101,7 @@ def batch_norm_backward(
     mean: Array,
     inv_std: Array,
     weight: Array | None,
+    bias: Array | None,
     dweight: Array,
     dbias: Array,
     batch: int,
@@ -106,6 +109,7 @@ def batch_norm_backward(
     inner: int,
     item: int,
     training: bool,
+    relu: bool,
     isa: int,
     n_threads: int,
 ) -> None: ...

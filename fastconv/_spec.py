@@ -142,6 +142,9 @@ def _freeze(value: Any) -> Any:
     """Lists and arrays as (nested) tuples, so that arguments can be dictionary keys."""
     if type(value) is int:
         return value
+    if isinstance(value, float):
+        # 1.0 == 1 and hashes alike: without this a cached integer call would let a float through
+        return ("float", value)
     if isinstance(value, np.ndarray):
         value = value.tolist()
     if isinstance(value, (list, tuple)):
@@ -165,8 +168,8 @@ def _thaw(value: Any) -> Any:
 
 
 def frozen(*values: Any) -> tuple[Any, ...]:
-    """Arguments of a call as dictionary keys; nearly all of them are plain integers or None."""
-    return tuple([v if type(v) is int or v is None else _freeze(v) for v in values])
+    """Arguments of a call as dictionary keys; nearly all of them are plain integers, names or None."""
+    return tuple([v if type(v) is int or type(v) is str or v is None else _freeze(v) for v in values])
 
 
 def resolve_padding(
@@ -801,6 +804,20 @@ class ActivationSpec(Spec):
 
 
 @dataclass(frozen=True, kw_only=True)
+class AddSpec(Spec):
+    """Element-wise sum of two arrays, if ``relu`` without what is negative."""
+
+    size: int
+    dtype: str
+    relu: bool = False
+
+    @staticmethod
+    def of(size: int, dtype: np.dtype[Any], relu: bool) -> AddSpec:
+        """The spec, from positional arguments."""
+        return AddSpec(size=size, dtype=dtype.name, relu=relu)
+
+
+@dataclass(frozen=True, kw_only=True)
 class SoftmaxSpec(Spec):
     """Softmax along the middle axis of (outer, length, inner)."""
 
@@ -892,6 +909,7 @@ class BatchNormSpec(Spec):
     training: bool
     eps: float
     dtype: str
+    relu: bool = False  # applied to the output
 
     @staticmethod
     def from_shape(shape: Shape, dtype: str, training: bool, eps: Any = 0.0) -> BatchNormSpec:
@@ -948,6 +966,22 @@ class CrossEntropySpec(Spec):
         reduction: str = "mean",
     ) -> CrossEntropySpec:
         """Spec of logits (C,), (N, C) or (N, C, ...); labels lack the C axis, probabilities (``soft``) have it."""
+        return CrossEntropySpec.of(
+            logits_shape, target_shape, dtype, soft, weighted, ignore_index, label_smoothing, reduction
+        )
+
+    @staticmethod
+    def of(
+        logits_shape: Shape,
+        target_shape: Shape,
+        dtype: str,
+        soft: bool,
+        weighted: bool,
+        ignore_index: Any,
+        label_smoothing: Any,
+        reduction: Any,
+    ) -> CrossEntropySpec:
+        """The spec, from positional arguments that may be :func:`frozen`."""
         if reduction not in ("none", "mean", "sum"):
             raise ValueError(f"reduction must be 'none', 'mean' or 'sum', got {reduction!r}")
         return _cross_entropy_spec(
@@ -956,8 +990,8 @@ class CrossEntropySpec(Spec):
             dtype,
             soft,
             weighted,
-            as_int(ignore_index, "ignore_index"),
-            as_probability(label_smoothing, "label_smoothing"),
+            as_int(_thaw(ignore_index), "ignore_index"),
+            as_probability(_thaw(label_smoothing), "label_smoothing"),
             reduction,
         )
 

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from fastconv.graph import Graph, Tape
 from fastconv.ops import Wanted
+from fastconv.ops.join import add
 
 Array = NDArray[Any]
 
@@ -71,10 +72,8 @@ def backward(
                 continue
             if name not in pending:
                 pending[name] = grad
-            elif name in summed:
-                pending[name] += grad
             else:
-                pending[name] = pending[name] + grad
+                pending[name] = add(pending[name], grad, out=pending[name] if name in summed else None)
                 summed.add(name)
         for key, grad in grad_params.items():
             name = graph.param_names[node.name][key]

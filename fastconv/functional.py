@@ -20,6 +20,7 @@ from fastconv._spec import (
     ActivationSpec,
     BatchNormSpec,
     ConvSpec,
+    CrossEntropySpec,
     DropBlockSpec,
     DropoutSpec,
     MatmulSpec,
@@ -1488,12 +1489,18 @@ def cross_entropy(
     0.6931
     """
     x = _arrays.as_floats(input, "input")
-    spec, labels, w = _arrays.cross_entropy_problem(
-        x, target, weight, ignore_index, reduction, label_smoothing
+    goal = _arrays.as_target(target)
+    made = plan(
+        "cross_entropy_forward",
+        CrossEntropySpec.of,
+        x.shape,
+        goal.shape,
+        _arrays.dtype_name(x),
+        goal.dtype.kind == "f",
+        weight is not None,
+        *frozen(ignore_index, label_smoothing, reduction),
     )
-    loss, log_probs = run(
-        "cross_entropy_forward", spec, x.reshape(spec.batch, spec.classes, spec.inner), labels, w
-    )
+    loss, log_probs = made.run(*_arrays.cross_entropy_arrays(made.spec, x, goal, weight))
     if reduction == "none":
         loss = loss.reshape(x.shape[:1] + x.shape[2:] if x.ndim > 1 else ())
     return (loss, log_probs.reshape(x.shape)) if return_log_probs else loss

@@ -20,6 +20,7 @@ from fastconv._spec import (
     BatchNormSpec,
     ChannelSpec,
     ConvSpec,
+    CrossEntropySpec,
     DropoutSpec,
     MatmulSpec,
     PlaneSpec,
@@ -1550,7 +1551,7 @@ def batch_norm(
     w = _arrays.as_vector_like(weight, "weight", spec.channels, x, "input")
     if m is None or s is None:
         raise TypeError("mean and inv_std must be arrays, got None")
-    dx, dweight, dbias = run("batch_norm_backward", spec, grad, x, m, s, w)
+    dx, dweight, dbias = run("batch_norm_backward", spec, grad, x, m, s, w, None)
     return dx, dweight, dbias
 
 
@@ -1590,25 +1591,26 @@ def cross_entropy(
     array([[ 0.25, -0.25]])
     """
     logp = _arrays.as_floats(log_probs, "log_probs")
-    spec, labels, w = _arrays.cross_entropy_problem(
-        logp, target, weight, ignore_index, reduction, label_smoothing
+    goal = _arrays.as_target(target)
+    made = plan(
+        "cross_entropy_backward",
+        CrossEntropySpec.of,
+        logp.shape,
+        goal.shape,
+        _arrays.dtype_name(logp),
+        goal.dtype.kind == "f",
+        weight is not None,
+        *frozen(ignore_index, label_smoothing, reduction),
     )
     if np.isscalar(grad_output):
         grad_output = np.asarray(grad_output, dtype=logp.dtype)
     grad = _arrays.as_floats_like(grad_output, "grad_output", logp, "log_probs")
     if reduction == "none":
         _check_grad(grad, logp.shape[:1] + logp.shape[2:] if logp.ndim > 1 else ())
-        grad = grad.reshape(spec.batch, spec.inner)
+        grad = grad.reshape(made.spec.batch, made.spec.inner)
     else:
         _check_grad(grad, ())
-    out: Array = run(
-        "cross_entropy_backward",
-        spec,
-        grad,
-        logp.reshape(spec.batch, spec.classes, spec.inner),
-        labels,
-        w,
-    )
+    out: Array = made.run(grad, *_arrays.cross_entropy_arrays(made.spec, logp, goal, weight))
     return out.reshape(logp.shape)
 
 

@@ -19,7 +19,11 @@ cdef enum:
     SHORT = 16  # runs shorter than this are taken as columns
     STRETCH = 4096  # elements that a task of short runs reads in one go
     SHIFT_TERMS = 1024  # elements averaged for the shift of a variance
+    NONE = 0  # reductions of a loss
+    SUM = 1
+    MEAN = 2
 
+REDUCTIONS = {"none": NONE, "sum": SUM, "mean": MEAN}
 KINDS = {"relu": FC_RELU, "leaky_relu": FC_LEAKY_RELU, "relu6": FC_RELU6, "sigmoid": FC_SIGMOID, "tanh": FC_TANH}
 
 
@@ -64,6 +68,27 @@ def activation_forward(x, y, size_t size, size_t item, int kind, double slope, i
 def activation_backward(g, y, dx, size_t size, size_t item, int kind, double slope, int isa, int n_threads):
     """``dx = g f'``, the derivative told from the output ``y``."""
     run_activation(g, y, dx, size, item, kind, slope, isa, n_threads)
+
+
+cdef struct AddJob:
+    const char *a
+    const char *b
+    char *target
+    size_t size, item
+    int relu, isa
+
+
+cdef void add_task(const void *shared, Py_ssize_t i) noexcept nogil:
+    cdef const AddJob *job = <const AddJob *> shared
+    cdef size_t at = i * CHUNK * job.item, n = min(<size_t>CHUNK, job.size - i * CHUNK)
+    fc_add(job.isa, job.item, job.a + at, job.b + at, job.target + at, n, job.relu)
+
+
+def add(a, b, y, size_t size, size_t item, bint relu, int isa, int n_threads):
+    """``y = a + b``, then a ReLU if asked for; ``y`` may be ``a`` or ``b``."""
+    cdef size_t nbytes = size * item
+    cdef AddJob job = AddJob(read_from(a, nbytes), read_from(b, nbytes), write_to(y, nbytes), size, item, relu, isa)
+    run_tasks(add_task, &job, (size + CHUNK - 1) // CHUNK, n_threads)
 
 
 # ------------------------------------------------------------------------------------------------ along an axis
@@ -156,29 +181,30 @@ def softmax_backward(
     run_softmax(g, y, dx, outer, length, inner, item, log_output, isa, n_threads)
 
 
-def label_weight(label, weight, size_t positions, size_t classes, size_t item, int64_t ignore):
-    """Sum of the class weights of all labels but ``ignore``: the divisor of a mean."""
+def has_stray(label, size_t positions, size_t classes):
+    """Whether an int64 label lies outside [0, classes)."""
     cdef const int64_t *labels = <const int64_t *> read_from(label, positions * sizeof(int64_t))
-    cdef const char *weights = read_from(weight, classes * item)
+    cdef bint stray = False
+    cdef size_t i
+    for i in range(positions):
+        stray |= <size_t>labels[i] >= classes  # seen as unsigned a negative number is huge
+    return stray
+
+
+cdef double divisor_of(
+    int reduction, const int64_t *label, const char *weight, size_t positions, size_t item, int64_t ignore
+) noexcept nogil:
+    """What a reduced loss is divided by: for the mean over labels the sum of their classes' weights."""
     cdef double total = 0
     cdef size_t i
-    with nogil:
-        for i in range(positions):
-            if labels[i] != ignore:
-                if item == 4:
-                    total += (<const float *> weights)[labels[i]]
-                else:
-                    total += (<const double *> weights)[labels[i]]
+    if reduction == SUM:
+        return 1
+    if label == NULL:
+        return <double>positions
+    for i in range(positions):
+        if label[i] != ignore:
+            total += (<const float *> weight)[label[i]] if item == 4 else (<const double *> weight)[label[i]]
     return total
-
-
-def total_over(x, size_t size, size_t item, double divisor, int isa):
-    """Sum of ``x`` divided by ``divisor``, as C divides: 0 / 0 is NaN."""
-    cdef const char *source = read_from(x, size * item)
-    cdef double total = 0
-    with nogil:
-        fc_sum_run(isa, item, source, size, &total)
-    return total / divisor
 
 
 cdef struct CrossEntropyJob:
@@ -235,40 +261,65 @@ cdef void cross_entropy_task(const void *shared, Py_ssize_t i) noexcept nogil:
         )
 
 
-cdef run_cross_entropy(
-    logp, label, probs, weight, scale, target, size_t n_scales, size_t n_targets, size_t batch, size_t classes,
-    size_t inner, size_t item, int64_t ignore, double smoothing, int isa, int n_threads,
+cdef CrossEntropyJob cross_entropy_job(
+    logp, label, probs, weight, size_t batch, size_t classes, size_t inner, size_t item, int64_t ignore,
+    double smoothing, int isa,
 ):
+    """All but scale and target."""
     cdef size_t positions = batch * inner, nbytes = positions * classes * item
-    cdef CrossEntropyJob job = CrossEntropyJob(
+    return CrossEntropyJob(
         cut_of(batch, classes, inner), read_from(logp, nbytes),
         <const int64_t *> read_from(label, positions * sizeof(int64_t)), read_from(probs, nbytes),
-        read_from(weight, classes * item), read_from(scale, n_scales * item), 0 if n_scales == 1 else 1,
-        write_to(target, n_targets * item), item, ignore, 1 - smoothing, smoothing / classes, isa
+        read_from(weight, classes * item), NULL, 0, NULL, item, ignore, 1 - smoothing, smoothing / classes, isa
     )
-    run_tasks(cross_entropy_task, &job, count_tasks(&job.cut), n_threads)
 
 
 def cross_entropy_forward(
-    logp, label, probs, weight, loss, size_t batch, size_t classes, size_t inner, size_t item, int64_t ignore,
-    double smoothing, int isa, int n_threads,
+    x, logp, label, probs, weight, loss, size_t batch, size_t classes, size_t inner, size_t item, int64_t ignore,
+    double smoothing, int reduction, int isa, int n_threads,
 ):
-    """Loss of every position from log-probabilities; targets are ``label`` or, if that is None, ``probs``."""
-    run_cross_entropy(
-        logp, label, probs, weight, None, loss, 0, batch * inner, batch, classes, inner, item, ignore, smoothing, isa,
-        n_threads,
+    """Log-probabilities of logits and the loss of every position; targets are ``label`` or, if that is None, ``probs``.
+
+    Returns the reduced loss: sum or mean, divided as C divides: 0 / 0 is NaN.
+    """
+    cdef size_t positions = batch * inner
+    cdef double total = 0
+    run_softmax(None, x, logp, batch, classes, inner, item, True, isa, n_threads)
+    cdef CrossEntropyJob job = cross_entropy_job(
+        logp, label, probs, weight, batch, classes, inner, item, ignore, smoothing, isa
     )
+    job.target = write_to(loss, positions * item)
+    run_tasks(cross_entropy_task, &job, count_tasks(&job.cut), n_threads)
+    if reduction == NONE:
+        return None
+    fc_sum_run(isa, item, job.target, positions, &total)
+    return total / divisor_of(reduction, job.label, job.weight, positions, item, ignore)
 
 
 def cross_entropy_backward(
-    logp, label, probs, weight, scale, d, size_t n_scales, size_t batch, size_t classes, size_t inner, size_t item,
-    int64_t ignore, double smoothing, int isa, int n_threads,
+    logp, label, probs, weight, grad, d, size_t batch, size_t classes, size_t inner, size_t item, int64_t ignore,
+    double smoothing, int reduction, int isa, int n_threads,
 ):
-    """Gradient in the logits; ``scale`` holds the factor of every position, or one for all."""
-    run_cross_entropy(
-        logp, label, probs, weight, scale, d, n_scales, batch * classes * inner, batch, classes, inner, item, ignore,
-        smoothing, isa, n_threads,
+    """Gradient in the logits; ``grad`` is that of the loss: of every position, or one where the loss is reduced."""
+    cdef size_t positions = batch * inner
+    cdef CrossEntropyJob job = cross_entropy_job(
+        logp, label, probs, weight, batch, classes, inner, item, ignore, smoothing, isa
     )
+    cdef double divisor, mean64
+    cdef float mean32
+    job.target = write_to(d, positions * classes * item)
+    if reduction == NONE:
+        job.scale, job.scale_step = read_from(grad, positions * item), 1
+    else:
+        divisor = divisor_of(reduction, job.label, job.weight, positions, item, ignore)
+        job.scale = read_from(grad, item)
+        if item == 4:
+            mean32 = <float>((<const float *> job.scale)[0] / divisor)
+            job.scale = <const char *> &mean32
+        else:
+            mean64 = (<const double *> job.scale)[0] / divisor
+            job.scale = <const char *> &mean64
+    run_tasks(cross_entropy_task, &job, count_tasks(&job.cut), n_threads)
 
 
 # ------------------------------------------------------------------------------------------------ channels
@@ -366,7 +417,7 @@ cdef void channel_moments(
 
 cdef void normalize_channels(
     const floating *x, floating *y, const double *mean, const double *inv_std, const floating *weight,
-    const floating *bias, size_t batch, size_t channels, size_t inner, size_t first, size_t count, int isa
+    const floating *bias, size_t batch, size_t channels, size_t inner, size_t first, size_t count, bint relu, int isa
 ) noexcept nogil:
     cdef floating center[FC_COLUMNS]
     cdef floating scale[FC_COLUMNS]
@@ -383,10 +434,10 @@ cdef void normalize_channels(
     if inner >= SHORT:
         for n in range(batch):
             j = (n * channels + first) * inner
-            fc_normalize_run(isa, sizeof(floating), x + j, y + j, inner, center[0], scale[0], shift[0])
+            fc_normalize_run(isa, sizeof(floating), x + j, y + j, inner, relu, center[0], scale[0], shift[0])
     else:
         fc_normalize_columns(
-            isa, sizeof(floating), x + first * inner, y + first * inner, batch, channels * inner, count * inner,
+            isa, sizeof(floating), x + first * inner, y + first * inner, batch, channels * inner, count * inner, relu,
             center, scale, shift,
         )
 
@@ -404,6 +455,7 @@ cdef struct BatchNormJob:
     double *inv_stds
     size_t batch, channels, inner, step, item
     double eps
+    bint relu
     int isa
 
 
@@ -427,7 +479,7 @@ cdef void batch_norm_channels(const BatchNormJob *job, floating *mean, size_t fi
         inv_std[c] = <floating>job.inv_stds[c]
     normalize_channels(
         x, <floating *> job.target, job.means, job.inv_stds, <const floating *> job.weight,
-        <const floating *> job.bias, job.batch, job.channels, job.inner, first, count, job.isa,
+        <const floating *> job.bias, job.batch, job.channels, job.inner, first, count, job.relu, job.isa,
     )
 
 
@@ -442,18 +494,18 @@ cdef void batch_norm_task(const void *shared, Py_ssize_t i) noexcept nogil:
 
 def batch_norm_forward(
     x, y, given_mean, given_var, weight, bias, mean, inv_std, scratch, size_t batch, size_t channels, size_t inner,
-    size_t item, double eps, int isa, int n_threads,
+    size_t item, double eps, bint relu, int isa, int n_threads,
 ):
     """``y = (x - mean) inv_std weight + bias``, ``inv_std = 1 / sqrt(var + eps)``; both are also outputs.
 
-    Mean and biased variance are the batch's own unless given.  ``scratch`` holds two rows of ``channels``.
+    Mean and biased variance are the batch's own unless given.  ``relu`` sets what is negative to zero.  ``scratch`` holds two rows of ``channels``.
     """
     cdef size_t nbytes = batch * channels * inner * item, row = channels * item, step = channels_per_task(inner)
     cdef double *means = <double *> write_to(scratch, 2 * channels * sizeof(double))
     cdef BatchNormJob job = BatchNormJob(
         read_from(x, nbytes), write_to(y, nbytes), read_from(given_mean, row), read_from(given_var, row),
         read_from(weight, row), read_from(bias, row), write_to(mean, row), write_to(inv_std, row), means,
-        means + channels, batch, channels, inner, step, item, eps, isa
+        means + channels, batch, channels, inner, step, item, eps, relu, isa
     )
     run_tasks(batch_norm_task, &job, (channels + step - 1) // step, n_threads)
 
@@ -465,10 +517,11 @@ cdef struct BatchNormGradJob:
     const char *mean
     const char *inv_std
     const char *weight  # or NULL
+    const char *bias  # or NULL; matters for a ReLU
     double *dweight
     double *dbias
     size_t batch, channels, inner, step, item
-    bint training
+    bint training, relu
     int isa
 
 
@@ -482,7 +535,8 @@ cdef void normalize_grad_channels(
     cdef const floating *inv_std = <const floating *> job.inv_std
     cdef const floating *weight = <const floating *> job.weight
     cdef size_t batch = job.batch, channels = job.channels, inner = job.inner
-    cdef bint training = job.training
+    cdef const floating *bias = <const floating *> job.bias
+    cdef bint training = job.training, relu = job.relu
     cdef int isa = job.isa
     cdef double center[FC_COLUMNS]
     cdef double column_sum[FC_COLUMNS]
@@ -491,22 +545,28 @@ cdef void normalize_grad_channels(
     cdef floating offset[FC_COLUMNS]
     cdef floating slope[FC_COLUMNS]
     cdef floating scale[FC_COLUMNS]
+    cdef floating shift[FC_COLUMNS]
     cdef double moment[2]
     cdef double inv, total = <double>batch * inner
     cdef size_t n, c, j, stop, at = first * inner
+    for c in range(count):
+        for j in range(c * inner if inner < SHORT else 0, (c + 1) * inner if inner < SHORT else 1):
+            center[j] = mean_at[j] = mean[first + c]
+            scale[j] = <floating>(<double>inv_std[first + c] * (weight[first + c] if weight else 1))
+            shift[j] = bias[first + c] if bias else 0
     if inner < SHORT:
-        for j in range(count * inner):
-            center[j] = mean[first + j // inner]
         fc_grad_moments_columns(
-            isa, sizeof(floating), g + at, x + at, batch, channels * inner, count * inner, center, column_sum,
-            column_product,
+            isa, sizeof(floating), g + at, x + at, batch, channels * inner, count * inner, center, relu, scale, shift,
+            column_sum, column_product,
         )
     for c in range(count):
         moment[0] = moment[1] = 0
         if inner >= SHORT:
             for n in range(batch):
                 at = (n * channels + first) * inner
-                fc_grad_moments_run(isa, sizeof(floating), g + at, x + at, inner, mean[first], moment)
+                fc_grad_moments_run(
+                    isa, sizeof(floating), g + at, x + at, inner, center[0], relu, scale[0], shift[0], moment
+                )
         else:
             for j in range(c * inner, (c + 1) * inner):
                 moment[0] += column_sum[j]
@@ -516,21 +576,20 @@ cdef void normalize_grad_channels(
         job.dweight[first + c] = moment[1] * inv
         stop = 1 if inner >= SHORT else (c + 1) * inner
         for j in range(0 if inner >= SHORT else c * inner, stop):
-            mean_at[j] = mean[first + c]
             offset[j] = <floating>(moment[0] / total) if training else 0
             slope[j] = <floating>(moment[1] / total * inv * inv) if training else 0
-            scale[j] = <floating>(inv * (weight[first + c] if weight else 1))
     if inner >= SHORT:
         for n in range(batch):
             at = (n * channels + first) * inner
             fc_normalize_grad_run(
-                isa, sizeof(floating), g + at, x + at, dx + at, inner, mean_at[0], offset[0], slope[0], scale[0]
+                isa, sizeof(floating), g + at, x + at, dx + at, inner, relu, mean_at[0], offset[0], slope[0], scale[0],
+                shift[0],
             )
     else:
         at = first * inner
         fc_normalize_grad_columns(
-            isa, sizeof(floating), g + at, x + at, dx + at, batch, channels * inner, count * inner, mean_at, offset,
-            slope, scale,
+            isa, sizeof(floating), g + at, x + at, dx + at, batch, channels * inner, count * inner, relu, mean_at,
+            offset, slope, scale, shift,
         )
 
 
@@ -544,14 +603,18 @@ cdef void normalize_grad_task(const void *shared, Py_ssize_t i) noexcept nogil:
 
 
 def batch_norm_backward(
-    g, x, dx, mean, inv_std, weight, dweight, dbias, size_t batch, size_t channels, size_t inner, size_t item,
-    bint training, int isa, int n_threads,
+    g, x, dx, mean, inv_std, weight, bias, dweight, dbias, size_t batch, size_t channels, size_t inner, size_t item,
+    bint training, bint relu, int isa, int n_threads,
 ):
-    """Gradients in input, weight and bias; in training also through the batch's statistics."""
+    """Gradients in input, weight and bias; in training also through the batch's statistics.
+
+    With ``relu`` the gradient is that of the output after it, told from ``x`` and ``bias``.
+    """
     cdef size_t nbytes = batch * channels * inner * item, row = channels * item, step = channels_per_task(inner)
     cdef BatchNormGradJob job = BatchNormGradJob(
         read_from(g, nbytes), read_from(x, nbytes), write_to(dx, nbytes), read_from(mean, row),
-        read_from(inv_std, row), read_from(weight, row), <double *> write_to(dweight, channels * sizeof(double)),
-        <double *> write_to(dbias, channels * sizeof(double)), batch, channels, inner, step, item, training, isa
+        read_from(inv_std, row), read_from(weight, row), read_from(bias, row),
+        <double *> write_to(dweight, channels * sizeof(double)), <double *> write_to(dbias, channels * sizeof(double)),
+        batch, channels, inner, step, item, training, relu, isa
     )
     run_tasks(normalize_grad_task, &job, (channels + step - 1) // step, n_threads)

@@ -15,6 +15,8 @@ cdef extern from "fc_pointwise.h" nogil:
     void fc_activation_backward(
         int isa, size_t itemsize, int kind, const void *g, const void *y, void *dx, size_t n, double slope) noexcept
 
+    void fc_add(int isa, size_t itemsize, const void *a, const void *b, void *y, size_t n, int relu) noexcept
+
     void fc_softmax_rows(
         int isa, size_t itemsize, const void *x, void *y, size_t rows, size_t length, int log_output) noexcept
     void fc_softmax_columns(
@@ -51,18 +53,21 @@ cdef extern from "fc_pointwise.h" nogil:
         int isa, size_t itemsize, const void *x, size_t rows, size_t stride, size_t n, const double *shift,
         double *sum, double *square) noexcept
     void fc_grad_moments_run(
-        int isa, size_t itemsize, const void *g, const void *x, size_t n, double mean, double *moment) noexcept
+        int isa, size_t itemsize, const void *g, const void *x, size_t n, double mean, int relu, double scale,
+        double bias, double *moment) noexcept
     void fc_grad_moments_columns(
         int isa, size_t itemsize, const void *g, const void *x, size_t rows, size_t stride, size_t n,
-        const double *mean, double *sum, double *product) noexcept
+        const double *mean, int relu, const void *scale, const void *bias, double *sum, double *product) noexcept
     void fc_normalize_run(
-        int isa, size_t itemsize, const void *x, void *y, size_t n, double mean, double scale, double bias) noexcept
+        int isa, size_t itemsize, const void *x, void *y, size_t n, int relu, double mean, double scale,
+        double bias) noexcept
     void fc_normalize_columns(
-        int isa, size_t itemsize, const void *x, void *y, size_t rows, size_t stride, size_t n, const void *mean,
-        const void *scale, const void *bias) noexcept
+        int isa, size_t itemsize, const void *x, void *y, size_t rows, size_t stride, size_t n, int relu,
+        const void *mean, const void *scale, const void *bias) noexcept
     void fc_normalize_grad_run(
-        int isa, size_t itemsize, const void *g, const void *x, void *dx, size_t n, double mean, double offset,
-        double slope, double scale) noexcept
+        int isa, size_t itemsize, const void *g, const void *x, void *dx, size_t n, int relu, double mean,
+        double offset, double slope, double scale, double bias) noexcept
     void fc_normalize_grad_columns(
         int isa, size_t itemsize, const void *g, const void *x, void *dx, size_t rows, size_t stride, size_t n,
-        const void *mean, const void *offset, const void *slope, const void *scale) noexcept
+        int relu, const void *mean, const void *offset, const void *slope, const void *scale,
+        const void *bias) noexcept

@@ -71,9 +71,9 @@ def check_convolutions(
     check(f"transposed {y.shape}", lambda y, w, out: transpose(y, w, out=out), [y, w, z])
 
 
-def check_pools(dtype: str, width: int, kernel: int, stride: int, padding: int) -> None:
+def check_pools(dtype: str, height: int, width: int, kernel: int, stride: int, padding: int) -> None:
     """Rows narrower than a vector are read, and blocks of planes padded, beyond their ends."""
-    x = ramp((2, 3, 5, width), dtype)
+    x = ramp((2, 3, height, width), dtype)
     window = (kernel, stride, padding)
     name = f"{x.shape} {window} {dtype}"
     y, offsets = F.max_pool2d(x, *window, return_indices=True, index_dtype="uint8")
@@ -160,7 +160,9 @@ for dtype in ("float32", "float64"):
         check_updates(dtype, size)
     for width in (3, 7, 8, 9, 15, 16, 17, 33):
         for window in ((2, 2, 0), (3, 2, 1), (3, 1, 1), (3, 3, 0)):
-            check_pools(dtype, width, *window)
+            check_pools(dtype, 5, width, *window)
+    for width in (2, 6, 8, 14, 16, 18, 32, 34):
+        check_pools(dtype, 4, width, 2, 2, 0)
     for width in (3, 7, 8, 9, 15, 16, 17, 33, 64, 259):
         for size in (1, 3):
             for rest in (

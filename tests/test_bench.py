@@ -14,7 +14,7 @@ import fastconv
 import fastconv.functional as F
 import fastconv.grad as G
 from fastconv._spec import ConvSpec
-from fastconv.bench import contestants, machine, report, runner, tasks, worker
+from fastconv.bench import contestants, machine, nets, report, runner, tasks, worker
 from fastconv.bench.problem_line import files, parse, read
 from fastconv.cli import main
 from kit import integers, reference
@@ -34,6 +34,7 @@ EVERY_OP = [
     parse("pool mb2 ic3 ih7 kh3 sh2 ph1"),
     parse("dropout mb4 ic256 ih1 p40"),
     parse("relu mb2 ic3 ih4"),
+    parse('train mb4 ic1 ih8 n"mnist"'),
 ]
 
 
@@ -110,6 +111,30 @@ def test_a_line_may_begin_with_its_op() -> None:
     assert parse("ic3 ih8").op == "conv"
     with pytest.raises(ValueError, match="words like"):
         parse("ic3 pool ih8")
+
+
+@pytest.mark.parametrize("name", sorted(nets.NETS))
+def test_a_step_gives_loss_and_all_gradients(name: str) -> None:
+    problem = parse(f'train mb4 ic2 ih8 n"{name}"')
+    model = nets.build(problem)
+    step = contestants.Fastconv().prepare(problem, tasks.STEP, tasks.inputs(problem, tasks.STEP))
+    first, second = step(), step()
+    assert 1 < first.loss != second.loss, "the parameters have moved"
+    count = 1 + sum(model.params[each].size for each in model.trainable)
+    assert contestants.array_of(first).shape == (1, count)
+
+
+def test_the_work_of_a_step_is_three_passes_but_one() -> None:
+    problem = parse('train mb2 ic1 ih8 n"mnist"')
+    first, *others = 64 * 32 * 9, 16 * 64 * 32 * 9, 4 * 64 * 128, 128 * 10
+    params = 32 * 10 + 64 * (32 * 9 + 1) + 128 * (256 + 1) + 10 * (128 + 1)
+    work = tasks.work(problem, tasks.STEP)
+    assert work == (2 * 2 * (2 * first + 3 * sum(others)), 4 * (2 * 64 + 2 * params))
+
+
+def test_a_net_that_is_not_there() -> None:
+    with pytest.raises(ValueError, match="one of mnist, fashion, resnet18, got 'lenet'"):
+        nets.build(parse('train ic1 ih8 n"lenet"'))
 
 
 def test_there_is_no_other_problem_file() -> None:
@@ -310,6 +335,7 @@ def row(name: str, ratio: float | None, **other: Any) -> report.Row:
         "file": "net",
         "line": f'ic1 ih1 n"{name}"',
         "name": name,
+        "op": "conv",
         "pass": "forward",
         "threads": 1,
         "served_by": "direct",
@@ -345,6 +371,14 @@ def test_the_report_keeps_the_rows_that_lose() -> None:
     two = "2 ms | 12.5 GFLOP/s | 25% | 2 ms (torch NCHW) | 1.00"
     assert f'| net `ic1 ih1 n"b"` | forward | direct | {one} | {two} | 2.0e-07 | 3.0 MiB |' in lines
     assert "beside torch NCHW 2" in lines[0] and "50 GFLOP/s and 10.0 GB/s on 1 thread" in lines[0]
+
+
+def test_the_report_compares_time_and_memory_of_a_step() -> None:
+    memory = {"fastconv": 3 << 20, "torch NCHW": 5 << 20}
+    rows = [row("a", 2.0, op="train", workspace=memory), row("b", 2.0)]
+    lines = report.section({"config": CONFIG, "rows": rows}).splitlines()
+    assert "| a | 1 | 2 ms, 3.0 MiB | 4 ms, 5.0 MiB | 2.00 |" in lines
+    assert not any(line.startswith("| b |") for line in lines)
 
 
 def test_the_report_of_fastconv_alone_has_rates() -> None:

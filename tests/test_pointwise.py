@@ -10,7 +10,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from fastconv._spec import ActivationSpec, BatchNormSpec, ChannelSpec, CrossEntropySpec, SoftmaxSpec
+from fastconv._spec import ActivationSpec, AddSpec, BatchNormSpec, ChannelSpec, CrossEntropySpec, SoftmaxSpec
 from fastconv.backends import _cpu_pointwise as cpu
 from fastconv.backends import reference
 from kit import bits, with_threads
@@ -143,6 +143,24 @@ def test_activation_is_the_same_for_any_thread_count(kind: str) -> None:
         return y, cpu.activation_backward(spec, g, y)
 
     for_each_thread_count(both)
+
+
+@pytest.mark.parametrize("relu", [False, True])
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("size", [*SIZES, 100_003])
+def test_add(size: int, dtype: str, relu: bool) -> None:
+    a, b = randn(1, size, dtype), randn(2, size, dtype)
+    if size > 1:
+        a[-2:] = np.nan, 0
+        b[-1] = -0.0
+    spec = AddSpec(size=size, dtype=dtype, relu=relu)
+    expected = reference.add(spec, a, b, None)
+    (total,) = for_each_thread_count(lambda: (cpu.add(spec, a, b, None),))
+    np.testing.assert_array_equal(total, expected)
+    for place in (0, 1):
+        own = [a.copy(), b.copy()]
+        assert cpu.add(spec, *own, own[place]) is own[place]
+        np.testing.assert_array_equal(own[place], expected)
 
 
 def ulp_error(actual: np.ndarray, exact: np.ndarray) -> float:
@@ -336,11 +354,10 @@ def test_channel_sum(view: tuple[int, int, int], dtype: str) -> None:
 
 
 def batch_norm_spec(
-    view: tuple[int, int, int], dtype: str, training: bool, epsilon: float = 1e-5
+    view: tuple[int, int, int], dtype: str, training: bool, epsilon: float = 1e-5, relu: bool = False
 ) -> BatchNormSpec:
-    return BatchNormSpec(
-        batch=view[0], channels=view[1], inner=view[2], training=training, eps=epsilon, dtype=dtype
-    )
+    sizes = dict(zip(("batch", "channels", "inner"), view, strict=True))
+    return BatchNormSpec(**sizes, training=training, eps=epsilon, dtype=dtype, relu=relu)
 
 
 @pytest.mark.parametrize("affine", [False, True])
@@ -359,12 +376,47 @@ def test_batch_norm(view: tuple[int, int, int], dtype: str, training: bool, affi
     assert_close(inv_std, exact_inv_std, 16)
     assert_close(y, exact_y, 16, magnitude=float(np.abs(exact_y).max()) + 30)
 
-    results = for_each_thread_count(lambda: cpu.batch_norm_backward(spec, g, x, m, inv_std, weight))
-    exact = reference.batch_norm_backward(spec, g, x, m, inv_std, weight)
+    results = for_each_thread_count(lambda: cpu.batch_norm_backward(spec, g, x, m, inv_std, weight, bias))
+    exact = reference.batch_norm_backward(spec, g, x, m, inv_std, weight, bias)
     for actual, expected in zip(results, exact, strict=True):
         assert_close(
             actual, expected, 16, magnitude=float(np.abs(expected).max()) + np.sqrt(view[0] * view[2]) + 10
         )
+
+
+@pytest.mark.parametrize("affine", [False, True])
+@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("view", CHANNELS)
+def test_batch_norm_with_relu_is_batch_norm_and_relu(
+    view: tuple[int, int, int], dtype: str, training: bool, affine: bool
+) -> None:
+    plain, joined = (batch_norm_spec(view, dtype, training, 1e-2, relu) for relu in (False, True))
+    x = randn(1, view, dtype) + np.asarray(3, dtype)
+    weight, bias = (randn(3, view[1], dtype), randn(4, view[1], dtype)) if affine else (None, None)
+    mean, var = (None, None) if training else (randn(5, view[1], dtype), randn(6, view[1], dtype) ** 2)
+    relu = ActivationSpec(kind="relu", size=x.size, dtype=dtype)
+
+    def forward(spec: BatchNormSpec) -> tuple[np.ndarray, ...]:
+        return cpu.batch_norm_forward(spec, x, mean, var, weight, bias)
+
+    y, *statistics = for_each_thread_count(lambda: forward(joined))
+    before_relu, *expected_statistics = forward(plain)
+    expected = cpu.activation_forward(relu, before_relu), *expected_statistics
+    for actual, wanted in zip((y, *statistics), expected, strict=True):
+        np.testing.assert_array_equal(actual, wanted)
+
+    # rounding decides whether the gradient passes where the output is nearly zero: none comes there
+    g = np.where(np.abs(before_relu) > 1e-4, randn(2, view, dtype), np.zeros((), dtype))
+    saved = x, *statistics, weight, bias
+    results = for_each_thread_count(lambda: cpu.batch_norm_backward(joined, g, *saved))
+    for exact in (
+        cpu.batch_norm_backward(plain, cpu.activation_backward(relu, g, y), *saved),
+        reference.batch_norm_backward(joined, g, *saved),
+    ):
+        for actual, wanted in zip(results, exact, strict=True):
+            scale = float(np.abs(wanted).max()) + np.sqrt(view[0] * view[2]) + 10
+            assert_close(actual, wanted, 16, magnitude=scale)
 
 
 @pytest.mark.parametrize("view", [(4, 3, 1000), (500, 40, 1)])
@@ -408,7 +460,7 @@ def test_batch_norm_gradient(view: tuple[int, int, int], training: bool) -> None
     _, mean, inv_std = cpu.batch_norm_forward(spec, x, *given, weight, bias)
 
     def backward(g: np.ndarray) -> tuple[np.ndarray, ...]:
-        return cpu.batch_norm_backward(spec, g, x, mean, inv_std, weight)
+        return cpu.batch_norm_backward(spec, g, x, mean, inv_std, weight, bias)
 
     directional(
         lambda z: cpu.batch_norm_forward(spec, z, *given, weight, bias)[0], lambda g: backward(g)[0], x
@@ -429,7 +481,7 @@ def test_batch_norm_of_nothing(view: tuple[int, int, int], training: bool) -> No
     given = (None, None) if training else (ones, ones)
     y, mean, inv_std = cpu.batch_norm_forward(spec, x, *given, None, None)
     assert y.shape == view and mean.shape == inv_std.shape == (view[1],)
-    dx, dweight, dbias = cpu.batch_norm_backward(spec, x, x, ones, ones, None)
+    dx, dweight, dbias = cpu.batch_norm_backward(spec, x, x, ones, ones, None, None)
     assert dx.shape == view
     np.testing.assert_array_equal(dweight, 0)
     np.testing.assert_array_equal(dbias, 0)

@@ -102,6 +102,23 @@ def test_max_pool_backward_over_many_planes_of_the_same_size(
         )
 
 
+@pytest.mark.parametrize("height", [2, 4, 60])
+def test_max_pool_backward_of_windows_that_tile_the_plane(
+    height: int, dtype: str, isa: str, rng: np.random.Generator
+) -> None:
+    """Output rows narrower than a vector, as wide, wider by one; many rows and planes to a thread, and few."""
+    for planes, width in itertools.product((1, 5), (2, 6, 8, 14, 16, 18, 30, 32, 34, 66)):
+        spec = PoolSpec.from_shape((planes, 1, height, width), dtype, 2)
+        x = integers(rng, spec.input_shape, dtype)
+        _, offsets = run("max_pool_forward", spec, x, "uint8")
+        grad = integers(rng, spec.output_shape, dtype)
+        expected = reference("max_pool_backward", spec, grad, offsets)
+        for threads in (1, 2, 5):
+            with with_threads(threads):
+                got = run("max_pool_backward", spec, grad, offsets)
+            np.testing.assert_array_equal(got, expected, err_msg=f"{spec} {threads}")
+
+
 def test_max_pool_backward_passes_infinity_and_nan_to_the_winner_only(isa: str) -> None:
     spec = PoolSpec.from_shape((1, 1, 4, 40), "float32", 2)
     grad = np.zeros(spec.output_shape, "float32")

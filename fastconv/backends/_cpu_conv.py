@@ -72,7 +72,7 @@ def _prepare_small_input_grad(spec: ConvSpec) -> Callable[..., Array]:
 
     def run(grad_output: Array, weight: Array, bias: Array | None, out: Array | None) -> Array:
         if out is None:
-            out = np.empty(shape, dtype)
+            out = empty(shape, dtype)
         kernel(grad_output, weight, bias, out, _config.isa(), _config.threads_for(work))
         return out
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
@@ -15,6 +16,7 @@ from fastconv._dispatch import Implementation
 from fastconv._memory import empty
 from fastconv._spec import (
     ActivationSpec,
+    AddSpec,
     BatchNormSpec,
     ChannelSpec,
     CrossEntropySpec,
@@ -114,6 +116,12 @@ def activation_backward(spec: ActivationSpec, grad_output: Array, output: Array)
     return dx
 
 
+def add(spec: AddSpec, a: Array, b: Array, out: Array | None) -> Array:
+    y = empty(a.shape, a.dtype) if out is None else out
+    _pointwise.add(a, b, y, spec.size, a.itemsize, spec.relu, isa(), threads_for(spec.size))
+    return y
+
+
 def softmax_forward(spec: SoftmaxSpec, x: Array) -> Array:
     y = empty(x.shape, x.dtype)
     view = (spec.outer, spec.length, spec.inner, x.itemsize)
@@ -136,75 +144,53 @@ def _ones(n: int, dtype: str) -> Array:
     return ones
 
 
-def _targets(spec: CrossEntropySpec, target: Array) -> tuple[Array | None, Array | None]:
-    """(labels, probabilities): one of them is None."""
-    return (None, target) if spec.soft else (target, None)
+def _prepare_cross_entropy(spec: CrossEntropySpec) -> Callable[[Array, Array, Array | None], Any]:
+    shape, ones = (spec.batch, spec.classes, spec.inner), _ones(spec.classes, spec.dtype)
+    view, reduction = (*shape, ones.itemsize), _pointwise.REDUCTIONS[spec.reduction]
+    settings = spec.ignore_index, spec.label_smoothing, reduction
+    loss_shape, dtype, soft, work = (spec.batch, spec.inner), spec.dtype, spec.soft, math.prod(shape)
 
+    def run(logits: Array, target: Array, weight: Array | None) -> tuple[Array, Array]:
+        log_probs, loss = empty(shape, dtype), empty(loss_shape, dtype)
+        label, probs = (None, target) if soft else (target, None)
+        weights = ones if weight is None else weight
+        reduced = _pointwise.cross_entropy_forward(
+            logits, log_probs, label, probs, weights, loss, *view, *settings, isa(), threads_for(work)
+        )
+        return (loss if reduced is None else np.asarray(reduced, dtype)), log_probs
 
-def _divisor(spec: CrossEntropySpec, target: Array, weight: Array) -> float:
-    """What a reduced loss is divided by; zero for the mean where every label is ignored."""
-    if spec.reduction == "sum":
-        return 1.0
-    positions = spec.batch * spec.inner
-    if spec.soft:
-        return float(positions)
-    return _pointwise.label_weight(
-        target, weight, positions, spec.classes, weight.itemsize, spec.ignore_index
-    )
+    return run
 
 
 def cross_entropy_forward(
     spec: CrossEntropySpec, logits: Array, target: Array, weight: Array | None
 ) -> tuple[Array, Array]:
-    item, positions = logits.itemsize, spec.batch * spec.inner
-    view = (spec.batch, spec.classes, spec.inner, item)
-    settings = (isa(), threads_for(logits.size))
-    weights = _ones(spec.classes, spec.dtype) if weight is None else weight
-    log_probs, loss = empty(logits.shape, spec.dtype), empty((spec.batch, spec.inner), spec.dtype)
-    _pointwise.softmax_forward(logits, log_probs, *view, True, *settings)
-    _pointwise.cross_entropy_forward(
-        log_probs,
-        *_targets(spec, target),
-        weights,
-        loss,
-        *view,
-        spec.ignore_index,
-        spec.label_smoothing,
-        *settings,
-    )
-    if spec.reduction != "none":
-        total = _pointwise.total_over(loss, positions, item, _divisor(spec, target, weights), isa())
-        loss = np.asarray(total, spec.dtype)
+    loss, log_probs = _prepare_cross_entropy(spec)(logits, target, weight)
     return loss, log_probs
+
+
+def _prepare_cross_entropy_grad(spec: CrossEntropySpec) -> Callable[..., Array]:
+    shape, ones = (spec.batch, spec.classes, spec.inner), _ones(spec.classes, spec.dtype)
+    view, reduction = (*shape, ones.itemsize), _pointwise.REDUCTIONS[spec.reduction]
+    settings = spec.ignore_index, spec.label_smoothing, reduction
+    dtype, soft, work = spec.dtype, spec.soft, math.prod(shape)
+
+    def run(grad_loss: Array, log_probs: Array, target: Array, weight: Array | None) -> Array:
+        d = empty(shape, dtype)
+        label, probs = (None, target) if soft else (target, None)
+        weights = ones if weight is None else weight
+        _pointwise.cross_entropy_backward(
+            log_probs, label, probs, weights, grad_loss, d, *view, *settings, isa(), threads_for(work)
+        )
+        return d
+
+    return run
 
 
 def cross_entropy_backward(
     spec: CrossEntropySpec, grad_loss: Array, log_probs: Array, target: Array, weight: Array | None
 ) -> Array:
-    item = log_probs.itemsize
-    weights = _ones(spec.classes, spec.dtype) if weight is None else weight
-    scale = grad_loss
-    if spec.reduction == "mean":
-        mean_scale = _pointwise.total_over(scale, 1, item, _divisor(spec, target, weights), isa())
-        scale = np.asarray(mean_scale, spec.dtype)
-    d = empty(log_probs.shape, spec.dtype)
-    _pointwise.cross_entropy_backward(
-        log_probs,
-        *_targets(spec, target),
-        weights,
-        scale,
-        d,
-        scale.size,
-        spec.batch,
-        spec.classes,
-        spec.inner,
-        item,
-        spec.ignore_index,
-        spec.label_smoothing,
-        isa(),
-        threads_for(d.size),
-    )
-    return d
+    return _prepare_cross_entropy_grad(spec)(grad_loss, log_probs, target, weight)
 
 
 def channel_sum(spec: ChannelSpec, x: Array) -> Array:
@@ -243,6 +229,7 @@ def batch_norm_forward(
         spec.inner,
         x.itemsize,
         spec.eps,
+        spec.relu,
         isa(),
         threads_for(x.size),
     )
@@ -250,7 +237,13 @@ def batch_norm_forward(
 
 
 def batch_norm_backward(
-    spec: BatchNormSpec, grad_output: Array, x: Array, mean: Array, inv_std: Array, weight: Array | None
+    spec: BatchNormSpec,
+    grad_output: Array,
+    x: Array,
+    mean: Array,
+    inv_std: Array,
+    weight: Array | None,
+    bias: Array | None,
 ) -> tuple[Array, Array, Array]:
     dx, dweight, dbias = empty(x.shape, x.dtype), empty(spec.channels), empty(spec.channels)
     _pointwise.batch_norm_backward(
@@ -260,6 +253,7 @@ def batch_norm_backward(
         mean,
         inv_std,
         weight,
+        bias,
         dweight,
         dbias,
         spec.batch,
@@ -267,6 +261,7 @@ def batch_norm_backward(
         spec.inner,
         x.itemsize,
         spec.training,
+        spec.relu,
         isa(),
         threads_for(x.size),
     )
@@ -281,15 +276,19 @@ IMPLEMENTATIONS: dict[str, tuple[Implementation, ...]] = {
         ("philox", dropout_forward),
         ("philox", drop_block_mask),
         ("simd", activation_backward),
+        ("simd", add),
         ("simd", softmax_forward),
         ("simd", softmax_backward),
-        ("simd", cross_entropy_forward),
-        ("simd", cross_entropy_backward),
         ("simd", channel_sum),
         ("simd", batch_norm_forward),
         ("simd", batch_norm_backward),
     )
 }
-IMPLEMENTATIONS["activation_forward"] = (
-    Implementation("simd", activation_forward, prepare=_prepare_activation),
-)
+IMPLEMENTATIONS |= {
+    run.__name__: (Implementation("simd", run, prepare=prepare),)
+    for run, prepare in (
+        (activation_forward, _prepare_activation),
+        (cross_entropy_forward, _prepare_cross_entropy),
+        (cross_entropy_backward, _prepare_cross_entropy_grad),
+    )
+}

@@ -133,6 +133,9 @@ class Operations(Protocol):
     def activation_backward(self, spec: s.ActivationSpec, grad_output: Array, output: Array) -> Array:
         """From the forward pass' output."""
 
+    def add(self, spec: s.AddSpec, a: Array, b: Array, out: Array | None) -> Array:
+        """``a + b``, after a ReLU if the spec says so; written to ``out`` where given, which may be ``a`` or ``b``."""
+
     def softmax_forward(self, spec: s.SoftmaxSpec, x: Array) -> Array:
         """(Log-)softmax along the middle axis."""
 
@@ -148,7 +151,10 @@ class Operations(Protocol):
         weight: Array | None,
         bias: Array | None,
     ) -> tuple[Array, Array, Array]:
-        """(y, mean, inv_std); in training the batch's mean and biased variance, else the given ones."""
+        """(y, mean, inv_std); in training the batch's mean and biased variance, else the given ones.
+
+        With ``spec.relu`` y is what a ReLU makes of it.
+        """
 
     def batch_norm_backward(
         self,
@@ -158,8 +164,9 @@ class Operations(Protocol):
         mean: Array,
         inv_std: Array,
         weight: Array | None,
+        bias: Array | None,
     ) -> tuple[Array, Array, Array]:
-        """(dx, dweight, dbias)."""
+        """(dx, dweight, dbias); ``bias`` tells where a ReLU lets gradients through, and matters there alone."""
 
     def cross_entropy_forward(
         self, spec: s.CrossEntropySpec, logits: Array, target: Array, weight: Array | None

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from fastconv._spec import (
         ActivationSpec,
         AdaptivePoolSpec,
+        AddSpec,
         ArraysSpec,
         BatchNormSpec,
         ChannelSpec,
@@ -538,6 +539,12 @@ def activation_backward(spec: ActivationSpec, grad_output: Array, output: Array)
     return _deliver(dx, spec.dtype)
 
 
+def add(spec: AddSpec, a: Array, b: Array, out: Array | None) -> Array:
+    """``a + b``, after a ReLU if the spec says so."""
+    total = a + b
+    return _deliver(np.where(total < 0, 0.0, total) if spec.relu else total, spec.dtype, out)
+
+
 def softmax_forward(spec: SoftmaxSpec, x: Array) -> Array:
     """Softmax or its logarithm along the middle axis of (outer, length, inner)."""
     z = x.astype(np.float64).reshape(spec.outer, spec.length, spec.inner)
@@ -598,17 +605,28 @@ def batch_norm_forward(
         y = y * weight[:, None]
     if bias is not None:
         y = y + bias[:, None]
+    if spec.relu:
+        y = np.where(y < 0, 0.0, y)
     return _deliver(y.reshape(x.shape), spec.dtype), _deliver(m, spec.dtype), _deliver(inv_std, spec.dtype)
 
 
 def batch_norm_backward(
-    spec: BatchNormSpec, grad_output: Array, x: Array, mean: Array, inv_std: Array, weight: Array | None
+    spec: BatchNormSpec,
+    grad_output: Array,
+    x: Array,
+    mean: Array,
+    inv_std: Array,
+    weight: Array | None,
+    bias: Array | None,
 ) -> tuple[Array, Array, Array]:
     """(dx, dweight, dbias); in training dx also flows through the batch statistics."""
     view = (spec.batch, spec.channels, spec.inner)
     g = grad_output.astype(np.float64).reshape(view)
     inv = inv_std.astype(np.float64)[:, None]
     normal = (x.astype(np.float64).reshape(view) - mean.astype(np.float64)[:, None]) * inv
+    if spec.relu:
+        y = normal if weight is None else normal * weight[:, None]
+        g = np.where((y if bias is None else y + bias[:, None]) <= 0, 0.0, g)
     dweight, dbias = (g * normal).sum(axis=(0, 2)), g.sum(axis=(0, 2))
     if spec.training:
         count = spec.batch * spec.inner
@@ -805,6 +823,7 @@ IMPLEMENTATIONS: dict[str, tuple[Implementation, ...]] = {
         softmax_forward,
         softmax_backward,
         matmul,
+        add,
         batch_norm_forward,
         batch_norm_backward,
         cross_entropy_forward,

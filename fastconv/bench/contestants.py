@@ -19,6 +19,7 @@ import numpy as np
 import fastconv
 import fastconv.functional as F
 import fastconv.grad as G
+from fastconv.bench import nets
 from fastconv.bench.problem_line import Problem
 from fastconv.bench.tasks import (
     BACKWARD,
@@ -29,6 +30,7 @@ from fastconv.bench.tasks import (
     PREPARED,
     WEIGHT_GRAD,
     Array,
+    labels,
 )
 
 Call = Callable[[], Any]
@@ -72,13 +74,17 @@ class Fastconv:
         if kind == PREPARED:
             x, weight, _ = arrays
             return partial(fastconv.prepare(weight, input_size=x.shape, **_conv_options(problem)), x)
+        if problem.op == "train":
+            return nets.FastconvStep(problem, arrays[0], labels(problem))
         name, args, kwargs = self._arguments(problem, kind, arrays)
         return partial(
             getattr(G if name.startswith("grad.") else F, name.rpartition(".")[2]), *args, **kwargs
         )
 
     def served_by(self, problem: Problem, kind: str, arrays: Arrays) -> str:
-        """Name of the implementation."""
+        """Name of the implementation; a net is served by many."""
+        if problem.op == "train":
+            return "-"
         name, args, kwargs = self._arguments(problem, kind, arrays)
         return fastconv.explain_choice(name, *args, **kwargs).implementation.name
 
@@ -130,6 +136,8 @@ class Torch:
     def prepare(self, problem: Problem, kind: str, arrays: Arrays) -> Call | None:
         torch, ops = self.torch, self.torch.ops.aten
         layout = getattr(torch, self.memory_format)
+        if problem.op == "train":
+            return nets.TorchStep(torch, layout, problem, arrays[0], labels(problem))
         x, weight, grad = (torch.from_numpy(each).to(memory_format=layout) for each in arrays)
         match problem.op, kind:
             case "pool", _ if kind == BACKWARD:

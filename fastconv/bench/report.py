@@ -39,7 +39,13 @@ def console_line(row: Row) -> str:
 def section(results: dict[str, Any]) -> str:
     """Everything: the machine, a summary, what happened to denormals, every row, and what failed."""
     rows = results["rows"]
-    parts = [[_heading(results["config"])], _summary(rows), _denormals(rows), _failures(rows)]
+    parts = [
+        [_heading(results["config"])],
+        _summary(rows),
+        _training(rows),
+        _denormals(rows),
+        _failures(rows),
+    ]
     details = ["<details><summary>Every row</summary>", "", *_every_row(rows), "", "</details>"]
     return "\n\n".join("\n".join(lines) for lines in (*parts, details) if lines)
 
@@ -139,6 +145,30 @@ def _cells(row: Row) -> list[str]:
         ours[1:] = [f"{row['rate']:.3g} {row['unit']}", f"{row['share']:.0%}"]
     rival = f"{_milliseconds(row, row['rival'])} ({row['rival']})" if row["rival"] else "-"
     return [*ours, rival, _mark(row["ratio"])]
+
+
+def _training(rows: list[Row]) -> list[str]:
+    """Time and memory of a step of every net, library by library."""
+    steps = [row for row in rows if row["op"] == "train"]
+    if not steps:
+        return []
+    names = list(dict.fromkeys(name for row in steps for name in row["times"]))
+    lines = [
+        [
+            row["name"],
+            str(row["threads"]),
+            *(f"{_milliseconds(row, name)}, {_mebibytes(row, name)}" for name in names),
+            _mark(row["ratio"]),
+        ]
+        for row in steps
+    ]
+    title = "A step of training, and the memory that the first one needs beside parameters and gradients:"
+    return [title, "", *_table(["problem", "threads", *names, "ratio"], lines)]
+
+
+def _mebibytes(row: Row, name: str) -> str:
+    extra = row["workspace"].get(name)
+    return "-" if extra is None else f"{extra / 2**20:.1f} MiB"
 
 
 def _denormals(rows: list[Row]) -> list[str]:

@@ -183,7 +183,8 @@ class Runner(contextlib.AbstractContextManager["Runner"]):
 
     @staticmethod
     def _key(problem: Problem, kind: str) -> tuple[Any, ...]:
-        return problem.op, *sorted(problem.sizes.items()), kind
+        net = problem.name if problem.op == "train" else ""
+        return problem.op, net, *sorted(problem.sizes.items()), kind
 
     def _measure(self, problem: Problem, kind: str, threads: int) -> Row:
         failed: dict[str, str] = {}
@@ -192,7 +193,7 @@ class Runner(contextlib.AbstractContextManager["Runner"]):
         request = {"line": problem.line, "kind": kind, "threads": threads, "reference": reference}
         for name in list(self._processes):
             answer = self._ask(name, failed, "prepare", **request)
-            if answer is not None and not answer["error"] <= tasks.TOLERANCE:
+            if answer is not None and not answer["error"] <= tasks.tolerance(problem):
                 failed[name] = f"wrong by {answer['error']:.2g} of the largest value, not timed"
             elif answer is not None:
                 prepared[name] = answer

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from fastconv.bench import nets
 from fastconv.bench.problem_line import Problem
 
 Array = NDArray[Any]
@@ -19,6 +20,7 @@ INDICES, BACKWARD, DENORMAL, PREPARED = (
     "forward, denormals",
     "forward, prepared",
 )
+STEP = "training step"
 PASSES = {
     "conv": (FORWARD, INPUT_GRAD, WEIGHT_GRAD),
     "denormal": (FORWARD, DENORMAL),
@@ -26,10 +28,14 @@ PASSES = {
     "pool": (FORWARD, INDICES, BACKWARD),
     "dropout": (FORWARD, BACKWARD),
     "relu": (FORWARD,),
+    "train": (STEP,),
 }
 
 # Of the largest value: all contestants round, and some choose Winograd's algorithm.
 TOLERANCE = 1e-4
+
+# A deep net's: rounding makes some ReLUs pass what others hold back, and each layer adds its part.
+STEP_TOLERANCE = 1e-3
 
 # Results below the least normal number may be flushed to zero: so much is no error of a denormal result.
 _LEAST_SCALE = float(np.finfo(np.float32).tiny) / TOLERANCE
@@ -58,8 +64,25 @@ def work(problem: Problem, kind: str) -> Work:
             return Work(0, 4 * (x + y) + (0 if kind == FORWARD else y))
         case "dropout", _:
             return Work(0, 8 * x + x / 8)
+        case "train", _:
+            return _work_of_step(problem)
         case _:
             return Work(0, 8 * x)
+
+
+def _work_of_step(problem: Problem) -> Work:
+    """Three passes of every layer but the first, which needs no gradient of its input; parameters read and written."""
+    graph = nets.build(problem).graph
+    macs = [graph.macs(node) for node in graph.nodes]
+    params = sum(math.prod(shape) for shape in graph.param_shapes.values())
+    return Work(
+        2 * problem["mb"] * (3 * sum(macs) - macs[0]), 4 * (math.prod(problem.input_shape) + 2 * params)
+    )
+
+
+def labels(problem: Problem) -> Array:
+    """A class for every sample, from a fixed seed."""
+    return np.random.default_rng(3).integers(0, nets.CLASSES, problem["mb"])
 
 
 def inputs(problem: Problem, kind: str) -> tuple[Array, Array, Array]:
@@ -74,6 +97,11 @@ def inputs(problem: Problem, kind: str) -> tuple[Array, Array, Array]:
 def has_reference(problem: Problem, kind: str) -> bool:
     """Whether the right result is one array: every library draws dropout masks of its own."""
     return (problem.op, kind) != ("dropout", FORWARD)
+
+
+def tolerance(problem: Problem) -> float:
+    """The largest :func:`error` of a right result."""
+    return STEP_TOLERANCE if problem.op == "train" else TOLERANCE
 
 
 def error(problem: Problem, kind: str, result: Array, reference: Array | None) -> float:

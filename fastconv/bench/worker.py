@@ -49,8 +49,10 @@ class Worker:
         if isinstance(self.contestant, Fastconv):
             self.contestant.release_memory()
         memory = HighWater()
-        result = array_of(self.call())
-        extra = memory.extra(result.nbytes)
+        outcome = self.call()
+        peak = memory.extra()
+        result = array_of(outcome)
+        extra = None if peak is None else max(0, peak - result.nbytes)
         wanted = None if reference is None else np.load(reference, mmap_mode="r")
         answer: dict[str, Any] = {"error": tasks.error(problem, kind, result, wanted), "workspace": extra}
         if isinstance(self.contestant, Fastconv):
@@ -107,11 +109,9 @@ class HighWater:
             Path("/proc/self/clear_refs").write_text("5")
             self.before = self._status("VmRSS")
 
-    def extra(self, result_bytes: int) -> int | None:
-        """Bytes that were used for anything but the result."""
-        if self.before is None:
-            return None
-        return max(0, self._status("VmHWM") - self.before - result_bytes)
+    def extra(self) -> int | None:
+        """Bytes that were used, the result among them."""
+        return None if self.before is None else self._status("VmHWM") - self.before
 
     @staticmethod
     def _status(key: str) -> int:

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastconv._arrays import dtype_name
-from fastconv._dispatch import run
-from fastconv._spec import CrossEntropySpec, Shape
+from fastconv._dispatch import Plan, plan
+from fastconv._spec import CrossEntropySpec, Shape, frozen
 from fastconv.nn._format import batched
 
 __all__ = [
@@ -139,28 +139,23 @@ class CrossEntropy(Loss):
             )
         return _as_classes(target, output_shape, self.ignore_index)
 
+    def _plan(self, op: str, output: Array, target: Array, reduction: str) -> Plan:
+        soft, weighted = target.dtype.kind == "f", self.weight is not None
+        ignored = _NOTHING_IGNORED if self.ignore_index is None else self.ignore_index
+        question = output.shape, target.shape, dtype_name(output), soft, weighted
+        return plan(op, CrossEntropySpec.of, *question, *frozen(ignored, self.label_smoothing, reduction))
+
     def _run(
         self, output: Array, target: Array, reduction: str
     ) -> tuple[CrossEntropySpec, Array, Array | None, Array, Array]:
         """(spec, target and class weights as the kernels want them, loss, log-probabilities)"""
-        batch, classes, *positions = output.shape
-        soft = target.dtype.kind == "f"
-        spec = CrossEntropySpec(
-            batch=batch,
-            classes=classes,
-            inner=math.prod(positions),
-            soft=soft,
-            weighted=self.weight is not None,
-            ignore_index=_NOTHING_IGNORED if self.ignore_index is None else self.ignore_index,
-            label_smoothing=self.label_smoothing,
-            reduction=reduction,
-            dtype=dtype_name(output),
-        )
-        logits = output.reshape(batch, classes, spec.inner)
-        aligned = np.ascontiguousarray(target, dtype=output.dtype if soft else np.int64)
-        aligned = aligned.reshape(logits.shape if soft else (batch, spec.inner))
+        made = self._plan("cross_entropy_forward", output, target, reduction)
+        spec = made.spec
+        logits = output.reshape(spec.batch, spec.classes, spec.inner)
+        aligned = np.ascontiguousarray(target, dtype=output.dtype if spec.soft else np.int64)
+        aligned = aligned.reshape(logits.shape if spec.soft else (spec.batch, spec.inner))
         weight = None if self.weight is None else np.array(self.weight, output.dtype)
-        loss, log_probs = run("cross_entropy_forward", spec, logits, aligned, weight)
+        loss, log_probs = made.run(logits, aligned, weight)
         return spec, aligned, weight, loss, log_probs
 
     def _shares(self, spec: CrossEntropySpec, target: Array) -> Array:
@@ -190,11 +185,13 @@ class CrossEntropy(Loss):
         self, output: Array, target: Array, sample_weight: Array | None = None
     ) -> tuple[float, Array]:
         scale: Array
+        reduction = "none"
         if sample_weight is None and self.ignore_index is None:
-            spec, aligned, weight, loss, log_probs = self._run(output, target, "mean")
+            reduction = "mean"
+            _, aligned, weight, loss, log_probs = self._run(output, target, reduction)
             scale, value = np.ones((), dtype=output.dtype), float(loss)
         else:
-            spec, aligned, weight, loss, log_probs = self._run(output, target, "none")
+            spec, aligned, weight, loss, log_probs = self._run(output, target, reduction)
             scales = np.ones((spec.batch, spec.inner))
             if sample_weight is not None:
                 scales *= sample_weight[:, None]
@@ -202,7 +199,8 @@ class CrossEntropy(Loss):
             scales /= divisor or 1.0  # where nothing counts, the loss is 0
             value = float((loss.reshape(scales.shape) * scales).sum())
             scale = scales.astype(output.dtype)
-        grad = run("cross_entropy_backward", spec, scale, log_probs, aligned, weight)
+        backward = self._plan("cross_entropy_backward", output, target, reduction)
+        grad = backward.run(scale, log_probs, aligned, weight)
         return value, grad.reshape(output.shape)
 
 

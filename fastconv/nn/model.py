@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from fastconv import autodiff
 from fastconv._spec import as_int
+from fastconv.fusion import fuse
 from fastconv.graph import Graph, Tape, forward
 from fastconv.nn import data, losses, optimizers, serialization
 from fastconv.nn import metrics as metric_library
@@ -139,6 +140,7 @@ class Model:
         frozen: frozenset[str],
     ) -> None:
         self.graph = graph
+        self._fused = fuse(graph)  # what runs where nobody looks at the values between
         self.params = params
         self.seed = seed
         self.regularizers = dict(regularizers)
@@ -227,7 +229,7 @@ class Model:
         """
         outputs: list[list[Array]] = [[] for _ in self.graph.outputs]
         for batch, _, _ in data.Loader(self, x, batch_size=batch_size, steps=steps, targets=False).batches():
-            values = forward(self.graph, self.params, batch)
+            values = forward(self._fused, self.params, batch)
             for parts, name in zip(outputs, self.graph.outputs, strict=True):
                 parts.append(values[name])
         joined = tuple(parts[0] if len(parts) == 1 else np.concatenate(parts) for parts in outputs)
@@ -454,12 +456,12 @@ class Model:
         """As the public one, of checked arrays; also returns the output."""
         context = Context(training=training, seed=self.seed, step=step)
         tape: Tape = []
-        output = self._output(forward(self.graph, self.params, batch, context, tape=tape))
+        output = self._output(forward(self._fused, self.params, batch, context, tape=tape))
         value, output_grad = self.loss_function.value_and_gradient(output, target, weights)
         if not math.isfinite(value):
             raise FloatingPointError(self._where_non_finite(batch, context, value))
         grads, _ = autodiff.backward(
-            self.graph, self.params, tape, self._by_output(output_grad), wrt_params=self.trainable
+            self._fused, self.params, tape, self._by_output(output_grad), wrt_params=self.trainable
         )
         for param, penalty in self._penalties.items():
             value += penalty.penalty(self.params[param])
@@ -711,7 +713,7 @@ class Model:
     def _outputs(self, loader: data.Loader) -> Iterator[tuple[Any, Any, Array | None]]:
         """(output in inference mode, target, weights of the samples) batch by batch."""
         for inputs, target, weights in loader.batches():
-            yield self._output(forward(self.graph, self.params, inputs)), target, weights
+            yield self._output(forward(self._fused, self.params, inputs)), target, weights
 
 
 class Sequential(Model):

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fastconv._arrays import dtype_name
-from fastconv._dispatch import run
+from fastconv._dispatch import Plan, plan, run
 from fastconv._spec import ActivationSpec, Shape, SoftmaxSpec
 from fastconv.ops._base import Array, Context, Gradients, Op, Wanted, single
 
@@ -38,13 +38,14 @@ class Activation(Op):
         self, inputs: tuple[Array, ...], params: dict[str, Array], context: Context
     ) -> tuple[Array, Any]:
         (x,) = inputs
-        spec = ActivationSpec(kind=self.function, size=x.size, dtype=dtype_name(x), slope=self.slope)
-        output = run("activation_forward", spec, x)
-        return output, (spec, output) if context.recording else None
+        output = self._plan("activation_forward", x).run(x)
+        return output, output if context.recording else None
 
     def backward(self, grad_output: Array, saved: Any, params: dict[str, Array], wanted: Wanted) -> Gradients:
-        spec, output = saved
-        return (run("activation_backward", spec, grad_output, output),), {}
+        return (self._plan("activation_backward", saved).run(grad_output, saved),), {}
+
+    def _plan(self, op: str, x: Array) -> Plan:
+        return plan(op, ActivationSpec.of, self.function, x.size, x.dtype, self.slope)
 
 
 @dataclass(frozen=True, kw_only=True)

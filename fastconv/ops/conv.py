@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from fastconv._arrays import dtype_name
-from fastconv._dispatch import run
+from fastconv._dispatch import plan, run
 from fastconv._spec import ChannelSpec, ConvSpec, Shape, as_int, as_int_tuple, resolve_padding
 from fastconv.ops._base import DTYPE_OF_SHAPES, Array, Context, Gradients, Op, Wanted, Window, planes
 
@@ -231,5 +231,5 @@ class ConvTranspose(_Convolution):
 def channel_sum(x: Array) -> Array:
     """Sum of (N, C, ...) over all axes but the channels: the gradient of a bias."""
     batch, channels, *rest = x.shape
-    spec = ChannelSpec(batch=batch, channels=channels, inner=math.prod(rest), dtype=dtype_name(x))
-    return run("channel_sum", spec, x.reshape(batch, channels, spec.inner))
+    view = (batch, channels, math.prod(rest))
+    return plan("channel_sum", ChannelSpec.of, *view, x.dtype).run(x.reshape(view))

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import reduce
 from typing import Any
 
 import numpy as np
 
-from fastconv._spec import Shape
+from fastconv._dispatch import plan
+from fastconv._spec import AddSpec, Shape
 from fastconv.ops._base import Array, Context, Gradients, Op, Wanted
+
+
+def add(a: Array, b: Array, *, relu: bool = False, out: Array | None = None) -> Array:
+    """``a + b``, after a ReLU if asked for; ``out`` may be one of them."""
+    total: Array = plan("add", AddSpec.of, a.size, a.dtype, relu).run(a, b, out)
+    return total
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,8 +34,10 @@ class Add(Op):
     def forward(
         self, inputs: tuple[Array, ...], params: dict[str, Array], context: Context
     ) -> tuple[Array, Any]:
-        total = inputs[0] + inputs[1]
-        return reduce(lambda t, x: np.add(t, x, out=t), inputs[2:], total), len(inputs)
+        total, *others = inputs
+        for number, other in enumerate(others):
+            total = add(total, other, out=total if number else None)
+        return total, len(inputs)
 
     def backward(self, grad_output: Array, saved: Any, params: dict[str, Array], wanted: Wanted) -> Gradients:
         return (grad_output,) * saved, {}

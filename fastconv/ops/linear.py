@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from fastconv._arrays import dtype_name
-from fastconv._dispatch import run
+from fastconv._dispatch import plan
 from fastconv._spec import MatmulSpec, Shape, as_int
 from fastconv.ops._base import GLOBAL, Array, Context, Extent, Gradients, Op, Wanted, single
 from fastconv.ops.conv import channel_sum
@@ -72,5 +71,4 @@ def _matmul(
 ) -> Array:
     k, m = a.shape if trans_a else a.shape[::-1]
     n = b.shape[0] if trans_b else b.shape[1]
-    spec = MatmulSpec(m=m, n=n, k=k, trans_a=trans_a, trans_b=trans_b, dtype=dtype_name(a))
-    return run("matmul", spec, a, b, bias)
+    return plan("matmul", MatmulSpec.of, m, n, k, trans_a, trans_b, a.dtype).run(a, b, bias)

@@ -28,6 +28,7 @@ class BatchNorm(Op):
     affine: bool = True  # whether there are a weight and a bias
 
     state = ("running_mean", "running_var")
+    _relu = False  # whether a ReLU follows in the same pass
 
     @property
     def kind(self) -> str:
@@ -62,6 +63,7 @@ class BatchNorm(Op):
             training=context.training,
             eps=self.eps,
             dtype=dtype_name(x),
+            relu=self._relu,
         )
         x3 = x.reshape(batch, channels, spec.inner)
         count = batch * spec.inner
@@ -81,14 +83,9 @@ class BatchNorm(Op):
 
     def backward(self, grad_output: Array, saved: Any, params: dict[str, Array], wanted: Wanted) -> Gradients:
         spec, x3, mean, inv_std = saved
+        affine = params.get("weight"), params.get("bias")
         grad_input, grad_weight, grad_bias = run(
-            "batch_norm_backward",
-            spec,
-            grad_output.reshape(x3.shape),
-            x3,
-            mean,
-            inv_std,
-            params.get("weight"),
+            "batch_norm_backward", spec, grad_output.reshape(x3.shape), x3, mean, inv_std, *affine
         )
         grad_params = {"weight": grad_weight, "bias": grad_bias} if self.affine else {}
         return (grad_input.reshape(grad_output.shape),), grad_params

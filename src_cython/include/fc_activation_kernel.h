@@ -42,6 +42,20 @@ static void FC_NAME(activation_forward)(int kind, const FC_T *restrict x, FC_T *
     }
 }
 
+/* y = a + b, without its negative part for a ReLU; y may be a or b. */
+static void FC_NAME(add)(const FC_T *a, const FC_T *b, FC_T *y, size_t n, int relu) {
+    if (relu) {
+#pragma omp simd
+        for (size_t i = 0; i < n; i++) {
+            const FC_T sum = a[i] + b[i];
+            y[i] = (FC_T)0 > sum ? (FC_T)0 : sum;
+        }
+    } else {
+#pragma omp simd
+        for (size_t i = 0; i < n; i++) y[i] = a[i] + b[i];
+    }
+}
+
 static void FC_NAME(activation_backward)(int kind, const FC_T *restrict g, const FC_T *restrict y, FC_T *restrict dx,
                                          size_t n, FC_T slope) {
     switch (kind) {

@@ -24,6 +24,8 @@ FC_ENTRY(activation_forward, (kind, x, y, n, slope), int kind, const void *x, vo
 FC_ENTRY(activation_backward, (kind, g, y, dx, n, slope), int kind, const void *g, const void *y, void *dx, size_t n,
          double slope)
 
+FC_ENTRY(add, (a, b, y, n, relu), const void *a, const void *b, void *y, size_t n, int relu)
+
 FC_ENTRY(softmax_rows, (x, y, rows, length, log_output), const void *x, void *y, size_t rows, size_t length,
          int log_output)
 FC_ENTRY(softmax_columns, (x, y, length, stride, n, log_output), const void *x, void *y, size_t length, size_t stride,
@@ -52,17 +54,19 @@ FC_ENTRY(sum_columns, (x, rows, stride, n, sum), const void *x, size_t rows, siz
 FC_ENTRY(moments_run, (x, n, shift, moment), const void *x, size_t n, double shift, double *moment)
 FC_ENTRY(moments_columns, (x, rows, stride, n, shift, sum, square), const void *x, size_t rows, size_t stride, size_t n,
          const double *shift, double *sum, double *square)
-FC_ENTRY(grad_moments_run, (g, x, n, mean, moment), const void *g, const void *x, size_t n, double mean, double *moment)
-FC_ENTRY(grad_moments_columns, (g, x, rows, stride, n, mean, sum, product), const void *g, const void *x, size_t rows,
-         size_t stride, size_t n, const double *mean, double *sum, double *product)
-FC_ENTRY(normalize_run, (x, y, n, mean, scale, bias), const void *x, void *y, size_t n, double mean, double scale,
-         double bias)
-FC_ENTRY(normalize_columns, (x, y, rows, stride, n, mean, scale, bias), const void *x, void *y, size_t rows,
-         size_t stride, size_t n, const void *mean, const void *scale, const void *bias)
-FC_ENTRY(normalize_grad_run, (g, x, dx, n, mean, offset, slope, scale), const void *g, const void *x, void *dx, size_t n,
-         double mean, double offset, double slope, double scale)
-FC_ENTRY(normalize_grad_columns, (g, x, dx, rows, stride, n, mean, offset, slope, scale), const void *g, const void *x,
-         void *dx, size_t rows, size_t stride, size_t n, const void *mean, const void *offset, const void *slope,
-         const void *scale)
+FC_ENTRY(grad_moments_run, (g, x, n, mean, relu, scale, bias, moment), const void *g, const void *x, size_t n, double mean,
+         int relu, double scale, double bias, double *moment)
+FC_ENTRY(grad_moments_columns, (g, x, rows, stride, n, mean, relu, scale, bias, sum, product), const void *g,
+         const void *x, size_t rows, size_t stride, size_t n, const double *mean, int relu, const void *scale,
+         const void *bias, double *sum, double *product)
+FC_ENTRY(normalize_run, (x, y, n, relu, mean, scale, bias), const void *x, void *y, size_t n, int relu, double mean,
+         double scale, double bias)
+FC_ENTRY(normalize_columns, (x, y, rows, stride, n, relu, mean, scale, bias), const void *x, void *y, size_t rows,
+         size_t stride, size_t n, int relu, const void *mean, const void *scale, const void *bias)
+FC_ENTRY(normalize_grad_run, (g, x, dx, n, relu, mean, offset, slope, scale, bias), const void *g, const void *x, void *dx,
+         size_t n, int relu, double mean, double offset, double slope, double scale, double bias)
+FC_ENTRY(normalize_grad_columns, (g, x, dx, rows, stride, n, relu, mean, offset, slope, scale, bias), const void *g,
+         const void *x, void *dx, size_t rows, size_t stride, size_t n, int relu, const void *mean, const void *offset,
+         const void *slope, const void *scale, const void *bias)
 
 #endif

@@ -244,6 +244,51 @@ FC_INLINE void FC_NAME(fc_max_pool_same)(const fc_pool *geometry, const FC_T *re
     }
 }
 
+#if FC_VL > 1
+typedef uint8_t FC_NAME(fc_pool_bytes) __attribute__((vector_size(FC_VL), aligned(1), may_alias));
+
+/* FC_VL gradients to twice as many columns of two input rows, the upper one first. */
+FC_INLINE void FC_NAME(fc_max_pool_put_quarters)(const FC_T *grads, const uint8_t *offsets, FC_T *top, FC_T *bottom) {
+    const P_VEC grad = P_LOAD(grads), none = P_SPLAT(0);
+    const P_IVEC code = __builtin_convertvector(*(const FC_NAME(fc_pool_bytes) *)offsets, P_IVEC);
+    P_VEC part[4];
+    for (int i = 0; i < 4; i++) {
+        const P_IVEC hit = code == P_ISPLAT(i);
+        part[i] = P_SELECT(hit, grad, none);
+    }
+    *(P_VEC_MEM *)top = P_SHUFFLE(part[0], part[1], P_ZIP_LO);
+    *(P_VEC_MEM *)(top + FC_VL) = P_SHUFFLE(part[0], part[1], P_ZIP_HI);
+    *(P_VEC_MEM *)bottom = P_SHUFFLE(part[2], part[3], P_ZIP_LO);
+    *(P_VEC_MEM *)(bottom + FC_VL) = P_SHUFFLE(part[2], part[3], P_ZIP_HI);
+}
+#endif
+
+/* Every output row fills two input rows, so planes need not be told apart.  Rows narrower than a vector spill into what
+ * is written after them; the last ones of a call, which may not, go by element. */
+FC_INLINE void FC_NAME(fc_max_pool_quarters)(const fc_pool *g, const FC_T *restrict grad_output,
+                                             const uint8_t *restrict offsets, FC_T *restrict grad_input, int64_t unit0,
+                                             int64_t unit1) {
+    const int64_t ow = g->ow, w = g->w;
+    const int64_t first = fc_pool_start(g, unit0, g->h) / 2, last = fc_pool_start(g, unit1, g->h) / 2;
+    for (int64_t y = first; y < last; y++) {
+        const FC_T *grads = grad_output + y * ow;
+        const uint8_t *codes = offsets + y * ow;
+        FC_T *top = grad_input + 2 * y * w, *bottom = top + w;
+        int64_t x = 0;
+#if FC_VL > 1
+        if (ow >= FC_VL || (last - y) * ow >= ow + FC_VL)
+            for (; x < ow; x += FC_VL) {
+                if (x > 0 && x > ow - FC_VL)
+                    x = ow - FC_VL; /* laid back over the one before */
+                FC_NAME(fc_max_pool_put_quarters)(grads + x, codes + x, top + 2 * x, bottom + 2 * x);
+            }
+#endif
+        for (; x < ow; x++)
+            for (int i = 0; i < 4; i++)
+                (i < 2 ? top : bottom)[2 * x + i % 2] = codes[x] == i ? grads[x] : 0;
+    }
+}
+
 /* Narrow rows would spend most of a gather on its bookkeeping: one gradient after another, then. */
 FC_INLINE void FC_NAME(fc_max_pool_scatter)(const fc_pool *g, const FC_T *restrict grad_output,
                                             const uint8_t *restrict offsets, FC_T *restrict grad_input, int64_t unit0,
@@ -279,6 +324,8 @@ static FC_UNUSED void FC_NAME(max_pool_backward)(FC_POOL_PARAMETERS) {
     const fc_pool *g = (const fc_pool *)geometry;
     if (fc_pool_same(g))
         FC_NAME(fc_max_pool_same)(g, (const FC_T *)in, (const uint8_t *)in_index, (FC_T *)out, unit0, unit1, scratch);
+    else if (fc_pool_quarters(g))
+        FC_NAME(fc_max_pool_quarters)(g, (const FC_T *)in, (const uint8_t *)in_index, (FC_T *)out, unit0, unit1);
     else if (fc_pool_gathers(g))
         FC_NAME(fc_max_pool_gather)(g, (const FC_T *)in, (const uint8_t *)in_index, (FC_T *)out, unit0, unit1, scratch);
     else

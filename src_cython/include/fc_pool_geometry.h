@@ -119,8 +119,17 @@ static inline int64_t fc_pool_forward_band(const fc_pool *g, int64_t item) {
     int64_t rows = FC_POOL_BAND_BYTES / (fc_pool_row_reach(g) * item);
     return fc_min(g->oh, fc_max(2, (rows - (g->kh - 1) * g->dh - 1) / g->sh + 1));
 }
+
+/* Whether windows of 2 x 2 cover the plane side by side: an output row fills two input rows. */
+static inline int fc_pool_quarters(const fc_pool *g) {
+    const int square = g->kh == 2 && g->kw == 2 && g->sh == 2 && g->sw == 2 && g->dh == 1 && g->dw == 1;
+    return square && g->ph == 0 && g->pw == 0 && g->h == 2 * g->oh && g->w == 2 * g->ow;
+}
+
 static inline int64_t fc_pool_backward_band(const fc_pool *g, int64_t item) {
     int64_t rows = FC_POOL_BAND_BYTES / (2 * fc_pool_output_reach(g) * item);
+    if (fc_pool_quarters(g))
+        return fc_min(g->h, fc_max(2, 2 * rows));
     return fc_min(g->h, fc_max(2 * g->sh, (rows - 1) * g->sh - (g->kh - 1) * g->dh));
 }
 
@@ -178,6 +187,8 @@ static inline int64_t fc_max_pool_backward_scratch(const fc_pool *g, int64_t ite
     const int64_t rows = fc_pool_backward_rows(g);
     if (fc_pool_same(g))
         return 2 * item * (fc_pool_same_block(g) + 2 * fc_pool_same_reach(g) + FC_POOL_LANES);
+    if (fc_pool_quarters(g))
+        return 0;
     if (!fc_pool_gathers(g))
         return 8 * (256 + rows * g->ow);
     return fc_pool_taps_scratch(g) + 2 * item * (rows * fc_pool_output_reach(g) + FC_POOL_LANES);

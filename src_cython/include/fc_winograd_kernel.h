@@ -56,35 +56,35 @@ FC_INLINE void FC_NAME(transpose_halves)(FC_TV *r) {
 
 /* ------------------------------------------------------------------------------------------------ tiles */
 
-/* Vertical transform of n source rows, `count` elements from each row's pointer: alpha lines, `stride` apart. */
+/* The first `count` < GEMM_TW elements behind a pointer; zeros follow.  Nothing else is read. */
+FC_INLINE FC_TV FC_NAME(winograd_head)(const FC_T *from, int64_t count) {
+    const int64_t half = GEMM_TW / 2;
+    FC_T head[GEMM_TW] = {0};
+    if (half > 0 && count >= half) { /* two moves of half a vector that overlap */
+        memcpy(head, from, (size_t)half * sizeof(FC_T));
+        memcpy(head + count - half, from + count - half, (size_t)half * sizeof(FC_T));
+    } else {
+        for (int64_t l = 0; l < count; l++)
+            head[l] = from[l];
+    }
+    return *(const FC_TV *)head;
+}
+
+/* Vertical transform of n source rows, `count` elements from each row's pointer: alpha lines, `stride` apart.  A line has
+ * room for a vector. */
 FC_INLINE void FC_NAME(winograd_vertical)(fc_table *table, const int n, const int alpha, const FC_T *const *row,
                                           int64_t count, FC_T *out, int64_t stride) {
     FC_TV in[8], transformed[8];
-    FC_T last[8][GEMM_TW];
     if (alpha == 1) {
         memcpy(out, row[0], (size_t)count * sizeof(FC_T));
         return;
     }
     for (int64_t x = 0; x < count; x += GEMM_TW) {
-        if (count < GEMM_TW) {
-            for (int i = 0; i < n; i++)
-                for (int l = 0; l < GEMM_TW; l++)
-                    last[i][l] = l < count ? row[i][l] : 0;
-#pragma GCC unroll 8
-            for (int i = 0; i < n; i++)
-                in[i] = *(const FC_TV *)last[i];
-            FC_NAME(winograd_expand)(table, n, alpha, in, 1, transformed, 1);
-            for (int i = 0; i < alpha; i++) {
-                *(FC_TV *)last[0] = transformed[i];
-                memcpy(out + i * stride, last[0], (size_t)count * sizeof(FC_T));
-            }
-            return;
-        }
-        if (x > count - GEMM_TW)
+        if (x > 0 && x > count - GEMM_TW)
             x = count - GEMM_TW; /* the last vector is laid back over the one before */
 #pragma GCC unroll 8
         for (int i = 0; i < n; i++)
-            in[i] = *(const FC_TV *)(row[i] + x);
+            in[i] = count < GEMM_TW ? FC_NAME(winograd_head)(row[i], count) : *(const FC_TV *)(row[i] + x);
         FC_NAME(winograd_expand)(table, n, alpha, in, 1, transformed, 1);
 #pragma GCC unroll 8
         for (int i = 0; i < alpha; i++)
@@ -293,6 +293,16 @@ static FC_UNUSED void FC_NAME(winograd_destinations)(const fc_winograd_job *job,
     }
 }
 
+/* Copies rows of a tile; a number of columns that is known when compiling takes one or two moves instead of a loop. */
+FC_INLINE void FC_NAME(winograd_rows)(const FC_T *tile, const int pitch, FC_T *to, int64_t step, int rows, int columns,
+                                      const int m1) {
+#pragma GCC unroll 6
+    for (int n = 1; n <= m1; n++)
+        if (columns == n)
+            for (int y = 0; y < rows; y++)
+                memcpy(to + y * step, tile + y * pitch, (size_t)n * sizeof(FC_T));
+}
+
 /* Stores GEMM_TW tiles of sums, out[row][column] a vector of tiles, into one destination channel.  `whole` says that all of
  * every tile exists and is stored as it is, rows together. */
 FC_INLINE void FC_NAME(winograd_store)(const fc_winograd_job *job, FC_TV *out, const FC_NAME(winograd_place) * place,
@@ -335,11 +345,8 @@ FC_INLINE void FC_NAME(winograd_store)(const fc_winograd_job *job, FC_TV *out, c
     }
     for (int l = 0; l < GEMM_TW; l++, place++) {
         FC_T *to = dst + place->at;
-        if (place->rows == m0 && place->columns == m1 && t->phases == 1) {
-            const int64_t step = t->dilation[0] * t->grid[1];
-#pragma GCC unroll 6
-            for (int y = 0; y < m0; y++)
-                memcpy(to + y * step, tile[l] + y * pitch, (size_t)m1 * sizeof(FC_T));
+        if (t->phases == 1) {
+            FC_NAME(winograd_rows)(tile[l], pitch, to, t->dilation[0] * t->grid[1], place->rows, place->columns, m1);
             continue;
         }
         for (int y = 0; y < place->rows; y++)
