@@ -22,7 +22,7 @@ from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 from setuptools.errors import CompileError, ExecError, LinkError, PlatformError
 
-NAMES = ("_cpu", "_conv", "_small", "_winograd", "_pool", "_layout", "_dropout", "_pointwise")
+NAMES = ("_cpu", "_conv", "_small", "_winograd", "_pool", "_layout", "_dropout", "_pointwise", "_statistics")
 HEADERS = sorted(glob("src_cython/include/*.h") + glob("src_cython/*.px[di]"))
 
 EXTENSIONS = [

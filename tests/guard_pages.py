@@ -16,6 +16,7 @@ import fastconv.functional as F
 import fastconv.grad as G
 from cases import CASES
 from fastconv._spec import ConvSpec
+from fastconv.statistics import describe
 from kit import Array, every_setting, kernels, ramp
 
 PAGE = mmap.PAGESIZE
@@ -101,6 +102,8 @@ for case in CASES:
             check(f"{case} {dtype}", lambda *a, case=case: case.run(list(a)), case.make(dtype, batch))
 
 for dtype in ("float32", "float64"):
+    for size in (1, 3, 15, 16, 17, 33, 4097):
+        check(f"statistics {size} {dtype}", describe, [ramp((size,), dtype)])
     for width in (3, 7, 8, 9, 15, 16, 17, 33):
         for window in ((2, 2, 0), (3, 2, 1), (3, 1, 1), (3, 3, 0)):
             check_pools(dtype, width, *window)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from fastconv._dispatch import Implementation
-from fastconv.backends import _cpu_conv, _cpu_pointwise, _cpu_pool, reference
+from fastconv.backends import _cpu_conv, _cpu_pointwise, _cpu_pool, _cpu_statistics, reference
 
 _KERNELS: dict[str, tuple[Implementation, ...]] = {
     **_cpu_conv.IMPLEMENTATIONS,
     **_cpu_pool.IMPLEMENTATIONS,
     **_cpu_pointwise.IMPLEMENTATIONS,
+    **_cpu_statistics.IMPLEMENTATIONS,
 }
 
 IMPLEMENTATIONS: dict[str, tuple[Implementation, ...]] = {
