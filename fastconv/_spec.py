@@ -808,10 +808,10 @@ class ChannelSpec(Spec):
 class StatisticsSpec(Spec):
     """Any array, as so many elements.
 
-    Its histogram has :attr:`BINS` bins with :meth:`edges` in quarters of an octave, those of sign, exponent and two bits
-    of mantissa in float32: bins of positive numbers include their lower edge, bins of negative ones their upper edge; the
-    one in the middle has zeros and what is smaller than float32's least normal number; the outermost ones what is larger
-    than float32 can be.
+    Its histogram has :attr:`BINS` bins with :meth:`edges` in quarters of an octave, those of sign, exponent and two
+    bits of mantissa in float32: bins of positive numbers include their lower edge, bins of negative ones their upper
+    edge; the one in the middle has zeros and what is smaller than float32's least normal number; the outermost ones
+    what is larger than float32 can be.
     """
 
     size: int

@@ -129,7 +129,22 @@ def describe(x: Any) -> Statistics:
     (0.667, -1.0, 3.0, 1, 1)
     """
     array = as_floats(x, "x")
-    moments, rare, histogram = run("statistics", StatisticsSpec(size=array.size, dtype=dtype_name(array)), array)
+    moments, rare, histogram = run(
+        "statistics", StatisticsSpec(size=array.size, dtype=dtype_name(array)), array
+    )
     filled = np.flatnonzero(histogram)
     first, stop = (int(filled[0]), int(filled[-1]) + 1) if filled.size else (0, 0)
-    return Statistics(array.size, *moments.tolist(), *rare.tolist(), first, histogram[first:stop].copy())
+    mean, variance, minimum, maximum = moments.tolist()
+    zeros, denormals, nonfinite = rare.tolist()
+    return Statistics(
+        size=array.size,
+        mean=mean,
+        variance=variance,
+        minimum=minimum,
+        maximum=maximum,
+        zeros=zeros,
+        denormals=denormals,
+        nonfinite=nonfinite,
+        first=first,
+        counts=histogram[first:stop].copy(),
+    )

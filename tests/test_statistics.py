@@ -75,7 +75,9 @@ def test_extreme_magnitudes(dtype: str) -> None:
         np.testing.assert_array_equal(got.counts, histogram[histogram.nonzero()[0][0] :][: len(got.counts)])
 
 
-@pytest.mark.parametrize("x", [np.zeros(0), np.full(5, np.nan), np.full(5000, np.inf)], ids=["none", "nan", "inf"])
+@pytest.mark.parametrize(
+    "x", [np.zeros(0), np.full(5, np.nan), np.full(5000, np.inf)], ids=["none", "nan", "inf"]
+)
 def test_nothing_finite(x: Array, dtype: str) -> None:
     got = describe(x.astype(dtype))
     assert np.isnan([got.mean, got.variance, got.minimum, got.maximum]).all()

@@ -15,7 +15,9 @@ from fastconv._spec import StatisticsSpec
 Array = NDArray[Any]
 
 _NEGATIVE = _statistics.KEYS // 2  # key of the sign bit
-_NORMAL = slice(4, _NEGATIVE - 4)  # keys of one sign: four of zeros and denormals, then these, then four not finite
+_NORMAL = slice(
+    4, _NEGATIVE - 4
+)  # keys of one sign: four of zeros and denormals, then these, then four not finite
 
 
 def statistics(spec: StatisticsSpec, x: Array) -> tuple[Array, Array, Array]:

@@ -169,7 +169,9 @@ def statistics(spec: StatisticsSpec, x: Array) -> tuple[Array, Array, Array]:
     rare = [zeros.sum(), (tiny & ~zeros).sum(), flat.size - finite.size]
     edges = spec.edges()
     # lower edges belong to bins of positive numbers, upper edges to those of negative ones
-    place = np.where(finite > 0, np.searchsorted(edges, finite, "right"), np.searchsorted(edges, finite, "left"))
+    place = np.where(
+        finite > 0, np.searchsorted(edges, finite, "right"), np.searchsorted(edges, finite, "left")
+    )
     bins = np.clip(place - 1, 0, spec.BINS - 1)
     return moments, np.array(rare, np.int64), np.bincount(bins, minlength=spec.BINS).astype(np.int64)
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from fastconv import autodiff
 from fastconv._spec import as_int
-from fastconv.graph import Graph, Tape, forward
+from fastconv.graph import Graph, Observer, Tape, forward
 from fastconv.nn import losses, optimizers, serialization, training
 from fastconv.nn import metrics as metric_library
 from fastconv.nn._build import initial_params, trace
@@ -21,6 +21,7 @@ from fastconv.nn.callbacks import Callback, History
 from fastconv.nn.layers import Input, Layer, Tensor
 from fastconv.nn.regularizers import Regularizer
 from fastconv.nn.summary import summary
+from fastconv.nn.watch import Watcher
 from fastconv.ops import Context
 
 Array = NDArray[Any]
@@ -307,31 +308,58 @@ class Model:
         return value, grads
 
     def _loss_and_gradients(
-        self, batch: dict[str, Array], target: Array, training: bool, step: int
+        self,
+        batch: dict[str, Array],
+        target: Array,
+        training: bool,
+        step: int,
+        watchers: Sequence[Watcher] = (),
     ) -> tuple[float, dict[str, Array], Array]:
         """As the public one, of checked arrays; also returns the output."""
         name = self._single_output()
         context = Context(training=training, seed=self.seed, step=step)
         tape: Tape = []
-        output = forward(self.graph, self.params, batch, context, tape=tape)[name]
+        output = forward(
+            self.graph,
+            self.params,
+            batch,
+            context,
+            tape=tape,
+            observe=_to_all([watcher.on_activation for watcher in watchers]),
+        )[name]
         value, output_grad = self.loss_function.value_and_gradient(output, target)
         if not math.isfinite(value):
             raise FloatingPointError(self._where_non_finite(batch, context, value))
         grads, _ = autodiff.backward(
-            self.graph, self.params, tape, {name: output_grad}, wrt_params=self.trainable
+            self.graph,
+            self.params,
+            tape,
+            {name: output_grad},
+            wrt_params=self.trainable,
+            observe=_to_all([watcher.on_output_gradient for watcher in watchers]),
         )
         for param, penalty in self._penalties.items():
             value += penalty.penalty(self.params[param])
             if param in grads:
                 penalty.add_gradient(self.params[param], grads[param])
+        for watcher in watchers:
+            watcher.on_gradients(grads)
         return value, grads, output
 
-    def _train_step(self, batch: dict[str, Array], target: Array) -> tuple[float, Array]:
+    def _train_step(
+        self, batch: dict[str, Array], target: Array, watchers: Sequence[Watcher] = ()
+    ) -> tuple[float, Array]:
         """One step of the optimizer; the loss before it and the output that gave it."""
         if self.optimizer is None:
             raise ValueError("the model is not compiled: call model.compile(optimizer=..., loss=...) first")
-        value, grads, output = self._loss_and_gradients(batch, target, True, self._optimizer_state.step)
+        step = self._optimizer_state.step
+        value, grads, output = self._loss_and_gradients(batch, target, True, step, watchers)
+        changes = {name: self.params[name].copy() for name in grads} if watchers else {}
         self.optimizer.apply(self.params, grads, self._optimizer_state)
+        for name, former in changes.items():
+            np.subtract(self.params[name], former, out=former)
+        for watcher in watchers:
+            watcher.on_update(changes)
         return value, output
 
     def _where_non_finite(self, batch: dict[str, Array], context: Context, loss: float) -> str:
@@ -562,6 +590,18 @@ def _check_params(graph: Graph, params: Mapping[str, Array]) -> None:
     for name, shape in expected.items():
         if tuple(params[name].shape) != shape:
             raise ValueError(f"parameter {name!r} must have shape {shape}, got {tuple(params[name].shape)}")
+
+
+def _to_all(hooks: Sequence[Observer]) -> Observer | None:
+    """One observer that calls every hook; None for none, which costs nothing."""
+    if not hooks:
+        return None
+
+    def observe(name: str, value: Array) -> None:
+        for hook in hooks:
+            hook(name, value)
+
+    return observe
 
 
 def _count(inputs: Mapping[str, Array]) -> int:

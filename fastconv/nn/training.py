@@ -142,7 +142,8 @@ def _train_epoch(
             changed = augment(images, seed=model.seed, epoch=epoch, indices=indices)
             batch = model._take(model._as_inputs({name: changed}), slice(None))
         labels = target[indices]
-        loss, output = model._train_step(batch, labels)
+        watchers = [watcher for callback in callbacks if (watcher := callback.watcher(number))]
+        loss, output = model._train_step(batch, labels, watchers)
         seen += len(indices)
         totals["loss"] += loss * len(indices)
         for metric in model.metrics:

@@ -11,7 +11,7 @@
 #endif
 
 #define FC_KEYS 2048  /* of sign, eight bits of exponent and two of mantissa */
-#define FC_TABLES 2   /* neighbours count in different tables: an equal key need not wait for the store before it */
+#define FC_TABLES 4   /* neighbours count in different tables: an equal key need not wait for the store before it */
 #define FC_CHUNK 4096 /* elements */
 
 /* Of finite elements; `square` is the sum of squared distances from the mean. */
