@@ -820,6 +820,11 @@ class StatisticsSpec(Spec):
     BINS: ClassVar[int] = 2 * 4 * 254 + 1  # float32 has 254 exponents of normal numbers
 
     @staticmethod
+    def of(size: int, dtype: str) -> StatisticsSpec:
+        """The spec, from positional arguments."""
+        return StatisticsSpec(size=size, dtype=dtype)
+
+    @staticmethod
     @cache
     def edges() -> NDArray[np.float64]:
         """The ``BINS + 1`` edges, ascending."""

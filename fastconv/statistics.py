@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastconv._arrays import as_floats, dtype_name
-from fastconv._dispatch import run
+from fastconv._dispatch import plan
 from fastconv._spec import StatisticsSpec
 
 __all__ = ["Statistics", "describe"]
@@ -129,11 +129,12 @@ def describe(x: Any) -> Statistics:
     (0.667, -1.0, 3.0, 1, 1)
     """
     array = as_floats(x, "x")
-    moments, rare, histogram = run(
-        "statistics", StatisticsSpec(size=array.size, dtype=dtype_name(array)), array
-    )
-    filled = np.flatnonzero(histogram)
-    first, stop = (int(filled[0]), int(filled[-1]) + 1) if filled.size else (0, 0)
+    made = plan("statistics", StatisticsSpec.of, array.size, dtype_name(array))
+    moments, rare, histogram = made.run(array)
+    filled = histogram != 0
+    first, stop = 0, 0
+    if filled.any():
+        first, stop = int(filled.argmax()), len(filled) - int(filled[::-1].argmax())
     mean, variance, minimum, maximum = moments.tolist()
     zeros, denormals, nonfinite = rare.tolist()
     return Statistics(

@@ -42,8 +42,8 @@ SPARSITY: Final = 0.95
 
 # Rule of three: what was not seen in n samples happens in fewer than 3 / n of them (at 95 % confidence), here 1 %.
 DEAD_SAMPLES: Final = 300
-# A tenth of a layer's work for nothing; single dead filters are found in many a good net.
-DEAD_SHARE: Final = 0.1
+# A quarter of a layer's work for nothing; a few dead filters are found in many a good net.
+DEAD_SHARE: Final = 0.25
 
 # Beyond these inputs the slopes of both functions are below 7.1 % of their largest, as tanh(z) = 2 sigmoid(2 z) - 1;
 # powers of two are edges of the histogram.
@@ -102,7 +102,7 @@ class Snapshot:
     activations, output_gradients
         Of every node's output and of the loss' gradient in it.
     gradients, parameters, updates
-        Of the trainable parameters: their gradient, they themselves after the update, and the update.
+        Of the trainable parameters: their gradient, they themselves before the update, and the update.
     active
         For every ReLU, which channels are positive anywhere in the batch: bool of shape (channels,).
     """
@@ -141,17 +141,18 @@ class Recorder(Watcher):
 
     def on_gradients(self, gradients: Mapping[str, Array]) -> None:
         self.snapshot.gradients = {name: describe(gradient) for name, gradient in gradients.items()}
+        self.snapshot.parameters = {name: describe(self._params[name]) for name in gradients}
 
     def on_update(self, changes: Mapping[str, Array]) -> None:
         self.snapshot.updates = {name: describe(change) for name, change in changes.items()}
-        self.snapshot.parameters = {name: describe(self._params[name]) for name in changes}
 
 
 def _channel_totals(values: Array) -> Array:
     """Sums of (N, C, ...) per channel: zero where nothing negative is added only if all is zero."""
     batch, channels, *inner = values.shape
     spec = ChannelSpec(batch=batch, channels=channels, inner=math.prod(inner), dtype=dtype_name(values))
-    totals: Array = run("channel_sum", spec, values)
+    with np.errstate(over="ignore"):  # where a net explodes
+        totals: Array = run("channel_sum", spec, values)
     return totals
 
 
@@ -167,7 +168,8 @@ def find_faults(
     ----------
     graph : Graph
     snapshots : sequence of Snapshot
-        In the order of training.  What lasts is told from the last quarter of them, what happens once from all.
+        In the order of training.  What happens once is looked for in all of them, what lasts in the last quarter, dead
+        filters in the last of them that have 300 samples together.
     losses : sequence of float
         Of training, in its order: the first batch, then one value or more an epoch.
     history : mapping of str to sequence of float, optional
@@ -179,14 +181,17 @@ def find_faults(
         Those that stop training first.
     """
     recent = snapshots[-max(1, len(snapshots) // 4) :]
+    diverging, sparse = list(_diverging(losses)), list(_sparse(recent))
     return [
-        *_diverging(losses),
+        *diverging,
         *_exploding(graph, snapshots),
-        *_vanishing(graph, recent),
-        *_sparse(recent),
+        *(
+            each for each in _vanishing(graph, recent) if each.value > 0 or not sparse
+        ),  # else that is the cause
+        *sparse,
         *_dead(snapshots),
         *_saturated(graph, recent),
-        *_overfitting(history or {}),
+        *(each for each in _overfitting(history or {}) if not diverging),
     ]
 
 
@@ -264,8 +269,12 @@ def _sparse(recent: Sequence[Snapshot]) -> Iterator[Finding]:
 
 
 def _dead(snapshots: Sequence[Snapshot]) -> Iterator[Finding]:
-    later = snapshots[len(snapshots) // 2 :]
-    samples = sum(snapshot.samples for snapshot in later)
+    later: list[Snapshot] = []
+    samples = 0
+    for snapshot in reversed(snapshots):
+        if samples < DEAD_SAMPLES:
+            later.append(snapshot)
+            samples += snapshot.samples
     if samples < DEAD_SAMPLES:
         return
     for node in _nodes_of(later, "active"):
@@ -312,7 +321,7 @@ def _overfitting(history: Mapping[str, Sequence[float]]) -> Iterator[Finding]:
     if not validation[best] > 0:
         return
     rise = validation[-1] / validation[best] - 1
-    if rise >= GENERALISATION_LOSS and train[-1] < train[best] and train[-1] < validation[-1]:
+    if rise >= GENERALISATION_LOSS and train[-1] < min(train[best], validation[best]):
         yield Finding(
             "overfitting",
             None,

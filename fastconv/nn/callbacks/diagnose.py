@@ -42,7 +42,7 @@ class Diagnose(Callback):
     [('sparse activations', 'relu_1'), ('dead filters', 'relu_1')]
     """
 
-    def __init__(self, every: int = 10, max_snapshots: int = 200, verbose: int = 0) -> None:
+    def __init__(self, every: int = 20, max_snapshots: int = 200, verbose: int = 0) -> None:
         self.every = as_int(every, "every")
         self.max_snapshots = as_int(max_snapshots, "max_snapshots")
         if self.every < 1 or self.max_snapshots < 2:
