@@ -4,5 +4,6 @@ from fastconv.nn.callbacks._base import Callback, History, Logs
 from fastconv.nn.callbacks.diagnose import Diagnose
 from fastconv.nn.callbacks.early_stopping import EarlyStopping
 from fastconv.nn.callbacks.progress import Progress
+from fastconv.nn.callbacks.tensorboard import TensorBoard
 
-__all__ = ["Callback", "Diagnose", "EarlyStopping", "History", "Logs", "Progress"]
+__all__ = ["Callback", "Diagnose", "EarlyStopping", "History", "Logs", "Progress", "TensorBoard"]
