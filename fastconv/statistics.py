@@ -31,10 +31,10 @@ class Statistics:
     minimum, maximum
     zeros, denormals, nonfinite
         How many elements are 0, are smaller than the dtype's least normal number, are infinite or NaN.
-    first
-        Number of the first bin of the histogram among those of the fixed grid that :attr:`edges` is cut from.
-    counts
-        The histogram from its first to its last bin that is not empty.
+    bins, counts
+        The histogram: which bins are not empty, ascending, and how many elements each has.  The grid is the same for
+        all arrays, four bins an octave from 2**-126 to 2**128 on both sides of one bin around zero, number 1016; larger
+        numbers are counted in the outermost bins.
     """
 
     size: int
@@ -45,17 +45,18 @@ class Statistics:
     zeros: int
     denormals: int
     nonfinite: int
-    first: int
+    bins: Array
     counts: Array
 
     @property
-    def edges(self) -> Array:
-        """The ``len(counts) + 1`` edges of the histogram's bins.
+    def lower(self) -> Array:
+        """Lower edges of :attr:`bins`."""
+        return StatisticsSpec.edges()[self.bins]
 
-        The grid is the same for all arrays: four bins an octave from 2**-126 to 2**128 on both sides of one bin around
-        zero; larger numbers are counted in the outermost bins.
-        """
-        return StatisticsSpec.edges()[self.first : self.first + len(self.counts) + 1]
+    @property
+    def upper(self) -> Array:
+        """Upper edges of :attr:`bins`."""
+        return StatisticsSpec.edges()[self.bins + 1]
 
     @property
     def finite(self) -> int:
@@ -84,9 +85,21 @@ class Statistics:
         """
         if not self.finite:
             return math.nan
-        edges = self.edges
-        inside = (edges[:-1] >= -magnitude) & (edges[1:] <= magnitude)
+        inside = (self.lower >= -magnitude) & (self.upper <= magnitude)
         return 1.0 - float(self.counts[inside].sum()) / self.finite
+
+    def histogram(self) -> tuple[Array, Array]:
+        """The histogram over adjoining bins, an empty one where others are not filled.
+
+        Returns
+        -------
+        edges : ndarray of shape (n + 1,)
+        counts : ndarray of shape (n,)
+        """
+        edges = np.unique(np.concatenate((self.lower, self.upper)))
+        counts = np.zeros(max(len(edges) - 1, 0), np.int64)
+        counts[np.searchsorted(edges, self.lower)] = self.counts
+        return edges, counts
 
     def quantile(self, q: Any) -> Any:
         """Quantiles by linear interpolation within a bin: right to a fifth of their own size.
@@ -103,9 +116,9 @@ class Statistics:
         """
         if not self.finite:
             return np.full_like(q, np.nan, dtype=float)[()]
-        cumulated = np.concatenate(([0], np.cumsum(self.counts))) / self.finite
-        edges = np.clip(self.edges, self.minimum, self.maximum)
-        return np.interp(q, cumulated, edges)
+        edges, counts = self.histogram()
+        cumulated = np.concatenate(([0], np.cumsum(counts))) / self.finite
+        return np.interp(q, cumulated, np.clip(edges, self.minimum, self.maximum))
 
 
 def describe(x: Any) -> Statistics:
@@ -131,10 +144,7 @@ def describe(x: Any) -> Statistics:
     array = as_floats(x, "x")
     made = plan("statistics", StatisticsSpec.of, array.size, dtype_name(array))
     moments, rare, histogram = made.run(array)
-    filled = histogram != 0
-    first, stop = 0, 0
-    if filled.any():
-        first, stop = int(filled.argmax()), len(filled) - int(filled[::-1].argmax())
+    bins = np.flatnonzero(histogram)
     mean, variance, minimum, maximum = moments.tolist()
     zeros, denormals, nonfinite = rare.tolist()
     return Statistics(
@@ -146,6 +156,6 @@ def describe(x: Any) -> Statistics:
         zeros=zeros,
         denormals=denormals,
         nonfinite=nonfinite,
-        first=first,
-        counts=histogram[first:stop].copy(),
+        bins=bins,
+        counts=histogram[bins],
     )

@@ -58,14 +58,15 @@ class EventWriter:
         """A distribution; one without finite values is left out."""
         if not values.finite:
             return
+        edges, counts = values.histogram()
         histogram = self._summary.HistogramProto(
             min=values.minimum,
             max=values.maximum,
             num=values.finite,
             sum=values.mean * values.finite,
             sum_squares=values.norm**2,
-            bucket_limit=values.edges[1:].tolist(),
-            bucket=values.counts.tolist(),
+            bucket_limit=edges[1:].tolist(),
+            bucket=counts.tolist(),
         )
         self._write([self._summary.Summary.Value(tag=tag, histo=histogram)], step)
 
