@@ -22,7 +22,18 @@ from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 from setuptools.errors import CompileError, ExecError, LinkError, PlatformError
 
-NAMES = ("_cpu", "_conv", "_small", "_winograd", "_pool", "_layout", "_dropout", "_pointwise", "_statistics")
+NAMES = (
+    "_cpu",
+    "_blocked",
+    "_conv",
+    "_small",
+    "_winograd",
+    "_pool",
+    "_layout",
+    "_dropout",
+    "_pointwise",
+    "_statistics",
+)
 HEADERS = sorted(glob("src_cython/include/*.h") + glob("src_cython/*.px[di]"))
 
 EXTENSIONS = [

@@ -12,6 +12,7 @@ import itertools
 import math
 import random
 import time
+from functools import partial
 
 import numpy as np
 from scipy.optimize import nnls
@@ -22,7 +23,7 @@ from fastconv._spec import ConvSpec
 from fastconv._tune import random_arrays
 from fastconv.backends import _cpu_cost as model
 
-OPS = (model.FORWARD, model.INPUT, model.WEIGHT)
+OPS = (model.FORWARD, model.INPUT, model.WEIGHT, model.BLOCKED)
 TILES = (0, 2, 4, 6)
 
 
@@ -43,17 +44,26 @@ def shapes(count: int, seed: int) -> list[ConvSpec]:
 def seconds(spec: ConvSpec, op: str) -> dict[int, float]:
     """Least process time of each algorithm, in turns."""
     table = {i.name: i for i in _dispatch.implementations(op)}
-    runs = {m: table[f"winograd{m}" if m else "implicit_gemm"].run for m in TILES}
-    given = random_arrays(spec, op)
+    plain = "direct" if op == model.BLOCKED else "implicit_gemm"
+    runs = {m: partial(table[f"winograd{m}" if m else plain].run, spec) for m in TILES}
+    if op == model.BLOCKED:  # a net keeps its weights packed
+        x, w, *others = random_arrays(spec, model.FORWARD)
+        x = fastconv.blocked.to_blocked(x)
+        packs = {m: table[f"winograd{m}" if m else plain].pack for m in TILES}
+        calls = {m: partial(runs[m], x, packs[m](spec, w), *others) for m in TILES}
+    else:
+        calls = {m: partial(runs[m], *random_arrays(spec, op)) for m in TILES}
     best = dict.fromkeys(TILES, math.inf)
     for _, m in itertools.product(range(4), TILES):
         start = time.process_time()
-        runs[m](spec, *given)
+        calls[m]()
         best[m] = min(best[m], time.process_time() - start)
     return best
 
 
 def features(spec: ConvSpec, op: str, m: int) -> model.Features:
+    if op == model.BLOCKED:
+        return model.blocked_features(spec, m)
     return model.winograd_features(spec, op, m) if m else model.implicit_gemm_features(spec, op)
 
 
@@ -61,11 +71,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--isa", default=fastconv.supported_isas()[-1])
     parser.add_argument("--shapes", type=int, default=60)
+    parser.add_argument("--op", choices=OPS, action="append", help="one of the passes; by default all")
     args = parser.parse_args()
     fastconv.set_num_threads(1)
     with fastconv.force_isa(args.isa):
         fitted: dict[tuple[str, int], tuple[float, ...]] = {}
-        for op in OPS:
+        for op in args.op or OPS:
             specs = shapes(args.shapes, seed=1)
             times = [seconds(spec, op) for spec in specs]
             unit = min(times[0].values()) / min(

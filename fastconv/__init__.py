@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 from types import ModuleType
 
-from fastconv import functional, grad
+from fastconv import blocked, functional, grad
 from fastconv._config import (
     force_isa,
     get_num_threads,
@@ -21,6 +21,7 @@ from fastconv._config import (
 from fastconv._dispatch import PerformanceWarning, active_backend, explain_choice, use_backend
 from fastconv._tune import deterministic, tune
 from fastconv.matrix import conv_matrix
+from fastconv.prepared import PreparedConv, prepare
 
 __version__ = "0.1.0"
 
@@ -28,7 +29,9 @@ _LAZY = ("datasets", "explain", "nn", "plot")
 
 __all__ = [
     "PerformanceWarning",
+    "PreparedConv",
     "active_backend",
+    "blocked",
     "conv_matrix",
     "datasets",
     "deterministic",
@@ -41,6 +44,7 @@ __all__ = [
     "manual_seed",
     "nn",
     "plot",
+    "prepare",
     "set_num_threads",
     "show_config",
     "supported_isas",

@@ -11,7 +11,7 @@ import numpy as np
 from numpy import ndarray
 from numpy.typing import NDArray
 
-from fastconv._spec import CrossEntropySpec, DropoutSpec, Shape, as_shape
+from fastconv._spec import CrossEntropySpec, DropoutSpec, Shape, as_shape, block_lanes
 
 Array = NDArray[Any]
 
@@ -236,6 +236,23 @@ def as_out(out: Any, shape: Shape, dtype: np.dtype[Any], *inputs: Any) -> Array:
 def pooled_shape(shape: Shape, out_size: Shape, ndim: int) -> Shape:
     """Shape of a pool's result: the input's leading axes and the last ``ndim`` sizes."""
     return shape[:-ndim] + out_size[-ndim:]
+
+
+def planes_shape(blocked: Array, name: str, ndim: int, channels: int | None = None) -> Shape:
+    """Shape (N, C, *space) that a blocked array of ``ndim`` spatial dimensions stands for.
+
+    All its lanes are channels where their number is not said.
+    """
+    lanes = block_lanes(dtype_name(blocked))
+    if blocked.ndim != max(ndim, 0) + 3 or blocked.shape[-1] != lanes:
+        axes = {1: "L, ", 2: "H, W, ", 3: "D, H, W, "}.get(ndim, "")
+        raise ValueError(f"{name} must have shape (N, blocks, {axes}{lanes}), got {blocked.shape}")
+    batch, blocks, *space, _ = blocked.shape
+    if channels is None:
+        channels = blocks * lanes
+    elif -(-channels // lanes) != blocks:
+        raise ValueError(f"{name} of {blocks} blocks of {lanes} channels does not hold {channels} channels")
+    return (batch, channels, *space)
 
 
 def drop_block_scaling(mask: Array, size: int) -> DropoutSpec:

@@ -4,11 +4,15 @@ from numpy.typing import NDArray
 
 from fastconv._spec import ConvSpec
 
+ACTIVATIONS: dict[str, int]
+
 def release_scratch() -> None: ...
 def triple(values: Any, fill: Any) -> tuple[Any, ...]: ...
 def seeing_axis(grid: int, size: int, step: int, taps: list[tuple[int, int]], dst_step: int) -> Any: ...
 def forward_axes(spec: ConvSpec) -> list[Any]: ...
 def gradient_phases(spec: ConvSpec) -> tuple[Any, Any, Any]: ...
+def packing(spec: ConvSpec, isa: int) -> tuple[int, int]: ...
+def pack(spec: ConvSpec, weight: NDArray[Any], out: NDArray[Any], isa: int, n_threads: int) -> None: ...
 def conv_forward(
     spec: ConvSpec,
     input: NDArray[Any],
@@ -18,6 +22,10 @@ def conv_forward(
     direct: bool,
     isa: int,
     n_threads: int,
+    activation: str = "linear",
+    slope: float = 0,
+    residual: NDArray[Any] | None = None,
+    packed: NDArray[Any] | None = None,
 ) -> None: ...
 def conv_input_grad(
     spec: ConvSpec,
@@ -60,4 +68,7 @@ def matmul(
     trans_b: bool,
     isa: int,
     n_threads: int,
+    activation: str = "linear",
+    slope: float = 0,
+    residual: NDArray[Any] | None = None,
 ) -> None: ...

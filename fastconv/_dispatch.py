@@ -11,12 +11,14 @@ import importlib
 import math
 import threading
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from types import TracebackType
 from typing import Any
+
+from numpy.typing import NDArray
 
 from fastconv.backends import load_backend
 
@@ -41,6 +43,32 @@ def exact_rounding(spec: Any) -> float:
 
 
 @dataclass(frozen=True)
+class Packed:
+    """A weight in the form that an implementation works on, to be given to it in the weight's place.
+
+    Parameters
+    ----------
+    weight
+        As it was.
+    form
+        What was made of it: flat, of the weight's dtype.
+    isa
+        Level of the instruction set that the form is for, and that is therefore used.
+    """
+
+    weight: NDArray[Any]
+    form: NDArray[Any]
+    isa: int
+
+
+def unpack(weight: NDArray[Any] | Packed, isa: int) -> tuple[int, NDArray[Any], NDArray[Any] | None]:
+    """Level of the instruction set to use (``isa`` where nothing is packed), plain weight, and packed form or None."""
+    if isinstance(weight, Packed):
+        return weight.isa, weight.weight, weight.form
+    return isa, weight, None
+
+
+@dataclass(frozen=True)
 class Implementation:
     """One way to compute an op.
 
@@ -61,6 +89,11 @@ class Implementation:
     prepare
         ``spec -> function of the arrays``: ``run`` with all done that depends on the spec alone, where that is worth
         while; small calls are repeated by the thousand.
+    layout
+        ``spec -> hashable``: how it would pack the weight, on the instruction set in use; calls with the same weight
+        and the same layout share what ``pack`` made.  None, or where it says None, weights are taken as they are.
+    pack
+        ``(spec, weight) -> Packed``, for those with a layout.
     """
 
     name: str
@@ -69,6 +102,8 @@ class Implementation:
     error_growth: Callable[[Any], float] = exact_rounding
     cost: Callable[[Any], float] | None = None
     prepare: Callable[[Any], Callable[..., Any]] | None = None
+    layout: Callable[[Any], Hashable] | None = None
+    pack: Callable[[Any, NDArray[Any]], Packed] | None = None
 
     def bound(self, spec: Any) -> Callable[..., Any]:
         """``run`` as a function of the arrays alone."""

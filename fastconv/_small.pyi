@@ -4,6 +4,7 @@ from numpy.typing import NDArray
 
 from fastconv._spec import ConvSpec
 
+ACTIVATIONS: dict[str, int]
 MAX_TAPS: int
 
 class Small:
@@ -13,6 +14,7 @@ class Small:
         input: NDArray[Any],
         weight: NDArray[Any],
         bias: NDArray[Any] | None,
+        residual: NDArray[Any] | None,
         out: NDArray[Any],
         isa: int,
         n_threads: int,

@@ -106,6 +106,18 @@ def as_slope(negative_slope: Any) -> float:
     return abs(slope)  # -0.0 is 0.0, also to a cache of specs
 
 
+ACTIVATIONS = ("relu", "relu6", "leaky_relu")  # that an epilogue has, beside "linear": none
+
+
+def as_epilogue(activation: Any, negative_slope: Any) -> tuple[str, float]:
+    """Activation and slope of a spec; the slope is that of "leaky_relu" and 0 for the others."""
+    if activation is None:
+        return "linear", 0.0
+    if activation not in ACTIVATIONS:
+        raise ValueError(f"activation must be None or one of {ACTIVATIONS}, got {activation!r}")
+    return activation, as_slope(negative_slope) if activation == "leaky_relu" else 0.0
+
+
 def as_max_error(max_error: Any) -> float | None:
     """An error bound: None or a number > 0."""
     if max_error is None:
@@ -206,7 +218,8 @@ class ConvSpec(Spec):
     """One convolution (cross-correlation) over 1 to 3 spatial dimensions.
 
     Output size per dimension: ``floor((in + pad_lo + pad_hi - dilation * (kernel - 1) - 1) / stride) + 1``.
-    Pads may be negative in specs built by :meth:`transposed`.
+    Pads may be negative in specs built by :meth:`transposed`.  ``activation`` ("linear" for none) and ``slope`` are
+    those of the forward pass' epilogue; gradients know nothing of them.
     """
 
     batch: int
@@ -220,6 +233,8 @@ class ConvSpec(Spec):
     pad_lo: Shape
     pad_hi: Shape
     dtype: str
+    activation: str = "linear"
+    slope: float = 0.0
 
     @property
     def ndim(self) -> int:
@@ -325,8 +340,10 @@ def conv_spec(
     padding: Any,
     dilation: Any,
     groups: Any,
+    activation: str = "linear",
+    slope: float = 0.0,
 ) -> ConvSpec:
-    """:meth:`ConvSpec.from_shapes` of :func:`frozen` arguments."""
+    """:meth:`ConvSpec.from_shapes` of :func:`frozen` arguments, with the epilogue of :func:`as_epilogue`."""
     groups = as_int(_thaw(groups), "groups")
     ndim = _check_conv_shapes(input_shape, weight_shape, groups)
     kernel = weight_shape[2:]
@@ -359,6 +376,8 @@ def conv_spec(
         pad_lo=pad_lo,
         pad_hi=pad_hi,
         dtype=dtype,
+        activation=activation,
+        slope=slope,
     )
     check_size(spec.output_shape, "output")
     return spec
@@ -427,6 +446,33 @@ def conv_transpose_spec(
 
 
 # ---------------------------------------------------------------------------------------------------- pooling
+
+
+BLOCK_BYTES = 64  # of a block of channels: a cache line
+
+
+def block_lanes(dtype: str) -> int:
+    """Channels of a block of the blocked layout."""
+    return BLOCK_BYTES // np.dtype(dtype).itemsize
+
+
+def blocked_shape(shape: Shape, dtype: str) -> Shape:
+    """(N, C, *space) as (N, blocks, *space, lanes)."""
+    batch, channels, *space = shape
+    lanes = block_lanes(dtype)
+    return (batch, -(-channels // lanes), *space, lanes)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayoutSpec(Spec):
+    """One array of shape (N, C, *space) and its blocked counterpart (N, blocks, *space, lanes)."""
+
+    planes_shape: Shape
+    dtype: str
+
+    @cached_property
+    def blocked_shape(self) -> Shape:
+        return blocked_shape(self.planes_shape, self.dtype)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -774,7 +820,10 @@ class SoftmaxSpec(Spec):
 
 @dataclass(frozen=True, kw_only=True)
 class MatmulSpec(Spec):
-    """``C[m, n] = op(A) @ op(B) (+ bias[n])``; A is (m, k), or (k, m) with ``trans_a``; B alike."""
+    """``C[m, n] = op(A) @ op(B) (+ bias[n])``; A is (m, k), or (k, m) with ``trans_a``; B alike.
+
+    ``activation`` and ``slope`` are those of the epilogue, as in :class:`ConvSpec`.
+    """
 
     m: int
     n: int
@@ -782,6 +831,8 @@ class MatmulSpec(Spec):
     trans_a: bool
     trans_b: bool
     dtype: str
+    activation: str = "linear"
+    slope: float = 0.0
 
     @staticmethod
     def of(m: int, n: int, k: int, trans_a: bool, trans_b: bool, dtype: np.dtype[Any]) -> MatmulSpec:

@@ -11,6 +11,10 @@ _tiling: Any
 
 def plane(values: tuple[int, ...], fill: int) -> tuple[int, ...]: ...
 def tile_shape(spec: ConvSpec, m: int) -> tuple[int, ...]: ...
+def filters_size(spec: ConvSpec, m: int, isa: int) -> int: ...
+def transform(
+    spec: ConvSpec, weight: NDArray[Any], out: NDArray[Any], m: int, isa: int, n_threads: int
+) -> None: ...
 def conv_forward(
     spec: ConvSpec,
     input: NDArray[Any],
@@ -23,6 +27,7 @@ def conv_forward(
     activation: str = "linear",
     slope: float = 0,
     residual: NDArray[Any] | None = None,
+    filters: NDArray[Any] | None = None,
 ) -> bool: ...
 def conv_input_grad(
     spec: ConvSpec,

@@ -18,6 +18,7 @@ from libc.string cimport memcpy, memset
 cimport fc_conv as c
 
 include "arrays.pxi"
+include "epilogue.pxi"
 include "scratch.pxi"
 
 cdef int64_t BLOCK_COLUMNS = 256           # columns packed at a time
@@ -167,28 +168,45 @@ cdef int64_t *tap_table(axes, kernel) except NULL:
 # ------------------------------------------------------------------------------------------------ products
 
 
+cdef void set_block_channels(c.fc_conv_job *job, int isa, int item):
+    """Whether columns are read in place, and the channels of a block; the latter and the arguments fix the layout of
+    packed weights."""
+    cdef int lanes = c.fc_vector_bytes(isa) // item
+    cdef int64_t depth = c.fc_max(1, BLOCK_BYTES // item), k = job.g.channels * job.g.taps
+    cdef int64_t blocks = (k + depth - 1) // depth
+    c.fc_conv_derive(&job.g, BLOCK_COLUMNS, lanes)
+    job.in_place = (packed_weights(job, isa, item) * item <= PACKED_BYTES
+                    and c.fc_indirect_plan(&job.g, job.m, item, lanes, &job.indirect))
+    if job.in_place:
+        job.block_channels = job.g.channels
+        return
+    # equal blocks of whole channels
+    job.block_channels = c.fc_max(1, job.g.channels // c.fc_min(blocks, job.g.channels))
+    if job.block_channels * job.g.taps < depth * 2 // 3:
+        job.block_channels = c.fc_max(1, c.fc_min(job.g.channels, depth // job.g.taps))
+
+
+cdef int64_t packed_weights(c.fc_conv_job *job, int isa, int item):
+    """Elements of the packed weights of all groups."""
+    return job.groups * c.fc_round_up(job.m, c.fc_gemm_rows(isa, item)) * job.g.channels * job.g.taps
+
+
 cdef run_product(c.fc_conv_job *job, int isa, int item, int n_threads):
-    """Packed weights times columns, in passes whose packed weights fit PACKED_BYTES."""
+    """Packed weights times columns, in passes whose packed weights fit PACKED_BYTES; in one where they are given."""
     cdef int rows = c.fc_gemm_rows(isa, item), lanes = c.fc_gemm_lanes(isa, item)
-    cdef int64_t depth = c.fc_max(1, BLOCK_BYTES // item)
-    cdef int64_t blocks_k = (job.g.channels * job.g.taps + depth - 1) // depth
     cdef int64_t columns = BLOCK_COLUMNS, all_k, padded, group_bytes, pass_groups, pass_m, m0, g0
     cdef int64_t items, total, least_parts
-    cdef int64_t packed_bytes, bias_bytes, thread_bytes
+    cdef int64_t packed_bytes = 0, thread_bytes, at
+    cdef bint given = job.weights != NULL
     cdef c.fc_conv_job part
     cdef Scratch scratch
     cdef char *base
-    cdef const char *src
-    cdef const char *w
-    cdef const char *b
-    cdef char *dst
 
-    if run_indirect(job, isa, item, n_threads):
+    set_block_channels(job, isa, item)
+    if job.in_place:
+        run_indirect(job, isa, item, n_threads)
         return
-    # equal blocks of whole channels; fewer columns where there are fewer than the threads could share
-    job.block_channels = c.fc_max(1, job.g.channels // c.fc_min(blocks_k, job.g.channels))
-    if job.block_channels * job.g.taps < depth * 2 // 3:
-        job.block_channels = c.fc_max(1, c.fc_min(job.g.channels, depth // job.g.taps))
+    # fewer columns where there are fewer than the threads could share
     all_k = job.g.channels * job.g.taps
     if job.block_channels * job.g.taps * columns * item > SCRATCH_BYTES // 2:
         columns = c.fc_max(lanes, SCRATCH_BYTES // 2 // (job.block_channels * job.g.taps * item))
@@ -199,12 +217,12 @@ cdef run_product(c.fc_conv_job *job, int isa, int item, int n_threads):
 
     padded = c.fc_round_up(job.m, rows)
     group_bytes = padded * all_k * item
-    pass_groups = c.fc_max(1, c.fc_min(job.groups, PACKED_BYTES // c.fc_max(1, group_bytes)))
-    pass_m = job.m
-    if pass_groups == 1 and group_bytes > PACKED_BYTES:
-        pass_m = c.fc_max(rows, PACKED_BYTES // (all_k * item) // rows * rows)
-    packed_bytes = c.fc_round_up(pass_groups * c.fc_round_up(pass_m, rows) * all_k * item, 64)
-    bias_bytes = c.fc_round_up(pass_groups * c.fc_round_up(pass_m, rows) * item, 64)
+    pass_groups, pass_m = job.groups, job.m
+    if not given:
+        pass_groups = c.fc_max(1, c.fc_min(job.groups, PACKED_BYTES // c.fc_max(1, group_bytes)))
+        if pass_groups == 1 and group_bytes > PACKED_BYTES:
+            pass_m = c.fc_max(rows, PACKED_BYTES // (all_k * item) // rows * rows)
+        packed_bytes = c.fc_round_up(pass_groups * c.fc_round_up(pass_m, rows) * all_k * item, 64)
     thread_bytes = c.fc_scratch_split(&job.g, job.block_channels * job.g.taps, item, lanes, 1, NULL).bytes
     columns = c.fc_round_up(job.g.block_rows * job.g.block_x, lanes)
     least_parts = 1
@@ -213,76 +231,74 @@ cdef run_product(c.fc_conv_job *job, int isa, int item, int n_threads):
         thread_bytes += c.fc_round_up((pass_m + least_parts - 1) // least_parts, rows) * columns * item
     thread_bytes = c.fc_round_up(thread_bytes, 4096) + 4096
 
-    scratch = take_scratch(packed_bytes + bias_bytes + thread_bytes * n_threads)
+    scratch = take_scratch(packed_bytes + thread_bytes * n_threads)
     base = scratch.start
-    src, w, b, dst = <const char *> job.src, <const char *> job.w, <const char *> job.b, <char *> job.dst
     try:
         for g0 in range(0, job.groups, pass_groups):
             for m0 in range(0, job.m, pass_m):
                 part = job[0]
                 part.groups = c.fc_min(pass_groups, job.groups - g0)
                 part.m = c.fc_min(pass_m, job.m - m0)
-                part.src = src + g0 * job.g.channels * job.g.src_channel * item
+                part.src = <const char *> job.src + g0 * job.g.channels * job.g.src_channel * item
                 part.g.src_end = job.g.src_end - g0 * job.g.channels * job.g.src_channel  # what is left behind src
-                part.w = w + (g0 * job.w_group + m0 * job.w_m) * item
-                part.dst = dst + (g0 * job.dst_group + m0) * job.g.dst_channel * item
-                part.weights = base
-                part.bias = NULL
-                if b != NULL:
-                    part.b = b + (g0 * job.dst_group + m0) * item
-                    part.bias = base + packed_bytes
+                at = (g0 * job.dst_group + m0) * item
+                part.dst = <char *> job.dst + at * job.g.dst_channel
+                if job.b != NULL:
+                    part.b = <const char *> job.b + at
+                if job.epilogue.residual != NULL:
+                    part.epilogue.residual = <const char *> job.epilogue.residual + at * job.g.dst_channel
+                if not given:
+                    part.w = <const char *> job.w + (g0 * job.w_group + m0 * job.w_m) * item
+                    part.weights = base
+                    pack_weights(&part, isa, item, n_threads, base)
                 part.group_parts = group_parts(c.fc_conv_blocks(&part.g), part.groups, n_threads)
                 items = c.fc_conv_blocks(&part.g) * part.group_parts
                 part.parts = least_parts
                 if items < n_threads:
                     part.parts = c.fc_max(
                         least_parts, c.fc_min((n_threads + items - 1) // items, (part.m + rows - 1) // rows))
-                run_items(&part, isa, item, rows, items * part.parts, base + packed_bytes + bias_bytes, thread_bytes,
-                          n_threads)
+                run_items(&part, isa, item, items * part.parts, base + packed_bytes, thread_bytes, n_threads)
     finally:
         give_scratch(scratch)
 
 
-cdef bint run_indirect(c.fc_conv_job *job, int isa, int item, int n_threads) except -1:
-    """The product with columns read in place, where that is fit; returns whether it was."""
-    cdef int rows = c.fc_gemm_rows(isa, item), lanes = c.fc_vector_bytes(isa) // item
-    cdef int64_t padded = c.fc_round_up(job.m, rows), k = job.g.channels * job.g.taps
-    cdef int64_t packed_bytes = c.fc_round_up(job.groups * padded * k * item, 64)
-    cdef int64_t bias_bytes = c.fc_round_up(job.groups * padded * item, 64)
-    cdef int64_t i, items, thread_bytes, panels = job.groups * (padded // rows)
+cdef run_indirect(c.fc_conv_job *job, int isa, int item, int n_threads):
+    """The product with columns read in place."""
+    cdef int64_t packed_bytes = 0 if job.weights != NULL else c.fc_round_up(packed_weights(job, isa, item) * item, 64)
+    cdef int64_t i, items, thread_bytes
     cdef Scratch scratch
     cdef char *memory
-    c.fc_conv_derive(&job.g, BLOCK_COLUMNS, lanes)
-    if packed_bytes > PACKED_BYTES or not c.fc_indirect_plan(&job.g, job.m, item, lanes, &job.indirect):
-        return False
-    job.block_channels = job.g.channels
     items = job.g.images * job.g.grid[0] * job.groups
     if items * job.indirect.bands < n_threads:
         job.indirect.band_rows = c.fc_max(1, job.g.grid[1] * items // n_threads)
         job.indirect.bands = (job.g.grid[1] + job.indirect.band_rows - 1) // job.indirect.band_rows
     items *= job.indirect.bands
     thread_bytes = c.fc_round_up(job.indirect.bytes, 4096) + 4096
-    scratch = take_scratch(packed_bytes + bias_bytes + thread_bytes * n_threads)
-    job.weights = scratch.start
-    job.bias = scratch.start + packed_bytes if job.b != NULL else NULL
-    memory = scratch.start + packed_bytes + bias_bytes
+    scratch = take_scratch(packed_bytes + thread_bytes * n_threads)
+    memory = scratch.start + packed_bytes
     try:
+        if packed_bytes:
+            job.weights = scratch.start
+            pack_weights(job, isa, item, n_threads, scratch.start)
         with nogil:
-            for i in prange(panels, num_threads=n_threads, schedule="static"):
-                c.fc_conv_weights_item(isa, item, job, i)
             for i in prange(items, num_threads=n_threads, schedule="dynamic"):
                 c.fc_conv_indirect_item(isa, item, job, i, memory + c.fc_thread_id() * thread_bytes)
     finally:
         give_scratch(scratch)
-    return True
 
 
-cdef run_items(c.fc_conv_job *part, int isa, int item, int rows, int64_t items, char *memory, int64_t thread_bytes,
-               int n_threads):
-    cdef int64_t i, panels = part.groups * ((part.m + rows - 1) // rows)
+cdef void pack_weights(c.fc_conv_job *job, int isa, int item, int n_threads, void *packed):
+    cdef int rows = c.fc_gemm_rows(isa, item)
+    cdef int64_t i, panels = job.groups * ((job.m + rows - 1) // rows)
     with nogil:
         for i in prange(panels, num_threads=n_threads, schedule="static"):
-            c.fc_conv_weights_item(isa, item, part, i)
+            c.fc_conv_weights_item(isa, item, job, i, packed)
+
+
+cdef void run_items(c.fc_conv_job *part, int isa, int item, int64_t items, char *memory, int64_t thread_bytes,
+                    int n_threads):
+    cdef int64_t i
+    with nogil:
         for i in prange(items, num_threads=n_threads, schedule="dynamic"):
             c.fc_conv_item(isa, item, part, i, memory + c.fc_thread_id() * thread_bytes)
 
@@ -360,32 +376,89 @@ cdef run_direct(c.fc_conv_job *problem, const void *grad, Axis z, rows, columns,
         give_scratch(scratch)
 
 
-def conv_forward(spec, const floating[::1] input, const floating[::1] weight, const floating[::1] bias,
-                 floating[::1] out, bint direct, int isa, int n_threads):
-    """Cross-correlation into ``out`` (all arrays flat); ``bias`` may be None."""
-    cdef c.fc_conv_job job
-    cdef int64_t *table
-    memset(&job, 0, sizeof(job))
-    if out.shape[0] == 0:
-        return
+cdef set_forward(c.fc_conv_job *job, spec):
+    """A forward job but for its arrays and taps; returns the axes, which hold the tables of offsets."""
+    cdef int64_t taps
+    memset(job, 0, sizeof(job[0]))
     axes = forward_axes(spec)
     set_geometry(&job.g, axes, spec.batch, spec.in_channels // spec.groups)
-    size = [(<Axis> axis).grid for axis in axes]
-    set_strides(&job.g, axes, spec.in_channels, spec.out_channels, size)
+    set_strides(&job.g, axes, spec.in_channels, spec.out_channels, [(<Axis> axis).grid for axis in axes])
     job.groups, job.m = spec.groups, spec.out_channels // spec.groups
     job.dst_group = job.m
-    kernel = triple(spec.kernel, 1)
-    table = tap_table(axes, kernel)
-    taps = kernel[0] * kernel[1] * kernel[2]
-    job.tap = table
+    z, y, x = triple(spec.kernel, 1)
+    taps = z * y * x
     job.w_c, job.w_m, job.w_group = taps, taps * job.g.channels, taps * job.g.channels * job.m
     job.w_contiguous = job.g.taps == taps
+    return axes
+
+
+def packing(spec, int isa):
+    """How the product packs the weights of :func:`conv_forward` in advance.
+
+    Returns
+    -------
+    tuple of int
+        Channels of a block, which with the instruction set and the weight's shape and dtype fix the layout, and elements
+        of the whole.  0 and 0 where taps are left out, for they see padding alone.
+    """
+    cdef c.fc_conv_job job
+    cdef int item = 4 if spec.dtype == "float32" else 8
+    axes = set_forward(&job, spec)
+    if not job.w_contiguous:
+        return 0, 0
+    set_block_channels(&job, isa, item)
+    return job.block_channels, packed_weights(&job, isa, item)
+
+
+def pack(spec, const floating[::1] weight, floating[::1] out, int isa, int n_threads):
+    """The weights of :func:`conv_forward` as the product reads them, into ``out`` of the size told by :func:`packing`."""
+    cdef c.fc_conv_job job
+    cdef int64_t *table
+    axes = set_forward(&job, spec)
+    set_block_channels(&job, isa, sizeof(floating))
+    check_packed(&job, out.shape[0], isa, sizeof(floating))
+    job.w = &weight[0]
+    table = tap_table(axes, triple(spec.kernel, 1))
+    job.tap = table
+    pack_weights(&job, isa, sizeof(floating), n_threads, &out[0])
+    free(table)
+
+
+cdef check_packed(c.fc_conv_job *job, int64_t elements, int isa, int item):
+    cdef int64_t expected = packed_weights(job, isa, item)
+    if elements != expected:
+        raise ValueError(f"packed weights must have {expected} elements, got {elements}")
+
+
+def conv_forward(spec, const floating[::1] input, const floating[::1] weight, const floating[::1] bias,
+                 floating[::1] out, bint direct, int isa, int n_threads, str activation="linear", double slope=0,
+                 const floating[::1] residual=None, const floating[::1] packed=None):
+    """Cross-correlation into ``out`` (all arrays flat); ``bias`` may be None, ``packed`` the weights of :func:`pack`.
+
+    ``residual``, laid out as ``out``, is added to the sums, and ``activation`` (a key of ACTIVATIONS, with the negative
+    ``slope`` of "leaky_relu") is applied to them.
+    """
+    cdef c.fc_conv_job job
+    cdef int64_t *table
+    if out.shape[0] == 0:
+        return
+    axes = set_forward(&job, spec)
+    kernel = triple(spec.kernel, 1)
     job.src, job.w, job.dst = &input[0], &weight[0], &out[0]
     job.b = &bias[0] if bias is not None else NULL
+    job.epilogue.residual = &residual[0] if residual is not None else NULL
+    job.epilogue.activation, job.epilogue.slope = ACTIVATIONS[activation], slope
+    if packed is not None:
+        check_packed(&job, packed.shape[0], isa, sizeof(floating))
+        job.weights = &packed[0]
+    table = tap_table(axes, kernel)
+    job.tap = table
     try:
         if direct:
             run_direct(&job, NULL, axes[0], [(0, axes[1])], [(0, axes[2])], kernel, isa, sizeof(floating),
                        n_threads)
+            if c.fc_epilogue_finishes(&job.epilogue):
+                c.fc_finish(isa, sizeof(floating), &job.epilogue, &out[0], out.shape[0])
         else:
             run_product(&job, isa, sizeof(floating), n_threads)
     finally:
@@ -638,8 +711,8 @@ def conv_weight_grad(spec, const floating[::1] input, const floating[::1] grad, 
 
 
 def matmul(a, b, bias, out, int64_t m, int64_t n, int64_t k, int item, bint trans_a, bint trans_b, int isa,
-           int n_threads):
-    """``out = op(a) @ op(b) + bias``; ``item`` is the size of an element."""
+           int n_threads, str activation="linear", double slope=0, residual=None):
+    """``out = activation(op(a) @ op(b) + bias + residual)``; ``item`` is the size of an element."""
     cdef c.fc_matmul_job job
     cdef int64_t i, items, thread_bytes
     cdef Scratch scratch
@@ -647,7 +720,9 @@ def matmul(a, b, bias, out, int64_t m, int64_t n, int64_t k, int item, bint tran
     job.m, job.n, job.k = m, n, k
     job.trans_a, job.trans_b = trans_a, trans_b
     job.a, job.b = read_from(a, m * k * item), read_from(b, k * n * item)
-    job.bias, job.c = read_from(bias, n * item), write_to(out, m * n * item)
+    job.epilogue.bias, job.epilogue.residual = read_from(bias, n * item), read_from(residual, m * n * item)
+    job.epilogue.activation, job.epilogue.slope = ACTIVATIONS[activation], slope
+    job.c = write_to(out, m * n * item)
     if m == 0 or n == 0:
         return
     items = c.fc_matmul_items(&job, isa, item)

@@ -1,5 +1,7 @@
 from libc.stdint cimport int64_t
 
+from fc_epilogue cimport fc_epilogue
+
 cdef extern from "fc_conv_dispatch.h" nogil:
     ctypedef struct fc_conv:
         int64_t images, channels
@@ -25,9 +27,10 @@ cdef extern from "fc_conv_dispatch.h" nogil:
         const void *src
         const void *w
         const void *b
-        void *weights
-        void *bias
+        const void *weights
         void *dst
+        fc_epilogue epilogue
+        int in_place
         fc_indirect indirect
 
     ctypedef struct fc_gather:
@@ -57,7 +60,7 @@ cdef extern from "fc_conv_dispatch.h" nogil:
 
     int fc_gemm_rows(int isa, int item)
     int fc_gemm_lanes(int isa, int item)
-    void fc_conv_weights_item(int isa, int item, const fc_conv_job *job, int64_t i)
+    void fc_conv_weights_item(int isa, int item, const fc_conv_job *job, int64_t i, void *packed)
     void fc_conv_item(int isa, int item, const fc_conv_job *job, int64_t i, void *scratch)
     void fc_conv_indirect_item(int isa, int item, const fc_conv_job *job, int64_t i, void *scratch)
     void fc_conv_weight_item(int isa, int item, const fc_conv_weight_job *job, int64_t i, void *scratch)
@@ -99,6 +102,8 @@ cdef extern from "fc_conv_dispatch.h" nogil:
     ctypedef struct fc_direct_scratch:
         int64_t bytes
 
+    int fc_epilogue_finishes(const fc_epilogue *e)
+    void fc_finish(int isa, int item, const fc_epilogue *e, void *c, int64_t n)
     int fc_vector_bytes(int isa)
     int fc_direct_lanes(int isa, int item)
     void fc_direct_plan(fc_direct_job *job, int64_t item, int64_t lanes, int64_t parts)
@@ -112,7 +117,7 @@ cdef extern from "fc_conv_dispatch.h" nogil:
         int trans_a, trans_b
         const void *a
         const void *b
-        const void *bias
+        fc_epilogue epilogue
         void *c
 
     int64_t fc_matmul_bytes(const fc_matmul_job *job, int isa, int item)

@@ -1,5 +1,7 @@
 from libc.stdint cimport int64_t
 
+from fc_epilogue cimport fc_epilogue
+
 # Arrays are void pointers: `itemsize` (4 or 8) says which build is called.
 cdef extern from "fc_small.h" nogil:
     enum:
@@ -16,7 +18,7 @@ cdef extern from "fc_small.h" nogil:
         fc_small_axis y, x
 
     void fc_small_forward(
-        int isa, size_t itemsize, const fc_small *g, const void *input, const void *weight, const void *bias,
+        int isa, size_t itemsize, const fc_small *g, const void *input, const void *weight, const fc_epilogue *epilogue,
         void *output) noexcept
     void fc_small_input_grad(
         int isa, size_t itemsize, const fc_small *g, const void *grad, const void *weight, const void *bias,

@@ -1,30 +1,14 @@
 from libc.stdint cimport int64_t
 
-cdef extern from "fc_winograd_dispatch.h" nogil:
-    ctypedef struct fc_tiling:
-        int64_t tile_rows, tile_columns
-        const int64_t *row_start
-        const int64_t *column_start
-        const int64_t *column_at
-        int64_t phase_length, phases, tiles
-        int64_t grid[2]
-        int64_t dilation[2]
-        int m[2]
-        int taps[2]
-        int alpha[2]
-        int64_t chunk
+from fc_epilogue cimport fc_epilogue
+from fc_tiling cimport fc_tiling
 
+cdef extern from "fc_winograd_dispatch.h" nogil:
     ctypedef struct fc_tile_source:
         const void *data
         int64_t size[2]
         int64_t origin[2]
         int64_t image, channel
-
-    ctypedef struct fc_epilogue:
-        const void *bias
-        const void *residual
-        int activation
-        double slope
 
     ctypedef struct fc_winograd_job:
         fc_tiling t
@@ -48,11 +32,6 @@ cdef extern from "fc_winograd_dispatch.h" nogil:
         void *sums
         void *dst
 
-    int64_t fc_min(int64_t a, int64_t b)
-    int64_t fc_max(int64_t a, int64_t b)
-    int64_t fc_round_up(int64_t n, int64_t to)
-    int64_t fc_panels(int64_t n, int64_t lanes)
-    int64_t fc_frequencies(const fc_tiling *t)
     int64_t fc_chunk_elements(const fc_tiling *t, int64_t slack)
     int64_t fc_winograd_v_stride(int64_t depth, int64_t lanes)
 

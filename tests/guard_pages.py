@@ -12,9 +12,11 @@ from typing import Any
 
 import numpy as np
 
+import fastconv.blocked as B
 import fastconv.functional as F
 import fastconv.grad as G
 from cases import CASES
+from fastconv import prepare
 from fastconv._spec import ConvSpec
 from fastconv.statistics import describe
 from kit import Array, every_setting, kernels, ramp
@@ -96,6 +98,44 @@ def check_winograd(dtype: str, m: int, width: int, dilation: int) -> None:
     check(f"transposed {name}", lambda y, w, out: transpose(y, w, out=out), [y, w, x])
 
 
+def check_blocked(dtype: str, channels: int, filters: int, width: int, kernel: int, stride: int) -> None:
+    """Blocks are whole, so nothing is read or written behind them; plain arrays end anywhere."""
+    padding = kernel // 2
+    x, b = ramp((2, channels, 5, width), dtype), ramp((filters,), dtype)
+    w = ramp((filters, channels, kernel, kernel), dtype)
+    blocked, residual = B.to_blocked(x), B.to_blocked(F.conv2d(x, w, b, stride, padding))
+    check(f"to_blocked {x.shape}", B.to_blocked, [x])
+    check(f"from_blocked {x.shape}", lambda blocked: B.from_blocked(blocked, channels), [blocked])
+    check(f"blocked max_pool2d {x.shape}", lambda blocked: B.max_pool2d(blocked, 2, 1, 1), [blocked])
+    spec = ConvSpec.from_shapes(x.shape, w.shape, dtype, stride, padding, 1, 1)
+    for op, call, given in (("conv", B.conv2d, blocked), ("stem", B.stem2d, x)):
+        for each in kernels(f"blocked_{op}_forward", spec):
+            options = {"stride": stride, "padding": padding, "algorithm": each.name}
+            check(
+                f"blocked {op} {x.shape} {w.shape} {options}",
+                lambda x, w, b, r, call=call, options=options: call(x, w, b, **options, residual=r),
+                [given, w, b, residual],
+            )
+    if channels == filters:
+        w = ramp((channels, 1, kernel, kernel), dtype)
+        depthwise = partial(B.conv2d, stride=stride, padding=padding, groups=channels, algorithm="depthwise")
+        check(f"blocked depthwise {x.shape}", depthwise, [blocked, w, b])
+
+
+def check_prepared(dtype: str, width: int, stride: int, groups: int) -> None:
+    """Residual and result beside the fence."""
+    x, w, b = ramp((2, 4, 5, width), dtype), ramp((6, 4 // groups, 3, 3), dtype), ramp((6,), dtype)
+    settings = {"stride": stride, "padding": 1, "groups": groups, "activation": "relu6"}
+    spec = ConvSpec.from_shapes(x.shape, w.shape, dtype, stride, 1, 1, groups)
+    y = ramp(spec.output_shape, dtype)
+    for each in kernels("conv_forward", spec):
+        check(
+            f"prepared {x.shape} {settings} {each.name}",
+            lambda x, w, b, r, out, a=each.name: prepare(w, b, algorithm=a, **settings)(x, r, out=out),
+            [x, w, b, y, y],
+        )
+
+
 for case in CASES:
     for dtype in ("float32", "float64"):
         for batch in (1, 3):
@@ -121,9 +161,17 @@ for dtype in ("float32", "float64"):
                 check_convolutions(dtype, width, size, *rest)
         for stride in (1, 2):
             check_convolutions(dtype, width, 5, stride, 2, 2, 2)
+    for width in (3, 7, 8, 9, 15, 16, 17, 33):
+        for stride in (1, 2):
+            for groups in (1, 2):
+                check_prepared(dtype, width, stride, groups)
     for m in (2, 4, 6):
         for width in (1, 3, 5, 7, 8, 9, 16, 17, 33):
             check_winograd(dtype, m, width, 1)
         for width in (3, 8, 17):
             check_winograd(dtype, m, width, 3)
+    for channels, filters in ((3, 7), (16, 16), (9, 33)):
+        for width in (1, 4, 6, 9):
+            for window in ((1, 1), (3, 1), (3, 2)):
+                check_blocked(dtype, channels, filters, width, *window)
 print("ok")

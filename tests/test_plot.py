@@ -273,3 +273,52 @@ def test_distributions_that_are_not_there_are_refused(snapshots):
         plot.distributions(snapshots, "gradients", "nothing")
     with pytest.raises(ValueError, match="no gradients"):
         plot.gradient_flow([])
+
+
+def two_headed():
+    image, age = nn.Input((3, 8, 8), name="image"), nn.Input((5,), name="age")
+    h = nn.ReLU()(nn.BatchNorm2d()(nn.Conv2d(4, 3, stride=2, padding=1)(image)))
+    h = nn.ReLU()(nn.Conv2d(4, (3, 1), padding=(1, 0))(h) + h)
+    mask = nn.Sigmoid()(nn.ConvTranspose2d(1, 2, stride=2, name="mask")(h))
+    joined = nn.Concat()(nn.GlobalAvgPool2d()(h), nn.Tanh()(age))
+    return nn.Model([image, age], [nn.Linear(2, name="classes")(joined), mask])
+
+
+def test_network_boxes_hold_a_layer_and_the_pointwise_ones_after_it():
+    ax = plot.network(two_headed())
+    texts = sorted(text.get_text() for text in ax.texts)
+    assert texts == sorted(
+        [
+            "image\n3 x 8 x 8",
+            "age\n5",
+            "conv2d_1: 3 x 3, stride 2\nbatch_norm_1\nrelu_1\n4 x 4 x 4",
+            "conv2d_2: 3 x 1\n4 x 4 x 4",
+            "add_1\nrelu_2\n4 x 4 x 4",
+            "mask: 2 x 2, stride 2\nsigmoid_1\n1 x 8 x 8",
+            "global_avg_pool_1\n4",
+            "tanh_1\n5",
+            "concat_1\n9",
+            "classes\n2",
+        ]
+    )
+    arrows = [patch for patch in ax.patches if type(patch).__name__ == "FancyArrowPatch"]
+    assert len(arrows) == 10
+    colors = {
+        text: patch.get_facecolor() for text, patch in zip(ax.texts, ax.patches[len(arrows) :], strict=True)
+    }
+    assert len(set(colors.values())) == 5
+    assert png(ax.figure).startswith(b"\x89PNG")
+
+
+def test_network_draws_into_given_axes():
+    from matplotlib.figure import Figure
+
+    figure = Figure()
+    left, right = figure.subplots(1, 2)
+    graph = two_headed().graph
+    assert plot.network(graph, right) is right
+    assert not left.texts
+    alone = plot.network(graph)
+    assert right.texts[0].get_fontsize() < alone.texts[0].get_fontsize()
+    assert right.get_xlim() == alone.get_xlim()
+    assert png(figure).startswith(b"\x89PNG")

@@ -11,7 +11,8 @@ looks; ``winograd4``, ``winograd2`` and ``winograd6`` need fewer products for ke
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -19,8 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastconv import _config, _conv, _small
-from fastconv._dispatch import Implementation
-from fastconv._spec import ConvSpec, MatmulSpec, Shape
+from fastconv._dispatch import Implementation, Packed, unpack
+from fastconv._spec import ConvSpec, MatmulSpec
 from fastconv.backends import _cpu_cost, _cpu_winograd
 
 Array = NDArray
@@ -41,31 +42,51 @@ _CONV_INPUT_GRAD = _builds(_conv.conv_input_grad)
 _CONV_WEIGHT_GRAD = _builds(_conv.conv_weight_grad)
 
 
-def _prepared(kernel: Callable[..., None], shape: Shape, spec: ConvSpec) -> Callable[..., Array]:
-    """A kernel of a prepared convolution as a function of the arrays."""
-    dtype, work = np.dtype(spec.dtype), spec.macs
+def _prepare_small_forward(spec: ConvSpec) -> Callable[..., Array]:
+    kernel, shape, dtype, work = (
+        _small.Small(spec).forward,
+        spec.output_shape,
+        np.dtype(spec.dtype),
+        spec.macs,
+    )
 
-    def run(source: Array, weight: Array, bias: Array | None, out: Array | None) -> Array:
+    def run(
+        input: Array, weight: Array, bias: Array | None, out: Array | None, residual: Array | None = None
+    ) -> Array:
         if out is None:
             out = np.empty(shape, dtype)
-        kernel(source, weight, bias, out, _config.isa(), _config.threads_for(work))
+        kernel(input, weight, bias, residual, out, _config.isa(), _config.threads_for(work))
         return out
 
     return run
 
 
-def _prepare_small_forward(spec: ConvSpec) -> Callable[..., Array]:
-    return _prepared(_small.Small(spec).forward, spec.output_shape, spec)
-
-
 def _prepare_small_input_grad(spec: ConvSpec) -> Callable[..., Array]:
-    return _prepared(_small.Small(spec).input_grad, spec.input_shape, spec)
+    kernel, shape, dtype, work = (
+        _small.Small(spec).input_grad,
+        spec.input_shape,
+        np.dtype(spec.dtype),
+        spec.macs,
+    )
+
+    def run(grad_output: Array, weight: Array, bias: Array | None, out: Array | None) -> Array:
+        if out is None:
+            out = np.empty(shape, dtype)
+        kernel(grad_output, weight, bias, out, _config.isa(), _config.threads_for(work))
+        return out
+
+    return run
 
 
 def _small_forward(
-    spec: ConvSpec, input: Array, weight: Array, bias: Array | None, out: Array | None
+    spec: ConvSpec,
+    input: Array,
+    weight: Array,
+    bias: Array | None,
+    out: Array | None,
+    residual: Array | None = None,
 ) -> Array:
-    return _prepare_small_forward(spec)(input, weight, bias, out)
+    return _prepare_small_forward(spec)(input, weight, bias, out, residual)
 
 
 def _small_input_grad(
@@ -75,22 +96,48 @@ def _small_input_grad(
 
 
 def _forward(direct: bool) -> Callable[..., Array]:
-    def run(spec: ConvSpec, input: Array, weight: Array, bias: Array | None, out: Array | None) -> Array:
+    def run(
+        spec: ConvSpec,
+        input: Array,
+        weight: Array | Packed,
+        bias: Array | None,
+        out: Array | None,
+        residual: Array | None = None,
+    ) -> Array:
         if out is None:
             out = np.empty(spec.output_shape, spec.dtype)
+        isa, plain, form = unpack(weight, _config.isa())
         _CONV_FORWARD[input.dtype](
             spec,
             input.reshape(-1),
-            weight.reshape(-1),
+            plain.reshape(-1),
             bias,
             out.reshape(-1),
             direct,
-            _config.isa(),
+            isa,
             _config.threads_for(spec.macs),
+            spec.activation,
+            spec.slope,
+            None if residual is None else residual.reshape(-1),
+            form,
         )
         return out
 
     return run
+
+
+def _gemm_layout(spec: ConvSpec) -> Hashable:
+    isa = _config.isa()
+    packing = _conv.packing(spec, isa)
+    return (isa, packing) if packing[0] else None
+
+
+def _gemm_pack(spec: ConvSpec, weight: Array) -> Packed:
+    isa, threads = _config.isa(), _config.threads_for(weight.size)
+    _, elements = _conv.packing(spec, isa)
+    form = np.empty(elements, weight.dtype)
+    _conv.pack(spec, weight.reshape(-1), form, isa, threads)
+    return Packed(weight, form, isa)
 
 
 def _input_grad(direct: bool) -> Callable[..., Array]:
@@ -148,11 +195,25 @@ def _weight_grad(direct: bool) -> Callable[..., Array]:
     return run
 
 
-def _matmul(spec: MatmulSpec, a: Array, b: Array, bias: Array | None) -> Array:
+def _matmul(spec: MatmulSpec, a: Array, b: Array, bias: Array | None, residual: Array | None = None) -> Array:
     out = np.empty((spec.m, spec.n), a.dtype)
     sizes = (spec.m, spec.n, spec.k)
     threads = _config.threads_for(spec.m * spec.n * spec.k)
-    _conv.matmul(a, b, bias, out, *sizes, out.itemsize, spec.trans_a, spec.trans_b, _config.isa(), threads)
+    _conv.matmul(
+        a,
+        b,
+        bias,
+        out,
+        *sizes,
+        out.itemsize,
+        spec.trans_a,
+        spec.trans_b,
+        _config.isa(),
+        threads,
+        spec.activation,
+        spec.slope,
+        residual,
+    )
     return out
 
 
@@ -242,6 +303,8 @@ def _implementations(
 ) -> tuple[Implementation, ...]:
     """``direct`` wherever it pays, else the cheaper of Winograd and the implicit product."""
     gemm = Implementation("implicit_gemm", run(False), _too_many_taps, cost=partial(_gemm_cost, op))
+    if op == _cpu_cost.FORWARD:
+        gemm = replace(gemm, layout=_gemm_layout, pack=_gemm_pack)
     return (
         Implementation("direct", run(True), refuse_direct),
         *_cpu_winograd.implementations(op, gemm.run),

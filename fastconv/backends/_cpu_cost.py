@@ -23,6 +23,7 @@ from fastconv import _config
 from fastconv._spec import ConvSpec
 
 FORWARD, INPUT, WEIGHT = "conv_forward", "conv_input_grad", "conv_weight_grad"
+BLOCKED = "blocked_conv_forward"
 
 # Lanes of a vector of float32 and rows of the register tile, per instruction set.
 _LANES = {"baseline": 4, "avx2": 8, "avx512": 16}
@@ -45,6 +46,10 @@ _CONSTANTS: dict[str, dict[tuple[str, int], Features]] = {
         (WEIGHT, 2): (0.788, 7.09, 6.9, 5.4),
         (WEIGHT, 4): (0.806, 8.62, 8.24, 5.43),
         (WEIGHT, 6): (0.752, 10.1, 10.9, 6.26),
+        (BLOCKED, 0): (0.713, 0.0, 16.5, 0.0),
+        (BLOCKED, 2): (0.747, 5.38, 5.37, 0.0),
+        (BLOCKED, 4): (0.738, 10.0, 8.71, 0.754),
+        (BLOCKED, 6): (0.703, 13.3, 11.5, 0.854),
     },
     "avx2": {
         (FORWARD, 0): (0.616, 6.75, 6.13, 33.6),
@@ -59,6 +64,10 @@ _CONSTANTS: dict[str, dict[tuple[str, int], Features]] = {
         (WEIGHT, 2): (0.633, 17.8, 16.3, 23.6),
         (WEIGHT, 4): (0.647, 21.3, 23.8, 12.2),
         (WEIGHT, 6): (0.684, 22.6, 23.9, 12.5),
+        (BLOCKED, 0): (0.55, 0.0, 18.6, 5.23),
+        (BLOCKED, 2): (0.591, 10.3, 8.76, 3.93),
+        (BLOCKED, 4): (0.624, 16.7, 12.1, 4.1),
+        (BLOCKED, 6): (0.636, 19.0, 16.0, 2.79),
     },
 }
 # Not measured: the counts are per lane, so the proportions are alike.
@@ -119,6 +128,22 @@ def winograd_features(spec: ConvSpec, op: str, m: int) -> Features:
         scale * tiles * summed,
         scale * tiles * produced,
         scale * summed * produced,
+    )
+
+
+def blocked_features(spec: ConvSpec, m: int) -> Features:
+    """Features of a convolution of blocked images: tiles fill the rows of a product and filters its lanes."""
+    lanes, rows = _LANES[_config.isa_name()], _ROWS[_config.isa_name()]
+    summed, produced = spec.in_channels // spec.groups, spec.out_channels // spec.groups
+    padded = _padded(produced, 2 * lanes)
+    taps, positions = math.prod(spec.kernel), spec.batch * math.prod(spec.out_size)
+    tiles, frequencies = winograd_tiles(spec, FORWARD, m) if m else (positions, taps)
+    scale = spec.groups * frequencies / lanes
+    return (
+        scale * _padded(tiles, rows) * summed * padded,
+        scale * tiles * summed if m else 0.0,
+        scale * tiles * produced if m else spec.groups * positions * produced / lanes,
+        scale * summed * padded,  # they come from memory
     )
 
 

@@ -20,7 +20,7 @@ and rows of 4096 elements; beyond, it grows in proportion.  It is kept for the n
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -29,7 +29,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastconv import _config, _winograd
-from fastconv._dispatch import Implementation
+from fastconv._dispatch import Implementation, Packed, unpack
 from fastconv._spec import ConvSpec
 from fastconv.backends import _cpu_cost
 
@@ -43,54 +43,83 @@ MAX_LINE = 1 << 16  # of a row: a thread keeps several transformed rows
 MAX_CHANNELS = 1 << 13  # of all groups: the transformed tiles of one panel stay within scratch memory
 
 
-Sums = Callable[..., Array]  # the forward pass or the input gradient
-
-
 def _sums(
-    driver: Callable[..., bool],
-    m: int,
-    fallback: Sums,
+    winograd: Callable[..., bool],
+    product: Callable[..., Any],
     spec: ConvSpec,
-    source: Array,
     weight: Array,
-    bias: Array | None,
-    out: Array,
-) -> Array:
-    flat = source.reshape(-1), weight.reshape(-1), bias, out.reshape(-1)
-    if driver(spec, *flat, m, _config.isa(), _config.threads_for(spec.macs)):
-        return out
+    *images: Array | None,
+) -> None:
+    """Run ``winograd(spec, *images)``; samples whose result is not finite are left to ``product``, called alike."""
+    if winograd(spec, *images):
+        return
     if spec.batch == 1 or not np.isfinite(weight).all():
-        return fallback(spec, source, weight, bias, out)
+        product(spec, *images)
+        return
     one = replace(spec, batch=1)
     for i in range(spec.batch):
-        _sums(driver, m, fallback, one, source[i : i + 1], weight, bias, out[i : i + 1])
-    return out
+        _sums(winograd, product, one, weight, *(x if x is None else x[i : i + 1] for x in images))
 
 
 def _forward(
     m: int,
-    fallback: Sums,
+    fallback: Callable[..., Array],
     spec: ConvSpec,
     input: Array,
-    weight: Array,
+    weight: Array | Packed,
     bias: Array | None,
     out: Array | None,
+    residual: Array | None = None,
 ) -> Array:
-    result = np.empty(spec.output_shape, spec.dtype) if out is None else out
-    return _sums(_winograd.conv_forward, m, fallback, spec, input, weight, bias, result)
+    if out is None:
+        out = np.empty(spec.output_shape, spec.dtype)
+    isa, plain, form = unpack(weight, _config.isa())
+
+    def winograd(spec: ConvSpec, x: Array, y: Array, residual: Array | None) -> bool:
+        flat = x.reshape(-1), plain.reshape(-1), bias, y.reshape(-1)
+        rest = None if residual is None else residual.reshape(-1)
+        epilogue = spec.activation, spec.slope, rest
+        return _winograd.conv_forward(spec, *flat, m, isa, _config.threads_for(spec.macs), *epilogue, form)
+
+    def product(spec: ConvSpec, x: Array, y: Array, residual: Array | None) -> None:
+        fallback(spec, x, plain, bias, y, residual)
+
+    _sums(winograd, product, spec, plain, input, out, residual)
+    return out
 
 
 def _input_grad(
     m: int,
-    fallback: Sums,
+    fallback: Callable[..., Array],
     spec: ConvSpec,
     grad_output: Array,
     weight: Array,
     bias: Array | None,
     out: Array | None,
 ) -> Array:
-    result = np.empty(spec.input_shape, spec.dtype) if out is None else out
-    return _sums(_winograd.conv_input_grad, m, fallback, spec, grad_output, weight, bias, result)
+    if out is None:
+        out = np.empty(spec.input_shape, spec.dtype)
+
+    def winograd(spec: ConvSpec, grad: Array, dx: Array) -> bool:
+        flat = grad.reshape(-1), weight.reshape(-1), bias, dx.reshape(-1)
+        return _winograd.conv_input_grad(spec, *flat, m, _config.isa(), _config.threads_for(spec.macs))
+
+    def product(spec: ConvSpec, grad: Array, dx: Array) -> None:
+        fallback(spec, grad, weight, bias, dx)
+
+    _sums(winograd, product, spec, weight, grad_output, out)
+    return out
+
+
+def _layout(m: int, spec: ConvSpec) -> Hashable:
+    return _config.isa(), m
+
+
+def _pack(m: int, spec: ConvSpec, weight: Array) -> Packed:
+    isa, threads = _config.isa(), _config.threads_for(weight.size)
+    form = np.empty(_winograd.filters_size(spec, m, isa), weight.dtype)
+    _winograd.transform(spec, weight.reshape(-1), form, m, isa, threads)
+    return Packed(weight, form, isa)
 
 
 def _weight_grad(
@@ -110,7 +139,7 @@ _RUNS: dict[str, Callable[..., Array]] = {
 }
 
 
-def _refusal(m: int, spec: ConvSpec) -> str | None:
+def refusal(m: int, spec: ConvSpec) -> str | None:
     sides = sorted(spec.kernel[-2:])
     if len(spec.kernel) > 2 or sides not in ([3], [3, 3], [1, 3]):
         return f"it serves kernels of 3, 3 x 3, 1 x 3 and 3 x 1 taps, got {' x '.join(map(str, spec.kernel))}"
@@ -129,7 +158,7 @@ def _refusal(m: int, spec: ConvSpec) -> str | None:
     return None
 
 
-def _growth(m: int, spec: ConvSpec) -> float:
+def growth(m: int, spec: ConvSpec) -> float:
     return GROWTH[m] ** sum(k == 3 for k in spec.kernel)
 
 
@@ -142,13 +171,16 @@ def _cost(op: str, m: int, spec: ConvSpec) -> float:
 
 def implementations(op: str, fallback: Callable[..., Any]) -> tuple[Implementation, ...]:
     """F(4 x 4), F(2 x 2) and F(6 x 6) of one of the three passes."""
+    packs = op == _cpu_cost.FORWARD
     return tuple(
         Implementation(
             f"winograd{m}",
             partial(_RUNS[op], m, fallback),
-            partial(_refusal, m),
-            partial(_growth, m),
+            partial(refusal, m),
+            partial(growth, m),
             partial(_cost, op, m),
+            layout=partial(_layout, m) if packs else None,
+            pack=partial(_pack, m) if packs else None,
         )
         for m in (4, 2, 6)
     )

@@ -12,6 +12,7 @@ from typing import Protocol
 from numpy.typing import NDArray
 
 from fastconv import _spec as s
+from fastconv._dispatch import Packed
 
 Array = NDArray
 
@@ -20,9 +21,19 @@ class Operations(Protocol):
     """Ops in the order of the public API."""
 
     def conv_forward(
-        self, spec: s.ConvSpec, input: Array, weight: Array, bias: Array | None, out: Array | None
+        self,
+        spec: s.ConvSpec,
+        input: Array,
+        weight: Array | Packed,
+        bias: Array | None,
+        out: Array | None,
+        residual: Array | None = None,
     ) -> Array:
-        """Cross-correlation plus bias; shape ``spec.output_shape``; written to ``out`` where given."""
+        """Cross-correlation plus bias; shape ``spec.output_shape``; written to ``out`` where given.
+
+        Then its epilogue: ``residual`` (of the result's shape) is added, and ``spec.activation`` applied.  A packed
+        weight is one that the implementation itself has made.
+        """
 
     def conv_input_grad(
         self, spec: s.ConvSpec, grad_output: Array, weight: Array, bias: Array | None, out: Array | None
@@ -32,6 +43,40 @@ class Operations(Protocol):
     def conv_weight_grad(self, spec: s.ConvSpec, input: Array, grad_output: Array) -> Array:
         """Adjoint in the weight; shape ``spec.weight_shape``."""
 
+    def block(self, spec: s.LayoutSpec, planes: Array) -> Array:
+        """(N, C, *space) in the blocked layout, zeros behind the last channel: ``spec.blocked_shape``."""
+
+    def unblock(self, spec: s.LayoutSpec, blocked: Array) -> Array:
+        """Adjoint of :meth:`block`: ``spec.planes_shape``."""
+
+    def blocked_conv_forward(
+        self,
+        spec: s.ConvSpec,
+        input: Array,
+        weight: Array | Packed,
+        bias: Array | None,
+        out: Array | None,
+        residual: Array | None = None,
+    ) -> Array:
+        """:meth:`conv_forward` whose input, result, ``out`` and residual are blocked; weight and bias are not."""
+
+    def blocked_stem_forward(
+        self,
+        spec: s.ConvSpec,
+        input: Array,
+        weight: Array | Packed,
+        bias: Array | None,
+        out: Array | None,
+        residual: Array | None = None,
+    ) -> Array:
+        """:meth:`blocked_conv_forward` of an input that is not blocked."""
+
+    def blocked_max_pool_forward(self, spec: s.PoolSpec, input: Array) -> Array:
+        """:meth:`max_pool_forward` of a blocked input, without indices."""
+
+    def blocked_avg_pool_forward(self, spec: s.PoolSpec, input: Array) -> Array:
+        """:meth:`avg_pool_forward` of a blocked input."""
+
     def channel_sum(self, spec: s.ChannelSpec, x: Array) -> Array:
         """Sum over batch and inner: shape (channels,)."""
 
@@ -40,8 +85,10 @@ class Operations(Protocol):
         numbers of zeros, of denormals and of elements that are not finite; int64 histogram of the finite ones over
         ``spec.edges()``."""
 
-    def matmul(self, spec: s.MatmulSpec, a: Array, b: Array, bias: Array | None) -> Array:
-        """``op(a) @ op(b) + bias``: shape (m, n)."""
+    def matmul(
+        self, spec: s.MatmulSpec, a: Array, b: Array, bias: Array | None, residual: Array | None = None
+    ) -> Array:
+        """``op(a) @ op(b) + bias``: shape (m, n); then the epilogue as in :meth:`conv_forward`."""
 
     def max_pool_forward(
         self, spec: s.PoolSpec, input: Array, index_dtype: str | None

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastconv._dispatch import Implementation
+from fastconv._spec import LayoutSpec
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -107,7 +108,19 @@ def _split_groups(x: Array, groups: int) -> Array:
 # ---------------------------------------------------------------------------------------------------------------
 
 
-def conv_forward(spec: ConvSpec, input: Array, weight: Array, bias: Array | None, out: Array | None) -> Array:
+def _epilogue(spec: ConvSpec | MatmulSpec, sums: Array, residual: Array | None) -> Array:
+    """What a product does to its float64 sums before they are rounded."""
+    return _activate(spec.activation, sums if residual is None else sums + residual, spec.slope)
+
+
+def conv_forward(
+    spec: ConvSpec,
+    input: Array,
+    weight: Array,
+    bias: Array | None,
+    out: Array | None,
+    residual: Array | None = None,
+) -> Array:
     """Cross-correlation: one small matrix product per kernel position and group."""
     g = spec.groups
     padded = _pad_or_crop(spec, input)
@@ -118,7 +131,7 @@ def conv_forward(spec: ConvSpec, input: Array, weight: Array, bias: Array | None
     result = total.reshape(spec.output_shape)
     if bias is not None:
         result = result + bias.reshape(-1, *(1,) * spec.ndim)
-    return _deliver(result, spec.dtype, out)
+    return _deliver(_epilogue(spec, result, residual), spec.dtype, out)
 
 
 def conv_input_grad(
@@ -148,6 +161,65 @@ def conv_weight_grad(spec: ConvSpec, input: Array, grad_output: Array) -> Array:
         columns = np.swapaxes(_split_groups(padded[window], g), -1, -2)
         result[(..., *tap)] = (grad @ columns).sum(axis=0)
     return _deliver(result.reshape(spec.weight_shape), spec.dtype)
+
+
+def block(spec: LayoutSpec, planes: Array) -> Array:
+    """Channels in blocks of one cache line, zeros behind the last."""
+    batch, blocks, *space, lanes = spec.blocked_shape
+    padded = np.zeros((batch, blocks * lanes, *space), spec.dtype)
+    padded[:, : planes.shape[1]] = planes
+    return np.ascontiguousarray(np.moveaxis(padded.reshape(batch, blocks, lanes, *space), 2, -1))
+
+
+def unblock(spec: LayoutSpec, blocked: Array) -> Array:
+    """The channels of a blocked array, side by side."""
+    batch, blocks, *space, lanes = spec.blocked_shape
+    planes = np.moveaxis(blocked, -1, 2).reshape(batch, blocks * lanes, *space)
+    return np.ascontiguousarray(planes[:, : spec.planes_shape[1]])
+
+
+def _layout(shape: tuple[int, ...], dtype: str) -> LayoutSpec:
+    return LayoutSpec(planes_shape=shape, dtype=dtype)
+
+
+def blocked_conv_forward(
+    spec: ConvSpec,
+    input: Array,
+    weight: Array,
+    bias: Array | None,
+    out: Array | None,
+    residual: Array | None = None,
+) -> Array:
+    """`conv_forward` between changes of layout."""
+    planes = unblock(_layout(spec.input_shape, spec.dtype), input)
+    return blocked_stem_forward(spec, planes, weight, bias, out, residual)
+
+
+def blocked_stem_forward(
+    spec: ConvSpec,
+    input: Array,
+    weight: Array,
+    bias: Array | None,
+    out: Array | None,
+    residual: Array | None = None,
+) -> Array:
+    """`conv_forward` before a change of layout."""
+    layout = _layout(spec.output_shape, spec.dtype)
+    added = None if residual is None else unblock(layout, residual)
+    result = block(layout, conv_forward(spec, input, weight, bias, None, added))
+    return _deliver(result, spec.dtype, out)
+
+
+def blocked_max_pool_forward(spec: PoolSpec, input: Array) -> Array:
+    """`max_pool_forward` between changes of layout."""
+    planes = unblock(_layout(spec.input_shape, spec.dtype), input)
+    return block(_layout(spec.output_shape, spec.dtype), max_pool_forward(spec, planes, None)[0])
+
+
+def blocked_avg_pool_forward(spec: PoolSpec, input: Array) -> Array:
+    """`avg_pool_forward` between changes of layout."""
+    planes = unblock(_layout(spec.input_shape, spec.dtype), input)
+    return block(_layout(spec.output_shape, spec.dtype), avg_pool_forward(spec, planes))
 
 
 def channel_sum(spec: ChannelSpec, x: Array) -> Array:
@@ -445,22 +517,27 @@ def drop_block_mask(spec: DropBlockSpec) -> Array:
 # ---------------------------------------------------------------------------------------------------------------
 
 
+def _activate(kind: str, z: Array, slope: float) -> Array:
+    """The activation of every float64 element; NaN stays NaN."""
+    match kind:
+        case "linear":
+            return z
+        case "relu":
+            return np.where(z < 0, 0.0, z)
+        case "leaky_relu":
+            return np.where(z > 0, z, z * slope)
+        case "relu6":
+            return np.clip(z, 0.0, 6.0)
+        case "tanh":
+            return np.tanh(z)
+    # exp of a negative number only, so that nothing overflows.
+    e = np.exp(-np.abs(z))
+    return np.where(z < 0, e, 1.0) / (1.0 + e)
+
+
 def activation_forward(spec: ActivationSpec, x: Array) -> Array:
     """The activation of every element; NaN stays NaN."""
-    z = x.astype(np.float64)
-    if spec.kind == "relu":
-        y = np.where(z < 0, 0.0, z)
-    elif spec.kind == "leaky_relu":
-        y = np.where(z > 0, z, z * spec.slope)
-    elif spec.kind == "relu6":
-        y = np.clip(z, 0.0, 6.0)
-    elif spec.kind == "tanh":
-        y = np.tanh(z)
-    else:
-        # exp of a negative number only, so that nothing overflows.
-        e = np.exp(-np.abs(z))
-        y = np.where(z < 0, e, 1.0) / (1.0 + e)
-    return _deliver(y, spec.dtype)
+    return _deliver(_activate(spec.kind, x.astype(np.float64), spec.slope), spec.dtype)
 
 
 def activation_backward(spec: ActivationSpec, grad_output: Array, output: Array) -> Array:
@@ -504,11 +581,11 @@ def softmax_backward(spec: SoftmaxSpec, grad_output: Array, output: Array) -> Ar
     return _deliver(dx.reshape(output.shape), spec.dtype)
 
 
-def matmul(spec: MatmulSpec, a: Array, b: Array, bias: Array | None) -> Array:
+def matmul(spec: MatmulSpec, a: Array, b: Array, bias: Array | None, residual: Array | None = None) -> Array:
     """op(A) @ op(B), plus a bias per column."""
     left, right = a.astype(np.float64), b.astype(np.float64)
     result = (left.T if spec.trans_a else left) @ (right.T if spec.trans_b else right)
-    return _deliver(result if bias is None else result + bias, spec.dtype)
+    return _deliver(_epilogue(spec, result if bias is None else result + bias, residual), spec.dtype)
 
 
 # ---------------------------------------------------------------------------------------------------------------
@@ -673,6 +750,12 @@ IMPLEMENTATIONS: dict[str, tuple[Implementation, ...]] = {
         conv_forward,
         conv_input_grad,
         conv_weight_grad,
+        block,
+        unblock,
+        blocked_conv_forward,
+        blocked_stem_forward,
+        blocked_max_pool_forward,
+        blocked_avg_pool_forward,
         channel_sum,
         statistics,
         max_pool_forward,

@@ -1,25 +1,74 @@
-"""Trainable nets: layers, models, training."""
+"""Trainable nets: layers, models, training.
+
+Shapes are those of one sample; input channels and features are inferred; arguments are those of PyTorch's modules.
+
+================================================  ===================================  ===========================
+layer                                             takes                                gives
+================================================  ===================================  ===========================
+Conv1d, Conv2d, Conv3d                            (C, L), (C, H, W), (C, D, H, W)      (out_channels, ...)
+DepthwiseConv2d                                   (C, H, W)                            (C * depth_multiplier, ...)
+ConvTranspose1d, ConvTranspose2d                  (C, L), (C, H, W)                    (out_channels, ...)
+Linear                                            (F,)                                 (out_features,)
+BatchNorm; BatchNorm1d, BatchNorm2d               any; (F,) or (C, L), (C, H, W)       the same
+MaxPool1d, MaxPool2d, AvgPool1d, AvgPool2d        (C, L), (C, H, W)                    (C, ...)
+AdaptiveAvgPool1d, -2d, AdaptiveMaxPool1d, -2d    (C, L), (C, H, W)                    (C, *output_size)
+GlobalAvgPool, -1d, -2d, GlobalMaxPool, -1d, -2d  (C, ...); (C, L), (C, H, W)          (C,), or (C, 1, ...)
+Pad                                               any                                  longer or shorter sides
+Dropout, GaussianNoise                            any                                  the same
+Dropout2d; DropBlock2d                            (C, ...); (C, H, W)                  the same
+ReLU, ReLU6, LeakyReLU, Sigmoid, Tanh, Softmax    any                                  the same
+Flatten, Reshape                                  any                                  the elements in order
+Add, or ``a + b``                                 two or more of one shape             the same
+Multiply, or ``a * b``                            two, with sizes that are equal or 1  the larger sizes
+Concat                                            two or more that differ in channels  the sum of channels
+================================================  ===================================  ===========================
+
+Dropout, DropBlock and noise act in training only, and are pure functions of the model's seed, the step and the layer.
+A model is called like a layer, too; what is built on it shares its parameters.
+"""
 
 from __future__ import annotations
 
 from fastconv.nn import augment, callbacks, initializers, losses, metrics, optimizers, regularizers
 from fastconv.nn.layers import (
+    AdaptiveAvgPool1d,
+    AdaptiveAvgPool2d,
+    AdaptiveMaxPool1d,
+    AdaptiveMaxPool2d,
     Add,
+    AvgPool1d,
     AvgPool2d,
+    BatchNorm,
+    BatchNorm1d,
     BatchNorm2d,
     Concat,
     Conv1d,
     Conv2d,
+    Conv3d,
+    ConvTranspose1d,
+    ConvTranspose2d,
+    DepthwiseConv2d,
+    DropBlock2d,
     Dropout,
     Dropout2d,
     Flatten,
+    GaussianNoise,
+    GlobalAvgPool,
+    GlobalAvgPool1d,
     GlobalAvgPool2d,
+    GlobalMaxPool,
+    GlobalMaxPool1d,
+    GlobalMaxPool2d,
     Input,
     Layer,
     LeakyReLU,
     Linear,
+    MaxPool1d,
     MaxPool2d,
+    Multiply,
+    Pad,
     ReLU,
+    ReLU6,
     Reshape,
     Sigmoid,
     Softmax,
@@ -38,25 +87,47 @@ __all__ = [
     "L2",
     "SGD",
     "Adam",
+    "AdaptiveAvgPool1d",
+    "AdaptiveAvgPool2d",
+    "AdaptiveMaxPool1d",
+    "AdaptiveMaxPool2d",
     "Add",
+    "AvgPool1d",
     "AvgPool2d",
+    "BatchNorm",
+    "BatchNorm1d",
     "BatchNorm2d",
     "Concat",
     "Conv1d",
     "Conv2d",
+    "Conv3d",
+    "ConvTranspose1d",
+    "ConvTranspose2d",
     "CrossEntropy",
+    "DepthwiseConv2d",
+    "DropBlock2d",
     "Dropout",
     "Dropout2d",
     "Flatten",
+    "GaussianNoise",
+    "GlobalAvgPool",
+    "GlobalAvgPool1d",
     "GlobalAvgPool2d",
+    "GlobalMaxPool",
+    "GlobalMaxPool1d",
+    "GlobalMaxPool2d",
     "Input",
     "Layer",
     "LeakyReLU",
     "Linear",
+    "MaxPool1d",
     "MaxPool2d",
     "MeanSquaredError",
     "Model",
+    "Multiply",
+    "Pad",
     "ReLU",
+    "ReLU6",
     "Reshape",
     "Sequential",
     "Sigmoid",

@@ -52,7 +52,7 @@ def trace(inputs: Sequence[Tensor], outputs: Sequence[Tensor]) -> Blueprint:
         values[value.serial] = value.name or ("input" if len(inputs) == 1 else f"input_{number}")
 
     layers: dict[str, Layer] = {}
-    labels: dict[int, str] = {}  # id of a layer -> its name
+    labels: dict[object, str] = {}  # identity of a layer -> its name
     kinds: Counter[str] = Counter()
     uses: Counter[str] = Counter()
     nodes: list[Node] = []
@@ -63,22 +63,23 @@ def trace(inputs: Sequence[Tensor], outputs: Sequence[Tensor]) -> Blueprint:
         layer = value.layer
         if layer is None:
             raise ValueError(f"the outputs depend on {value!r}, which is not among the model's inputs")
-        label = labels.get(id(layer))
+        shapes = tuple(source.shape for source in value.inputs)
+        op = layer.op_for(*shapes)
+        label = labels.get(layer.identity)
         if label is None:
-            kinds[layer.op.kind] += 1
-            label = labels[id(layer)] = layer.name or f"{layer.op.kind}_{kinds[layer.op.kind]}"
+            kinds[op.kind] += 1
+            label = labels[layer.identity] = layer.name or f"{op.kind}_{kinds[op.kind]}"
             if label in layers:
                 raise ValueError(f"two layers of the model are called {label!r}")
             layers[label] = layer
         uses[label] += 1
-        keys = layer.op.param_shapes(*(source.shape for source in value.inputs))
         values[serial] = label if uses[label] == 1 else f"{label}@{uses[label]}"
         nodes.append(
             Node(
                 name=values[serial],
-                op=layer.op,
+                op=op,
                 inputs=tuple(values[source.serial] for source in value.inputs),
-                params=tuple(f"{label}.{key}" for key in keys),
+                params=tuple(f"{label}.{key}" for key in op.param_shapes(*shapes)),
             )
         )
     graph = Graph(
@@ -92,8 +93,8 @@ def trace(inputs: Sequence[Tensor], outputs: Sequence[Tensor]) -> Blueprint:
         frozen=frozenset(
             f"{label}.{key}"
             for label, layer in layers.items()
-            if not layer.trainable
-            for key in _keys(graph, label)
+            for key in graph.param_names[label]
+            if not layer.trains(key)
         ),
         regularizers={
             f"{label}.{key}": regularizer
@@ -105,17 +106,30 @@ def trace(inputs: Sequence[Tensor], outputs: Sequence[Tensor]) -> Blueprint:
 
 
 def initial_params(blueprint: Blueprint, seed: int, dtype: np.dtype[Any]) -> dict[str, Array]:
-    """Initial parameters; each is a pure function of (seed, its name, its shape)."""
+    """Parameters: those of the layers of other models as they are, others made anew.
+
+    Each of these is a pure function of (seed, its name, its shape).
+
+    Raises
+    ------
+    TypeError
+        If a shared parameter is not of ``dtype``.
+    """
     params = {}
     for name, shape in blueprint.graph.param_shapes.items():
         label, _, key = name.rpartition(".")
-        initializer = blueprint.layers[label].initializers.get(key, _ZEROS)
-        params[name] = initializer(shape, derive_seed(seed, "init", name)).astype(dtype)
+        layer = blueprint.layers[label]
+        shared = layer.values().get(key)
+        if shared is None:
+            initializer = layer.initializers.get(key, _ZEROS)
+            params[name] = initializer(shape, derive_seed(seed, "init", name)).astype(dtype)
+        elif shared.dtype == dtype:
+            params[name] = shared
+        else:
+            raise TypeError(
+                f"parameter {name!r} is shared with a model of {shared.dtype}, this one is {dtype}"
+            )
     return params
-
-
-def _keys(graph: Graph, label: str) -> list[str]:
-    return list(graph.param_names[label])
 
 
 def _ancestors(outputs: Sequence[Tensor]) -> dict[int, Tensor]:

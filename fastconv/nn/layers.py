@@ -1,27 +1,33 @@
 """Layers: descriptions of an op with its name, initial values and penalties, callable on symbolic tensors.
 
 A layer holds no arrays and does not know its input channels; both come when a :class:`fastconv.nn.Model` is
-built from the tensors that it connects.  Calling one layer twice shares its parameters within a model.
+built from the tensors that it connects.  Calling one layer twice shares its parameters within a model.  The layers
+*of* a model, which its calls and ``model.layers`` give, bring its arrays along.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Collection, Mapping
+from dataclasses import replace
+from typing import Any, ClassVar, TypedDict, Unpack
+
+from numpy.typing import NDArray
 
 from fastconv import ops
-from fastconv._spec import Shape, as_shape
+from fastconv._spec import Shape, as_int, as_int_tuple, as_probability, as_shape
 from fastconv.nn import initializers
 from fastconv.nn._format import batched
 from fastconv.nn.initializers import Initializer
 from fastconv.nn.regularizers import Regularizer
 
+Array = NDArray[Any]
+
 _serials = itertools.count()
 
 
 class Tensor:
-    """The symbolic result of a layer, or an input; ``a + b`` adds two of them.
+    """The symbolic result of a layer, or an input; ``a + b`` adds two of them, ``a * b`` multiplies them.
 
     Attributes
     ----------
@@ -49,6 +55,11 @@ class Tensor:
         if not isinstance(other, Tensor):
             return NotImplemented
         return Add()(self, other)
+
+    def __mul__(self, other: Tensor) -> Tensor:
+        if not isinstance(other, Tensor):
+            return NotImplemented
+        return Multiply()(self, other)
 
     def __repr__(self) -> str:
         origin = "input" if self.layer is None else type(self.layer).__name__
@@ -113,19 +124,135 @@ class Layer:
                     f"{self!r} is called on symbolic tensors such as nn.Input(...), got "
                     f"{type(value).__name__}; arrays go through model.predict"
                 )
+        shapes = tuple(value.shape for value in inputs)
         try:
-            shape = self.op.infer_shape(*(value.shape for value in inputs))
+            shape = self.op_for(*shapes).infer_shape(*shapes)
         except ValueError as error:
             raise ValueError(f"{self!r}: {error}") from None
         return Tensor(shape, layer=self, inputs=inputs)
+
+    def op_for(self, *input_shapes: Shape) -> ops.Op:
+        """What the layer computes on inputs of these shapes."""
+        return self.op
+
+    @property
+    def identity(self) -> object:
+        """Equal for layers that share their parameters."""
+        return id(self)
+
+    def trains(self, key: str) -> bool:
+        """Whether training changes the parameter that the op calls ``key``."""
+        return self.trainable
+
+    def values(self) -> Mapping[str, Array]:
+        """Parameters that are there already, to be shared, by the op's own names."""
+        return {}
 
     def __repr__(self) -> str:
         label = "" if self.name is None else f" {self.name!r}"
         return f"<{type(self).__name__}{label}>"
 
 
-class _Conv(Layer):
-    ndim: int
+class BoundLayer(Layer):
+    """A layer of a model that is there: wherever it is used, it has that model's parameters.
+
+    Parameters
+    ----------
+    op
+        What it computes.
+    values
+        The arrays, by the op's own names.
+    name
+        Of its node.
+    frozen, regularizers
+        By the op's own names: parameters that training leaves alone, and penalties.
+    """
+
+    def __init__(
+        self,
+        op: ops.Op,
+        values: Mapping[str, Array],
+        *,
+        name: str | None = None,
+        frozen: Collection[str] = (),
+        regularizers: Mapping[str, Regularizer | None] | None = None,
+    ) -> None:
+        super().__init__(op, name=name, regularizers=regularizers)
+        self._values = dict(values)
+        self._frozen = frozenset(frozen)
+
+    @property
+    def identity(self) -> object:
+        return tuple(map(id, self._values.values())) or id(self)
+
+    def trains(self, key: str) -> bool:
+        return key not in self._frozen
+
+    def values(self) -> Mapping[str, Array]:
+        return self._values
+
+    def __repr__(self) -> str:
+        return f"<layer {self.name or self.op.kind!r} of a model>"
+
+    def op_for(self, *input_shapes: Shape) -> ops.Op:
+        for key, shape in self.op.param_shapes(*input_shapes).items():
+            if self._values[key].shape != shape:
+                raise ValueError(
+                    f"has a {key} of shape {self._values[key].shape}, but inputs {list(input_shapes)} need {shape}"
+                )
+        return self.op
+
+
+class _WeightOptions(TypedDict, total=False):
+    weight_initializer: str | Initializer
+    bias_initializer: str | Initializer
+    weight_regularizer: Regularizer | None
+    bias_regularizer: Regularizer | None
+    trainable: bool
+    name: str | None
+
+
+class _Weighted(Layer):
+    """A layer with a weight and perhaps a bias."""
+
+    def __init__(
+        self,
+        op: ops.Op,
+        *,
+        weight_initializer: str | Initializer = "he_uniform",
+        bias_initializer: str | Initializer = "zeros",
+        weight_regularizer: Regularizer | None = None,
+        bias_regularizer: Regularizer | None = None,
+        trainable: bool = True,
+        name: str | None = None,
+    ) -> None:
+        super().__init__(
+            op,
+            name=name,
+            initializers={
+                "weight": initializers.get(weight_initializer),
+                "bias": initializers.get(bias_initializer),
+            },
+            regularizers={"weight": weight_regularizer, "bias": bias_regularizer},
+            trainable=trainable,
+        )
+
+
+class _OfRank(Layer):
+    """A layer that takes fewer shapes than its op does: those with ``ranks`` spatial dimensions."""
+
+    ranks: ClassVar[tuple[int, ...]] = (0, 1, 2, 3)
+
+    def op_for(self, *input_shapes: Shape) -> ops.Op:
+        for shape in input_shapes:
+            if len(shape) - 1 not in self.ranks:
+                layouts = " or ".join(ops.LAYOUTS[rank] for rank in self.ranks)
+                raise ValueError(f"takes an input of shape {layouts} per sample, got {shape}")
+        return self.op
+
+
+class _Conv(_Weighted):
+    ndim: ClassVar[int]
 
     def __init__(
         self,
@@ -136,24 +263,10 @@ class _Conv(Layer):
         dilation: Any = 1,
         groups: int = 1,
         bias: bool = True,
-        *,
-        weight_initializer: str | Initializer = "he_uniform",
-        bias_initializer: str | Initializer = "zeros",
-        weight_regularizer: Regularizer | None = None,
-        bias_regularizer: Regularizer | None = None,
-        trainable: bool = True,
-        name: str | None = None,
+        **options: Unpack[_WeightOptions],
     ) -> None:
-        super().__init__(
-            ops.Conv.of(self.ndim, out_channels, kernel_size, stride, padding, dilation, groups, bias),
-            name=name,
-            initializers={
-                "weight": initializers.get(weight_initializer),
-                "bias": initializers.get(bias_initializer),
-            },
-            regularizers={"weight": weight_regularizer, "bias": bias_regularizer},
-            trainable=trainable,
-        )
+        op = ops.Conv.of(self.ndim, out_channels, kernel_size, stride, padding, dilation, groups, bias)
+        super().__init__(op, **options)
 
 
 class Conv1d(_Conv):
@@ -172,6 +285,7 @@ class Conv2d(_Conv):
         As in :func:`fastconv.functional.conv2d`; padding may be ``"same"``, ``"valid"`` or four sides.
     bias : bool
     weight_initializer, bias_initializer : str or Initializer
+        ``"he_uniform"`` and ``"zeros"`` by default; see :mod:`fastconv.nn.initializers`.
     weight_regularizer, bias_regularizer : Regularizer, optional
     trainable : bool
     name : str, optional
@@ -180,50 +294,169 @@ class Conv2d(_Conv):
     ndim = 2
 
 
-class Linear(Layer):
-    """``x @ weight.T + bias`` on flat features (F,); the number of features is inferred."""
+class Conv3d(_Conv):
+    """Convolution of (C, D, H, W); arguments as :class:`Conv2d`."""
+
+    ndim = 3
+
+
+class DepthwiseConv2d(_Weighted):
+    """Convolution of (C, H, W) with ``depth_multiplier`` filters for each channel alone.
+
+    The same as :class:`Conv2d` of ``C * depth_multiplier`` channels in C groups, for a C that is inferred.
+
+    Parameters
+    ----------
+    kernel_size, stride, padding, dilation
+        As in :class:`Conv2d`.
+    depth_multiplier : int
+        Output channels per input channel; those of one channel are neighbours.
+    bias : bool
+    **options
+        Keywords of :class:`Conv2d`, from ``weight_initializer`` on.
+    """
+
+    op: ops.Conv  # for one channel
 
     def __init__(
         self,
-        out_features: int,
+        kernel_size: Any,
+        stride: Any = 1,
+        padding: Any = 0,
+        dilation: Any = 1,
+        depth_multiplier: int = 1,
         bias: bool = True,
+        **options: Unpack[_WeightOptions],
+    ) -> None:
+        if as_int(depth_multiplier, "depth_multiplier") < 1:
+            raise ValueError(f"depth_multiplier must be >= 1, got {depth_multiplier}")
+        op = ops.Conv.of(2, depth_multiplier, kernel_size, stride, padding, dilation, 1, bias)
+        super().__init__(op, **options)
+
+    def op_for(self, *input_shapes: Shape) -> ops.Op:
+        self.op.infer_shape(*((1, *shape[1:]) for shape in input_shapes))  # refuses what is no single image
+        channels = input_shapes[0][0]
+        return replace(self.op, out_channels=self.op.out_channels * channels, groups=channels)
+
+
+class _ConvTranspose(_Weighted):
+    ndim: ClassVar[int]
+
+    def __init__(
+        self,
+        out_channels: int,
+        kernel_size: Any,
+        stride: Any = 1,
+        padding: Any = 0,
+        output_padding: Any = 0,
+        groups: int = 1,
+        bias: bool = True,
+        dilation: Any = 1,
+        **options: Unpack[_WeightOptions],
+    ) -> None:
+        op = ops.ConvTranspose.of(
+            self.ndim, out_channels, kernel_size, stride, padding, output_padding, groups, bias, dilation
+        )
+        super().__init__(op, **options)
+
+
+class ConvTranspose1d(_ConvTranspose):
+    """Transposed convolution of (C, L); arguments as :class:`ConvTranspose2d`."""
+
+    ndim = 1
+
+
+class ConvTranspose2d(_ConvTranspose):
+    """Transposed convolution of (C, H, W), which a stride makes larger; the input channels are inferred.
+
+    Output size per dimension:
+    ``(in - 1) * stride - 2 * padding + dilation * (kernel_size - 1) + output_padding + 1``.
+
+    Parameters
+    ----------
+    out_channels : int
+    kernel_size, stride, padding, output_padding, groups, dilation
+        As in :func:`fastconv.functional.conv_transpose2d`.
+    bias : bool
+    **options
+        Keywords of :class:`Conv2d`, from ``weight_initializer`` on.
+    """
+
+    ndim = 2
+
+
+class Linear(_Weighted):
+    """``x @ weight.T + bias`` on flat features (F,); the number of features is inferred.
+
+    Parameters
+    ----------
+    out_features : int
+    bias : bool
+    **options
+        Keywords of :class:`Conv2d`, from ``weight_initializer`` on.
+    """
+
+    def __init__(self, out_features: int, bias: bool = True, **options: Unpack[_WeightOptions]) -> None:
+        super().__init__(
+            ops.Linear(out_features=as_int(out_features, "out_features"), bias=bool(bias)), **options
+        )
+
+
+class BatchNorm(_OfRank):
+    """Batch normalisation of the channels of (F,), (C, L), (C, H, W) or (C, D, H, W).
+
+    Its running statistics are saved but not trained.
+
+    Parameters
+    ----------
+    eps : float
+        Added to the variance.
+    momentum : float
+        Share of a batch in the running statistics.
+    affine : bool
+        Whether there are a weight and a bias.
+    weight_initializer, bias_initializer : str or Initializer
+    trainable : bool
+    name : str, optional
+    """
+
+    def __init__(
+        self,
+        eps: float = 1e-5,
+        momentum: float = 0.1,
+        affine: bool = True,
         *,
-        weight_initializer: str | Initializer = "he_uniform",
+        weight_initializer: str | Initializer = "ones",
         bias_initializer: str | Initializer = "zeros",
-        weight_regularizer: Regularizer | None = None,
-        bias_regularizer: Regularizer | None = None,
         trainable: bool = True,
         name: str | None = None,
     ) -> None:
         super().__init__(
-            ops.Linear(out_features=out_features, bias=bool(bias)),
+            ops.BatchNorm(eps=float(eps), momentum=float(momentum), affine=bool(affine)),
             name=name,
             initializers={
                 "weight": initializers.get(weight_initializer),
                 "bias": initializers.get(bias_initializer),
+                "running_var": initializers.get("ones"),
             },
-            regularizers={"weight": weight_regularizer, "bias": bias_regularizer},
             trainable=trainable,
         )
 
 
-class BatchNorm2d(Layer):
-    """Batch normalisation of the channels of (C, H, W); its running statistics are saved but not trained."""
+class BatchNorm1d(BatchNorm):
+    """Batch normalisation of (F,) or (C, L); arguments as :class:`BatchNorm`."""
 
-    def __init__(
-        self, eps: float = 1e-5, momentum: float = 0.1, *, trainable: bool = True, name: str | None = None
-    ) -> None:
-        one = initializers.Constant(1.0)
-        super().__init__(
-            ops.BatchNorm(eps=float(eps), momentum=float(momentum)),
-            name=name,
-            initializers={"weight": one, "running_var": one},
-            trainable=trainable,
-        )
+    ranks = (0, 1)
 
 
-class MaxPool2d(Layer):
-    """Maximum of each window of (C, H, W); ``stride=None`` is the kernel size."""
+class BatchNorm2d(BatchNorm):
+    """Batch normalisation of (C, H, W); arguments as :class:`BatchNorm`."""
+
+    ranks = (2,)
+
+
+class _MaxPool(Layer):
+    ndim: ClassVar[int]
 
     def __init__(
         self,
@@ -235,11 +468,24 @@ class MaxPool2d(Layer):
         *,
         name: str | None = None,
     ) -> None:
-        super().__init__(ops.MaxPool.of(2, kernel_size, stride, padding, dilation, ceil_mode), name=name)
+        op = ops.MaxPool.of(self.ndim, kernel_size, stride, padding, dilation, ceil_mode)
+        super().__init__(op, name=name)
 
 
-class AvgPool2d(Layer):
-    """Mean of each window of (C, H, W); ``stride=None`` is the kernel size."""
+class MaxPool1d(_MaxPool):
+    """Maximum of each window of (C, L); ``stride=None`` is the kernel size."""
+
+    ndim = 1
+
+
+class MaxPool2d(_MaxPool):
+    """Maximum of each window of (C, H, W); ``stride=None`` is the kernel size."""
+
+    ndim = 2
+
+
+class _AvgPool(Layer):
+    ndim: ClassVar[int]
 
     def __init__(
         self,
@@ -252,29 +498,155 @@ class AvgPool2d(Layer):
         *,
         name: str | None = None,
     ) -> None:
-        op = ops.AvgPool.of(2, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override)
+        op = ops.AvgPool.of(
+            self.ndim, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override
+        )
         super().__init__(op, name=name)
 
 
-class GlobalAvgPool2d(Layer):
-    """Mean over all positions: (C, H, W) to (C,), or to (C, 1, 1) with ``keepdims``."""
+class AvgPool1d(_AvgPool):
+    """Mean of each window of (C, L); ``stride=None`` is the kernel size."""
+
+    ndim = 1
+
+
+class AvgPool2d(_AvgPool):
+    """Mean of each window of (C, H, W); ``stride=None`` is the kernel size."""
+
+    ndim = 2
+
+
+class _AdaptivePool(Layer):
+    ndim: ClassVar[int]
+    pool: ClassVar[type[ops.AdaptiveAvgPool | ops.AdaptiveMaxPool]]
+
+    def __init__(self, output_size: Any, *, name: str | None = None) -> None:
+        super().__init__(self.pool.of(self.ndim, output_size), name=name)
+
+
+class AdaptiveAvgPool1d(_AdaptivePool):
+    """Mean over as many windows of (C, L) as asked for; ``output_size`` None keeps the length."""
+
+    ndim, pool = 1, ops.AdaptiveAvgPool
+
+
+class AdaptiveAvgPool2d(_AdaptivePool):
+    """Mean over as many windows of (C, H, W) as asked for: an integer or None (as in the input), or two."""
+
+    ndim, pool = 2, ops.AdaptiveAvgPool
+
+
+class AdaptiveMaxPool1d(_AdaptivePool):
+    """Maximum of as many windows of (C, L) as asked for; ``output_size`` None keeps the length."""
+
+    ndim, pool = 1, ops.AdaptiveMaxPool
+
+
+class AdaptiveMaxPool2d(_AdaptivePool):
+    """Maximum of as many windows of (C, H, W) as asked for: an integer or None (as in the input), or two."""
+
+    ndim, pool = 2, ops.AdaptiveMaxPool
+
+
+class GlobalAvgPool(_OfRank):
+    """Mean over all positions: (C, ...) to (C,), or to (C, 1, ...) with ``keepdims``."""
 
     def __init__(self, keepdims: bool = False, *, name: str | None = None) -> None:
         super().__init__(ops.GlobalAvgPool(keepdims=bool(keepdims)), name=name)
+
+
+class GlobalAvgPool1d(GlobalAvgPool):
+    """Mean over all positions: (C, L) to (C,), or to (C, 1) with ``keepdims``."""
+
+    ranks = (1,)
+
+
+class GlobalAvgPool2d(GlobalAvgPool):
+    """Mean over all positions: (C, H, W) to (C,), or to (C, 1, 1) with ``keepdims``."""
+
+    ranks = (2,)
+
+
+class GlobalMaxPool(_OfRank):
+    """Maximum over all positions: (C, ...) to (C,), or to (C, 1, ...) with ``keepdims``."""
+
+    def __init__(self, keepdims: bool = False, *, name: str | None = None) -> None:
+        super().__init__(ops.GlobalMaxPool(keepdims=bool(keepdims)), name=name)
+
+
+class GlobalMaxPool1d(GlobalMaxPool):
+    """Maximum over all positions: (C, L) to (C,), or to (C, 1) with ``keepdims``."""
+
+    ranks = (1,)
+
+
+class GlobalMaxPool2d(GlobalMaxPool):
+    """Maximum over all positions: (C, H, W) to (C,), or to (C, 1, 1) with ``keepdims``."""
+
+    ranks = (2,)
+
+
+class Pad(Layer):
+    """More elements at the sides of a sample, or fewer.
+
+    Parameters
+    ----------
+    padding : int or sequence of int
+        One number for both sides of every spatial dimension; or (low, high) of the last dimension, then of the
+        one before, and so on: (left, right, top, bottom) for images. Negative sides crop, in mode ``"constant"``.
+    mode : {"constant", "reflect", "replicate", "circular"}
+        As in :func:`fastconv.functional.pad`.
+    value : float
+        The constant.
+    name : str, optional
+    """
+
+    def __init__(
+        self, padding: Any, mode: str = "constant", value: float = 0.0, *, name: str | None = None
+    ) -> None:
+        if isinstance(padding, (tuple, list)):
+            padding = tuple(as_int(side, "padding") for side in padding)
+        else:
+            padding = as_int(padding, "padding")
+        super().__init__(ops.Pad(padding=padding, mode=mode, value=float(value)), name=name)
 
 
 class Dropout(Layer):
     """In training, drop each element with probability ``p`` and scale the rest by 1/(1-p)."""
 
     def __init__(self, p: float = 0.5, *, name: str | None = None) -> None:
-        super().__init__(ops.Dropout(p=p), name=name)
+        super().__init__(ops.Dropout(p=as_probability(p)), name=name)
 
 
 class Dropout2d(Layer):
     """In training, drop whole channels with probability ``p`` and scale the rest by 1/(1-p)."""
 
     def __init__(self, p: float = 0.5, *, name: str | None = None) -> None:
-        super().__init__(ops.Dropout(p=p, whole_channels=True), name=name)
+        super().__init__(ops.Dropout(p=as_probability(p), whole_channels=True), name=name)
+
+
+class DropBlock2d(Layer):
+    """In training, drop rectangles of each feature map of (C, H, W) and scale the rest (Ghiasi et al. 2018).
+
+    Parameters
+    ----------
+    p : float
+        Fraction to drop.
+    block_size : int or tuple of 2 ints
+        Height and width of the rectangles, at most those of the map.
+    name : str, optional
+    """
+
+    def __init__(self, p: float, block_size: Any, *, name: str | None = None) -> None:
+        block = as_int_tuple(block_size, 2, "block_size", 1)
+        super().__init__(ops.DropBlock(p=as_probability(p), block_size=block), name=name)
+
+
+class GaussianNoise(Layer):
+    """In training, add normal noise of mean 0 and standard deviation ``std``."""
+
+    def __init__(self, std: float, *, name: str | None = None) -> None:
+        super().__init__(ops.GaussianNoise(std=float(std)), name=name)
 
 
 class Flatten(Layer):
@@ -296,6 +668,13 @@ class ReLU(Layer):
 
     def __init__(self, *, name: str | None = None) -> None:
         super().__init__(ops.Activation(function="relu"), name=name)
+
+
+class ReLU6(Layer):
+    """``min(max(x, 0), 6)``."""
+
+    def __init__(self, *, name: str | None = None) -> None:
+        super().__init__(ops.Activation(function="relu6"), name=name)
 
 
 class LeakyReLU(Layer):
@@ -338,3 +717,13 @@ class Concat(Layer):
 
     def __init__(self, *, name: str | None = None) -> None:
         super().__init__(ops.Concat(), name=name)
+
+
+class Multiply(Layer):
+    """Product of two tensors; ``a * b`` is short for ``Multiply()(a, b)``.
+
+    A dimension of size 1 is repeated, so that (C, 1, 1) weighs the channels of (C, H, W).
+    """
+
+    def __init__(self, *, name: str | None = None) -> None:
+        super().__init__(ops.Multiply(), name=name)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -18,9 +19,10 @@ from fastconv.nn import metrics as metric_library
 from fastconv.nn._build import initial_params, trace
 from fastconv.nn._format import batched
 from fastconv.nn.callbacks import Callback, History
-from fastconv.nn.layers import Input, Layer, Tensor
+from fastconv.nn.joint import Parts, joint_loss, joint_metrics
+from fastconv.nn.layers import BoundLayer, Input, Layer, Tensor
 from fastconv.nn.regularizers import Regularizer
-from fastconv.nn.summary import summary
+from fastconv.nn.summary import Summary, summary
 from fastconv.nn.watch import Watcher
 from fastconv.ops import Context
 
@@ -40,6 +42,8 @@ class Model:
         Initial parameters, the order of samples, augmentation and dropout are pure functions of it.
     dtype : {"float32", "float64"}
         Of the parameters and of all arithmetic; data is converted to it batch by batch.
+    name : str, optional
+        Where another model is built on this one, the names of its layers there start with ``name/``.
 
     Attributes
     ----------
@@ -58,6 +62,8 @@ class Model:
     ['conv2d_1', 'relu_1', 'conv2d_2', 'add_1', 'global_avg_pool_1', 'linear_1']
     """
 
+    name: str | None = None
+
     def __init__(
         self,
         inputs: Tensor | Sequence[Tensor],
@@ -65,6 +71,7 @@ class Model:
         *,
         seed: int = 0,
         dtype: str = "float32",
+        name: str | None = None,
     ) -> None:
         blueprint = trace(_as_tensors(inputs, "inputs"), _as_tensors(outputs, "outputs"))
         seed = as_int(seed, "seed")
@@ -72,6 +79,7 @@ class Model:
         self._set_up(
             blueprint.graph, params, seed, _as_dtype(dtype), blueprint.regularizers, blueprint.frozen
         )
+        self.name = name
 
     @classmethod
     def from_graph(
@@ -83,6 +91,7 @@ class Model:
         dtype: str = "float32",
         regularizers: Mapping[str, Regularizer] | None = None,
         frozen: Iterable[str] = (),
+        name: str | None = None,
     ) -> Model:
         """A model of an existing graph.
 
@@ -96,6 +105,8 @@ class Model:
         regularizers : mapping of parameter name to Regularizer, optional
         frozen : iterable of parameter names
             What training leaves alone.
+        name : str, optional
+            As for :class:`Model`.
 
         Raises
         ------
@@ -103,14 +114,15 @@ class Model:
             If a parameter is missing, unknown, or of another shape or dtype.
         """
         _check_params(graph, params)
-        for name, param in params.items():
+        for key, param in params.items():
             if param.dtype != _as_dtype(dtype):
-                raise TypeError(f"parameter {name!r} must be {dtype} like the model, got {param.dtype}")
-        ordered = {name: params[name] for name in graph.param_shapes}
+                raise TypeError(f"parameter {key!r} must be {dtype} like the model, got {param.dtype}")
+        ordered = {key: params[key] for key in graph.param_shapes}
         model = Model.__new__(Model)
         model._set_up(
             graph, ordered, as_int(seed, "seed"), _as_dtype(dtype), regularizers or {}, frozenset(frozen)
         )
+        model.name = name
         return model
 
     def _set_up(
@@ -135,6 +147,58 @@ class Model:
         self._penalties: dict[str, Regularizer] = dict(regularizers)
         self._optimizer_state = optimizers.OptimizerState()
         self._epochs_done = 0
+
+    # ---- building on
+
+    def __call__(self, *inputs: Tensor) -> Any:
+        """Use the net as if it were a layer: a model built on the result shares this one's parameters.
+
+        Training either trains both, for the arrays are the same. Inputs may be larger than this net's if its layers
+        can do with that.
+
+        Parameters
+        ----------
+        *inputs : Tensor
+            One for each input, in their order.
+
+        Returns
+        -------
+        Tensor, or a tuple of them if the net has several outputs
+
+        Examples
+        --------
+        >>> from fastconv import nn
+        >>> encoder = nn.Sequential([nn.Conv2d(8, 3), nn.GlobalAvgPool2d()], input_shape=(3, 16, 16), name="encoder")
+        >>> left, right = nn.Input((3, 16, 16)), nn.Input((3, 16, 16))
+        >>> twin = nn.Model([left, right], nn.Linear(1)(nn.Concat()(encoder(left), encoder(right))))
+        >>> twin.params["encoder/conv2d_1.weight"] is encoder.params["conv2d_1.weight"]
+        True
+        """
+        if len(inputs) != len(self.graph.inputs):
+            raise ValueError(f"the net has inputs {list(self.graph.inputs)}, got {len(inputs)}")
+        values = dict(zip(self.graph.inputs, inputs, strict=True))
+        for node in self.graph.nodes:
+            values[node.name] = self.layers[node.name](*(values[name] for name in node.inputs))
+        outputs = tuple(values[name] for name in self.graph.outputs)
+        return outputs[0] if len(outputs) == 1 else outputs
+
+    @cached_property
+    def layers(self) -> dict[str, BoundLayer]:
+        """The layer of each node by its name; called on a tensor it brings its parameters along, as the net does."""
+        layers: dict[str, BoundLayer] = {}
+        shared: dict[tuple[str, ...], BoundLayer] = {}
+        for node in self.graph.nodes:
+            keys = self.graph.param_names[node.name]
+            layers[node.name] = shared.get(node.params) or BoundLayer(
+                node.op,
+                self.graph.local_params(node, self.params),
+                name=self.name and f"{self.name}/{node.name}",
+                frozen=[key for key, name in keys.items() if name in self.frozen],
+                regularizers={key: self.regularizers.get(name) for key, name in keys.items()},
+            )
+            if node.params:
+                shared[node.params] = layers[node.name]
+        return layers
 
     # ---- inference
 
@@ -213,19 +277,27 @@ class Model:
     def compile(
         self,
         optimizer: str | optimizers.Optimizer = "sgd",
-        loss: str | losses.Loss = "cross_entropy",
-        metrics: Sequence[str | metric_library.Metric] = (),
+        loss: Any = "cross_entropy",
+        metrics: Any = (),
         *,
+        loss_weights: Any = None,
         regularizer: Regularizer | None = None,
     ) -> None:
         """Say how the net is trained; the optimizer starts afresh.
+
+        A net with several outputs is trained on the weighted sum of their losses; its targets are a tuple in the
+        order of the outputs, or a dict by their names.
 
         Parameters
         ----------
         optimizer : Optimizer or {"sgd", "adam"}
         loss : Loss or {"cross_entropy", "mse"}
-            ``"cross_entropy"`` takes logits.
+            ``"cross_entropy"`` takes logits.  For several outputs one for all, a list in their order (None trains the
+            others alone), or a dict by name, which may lack some.
         metrics : sequence of Metric or {"accuracy"}
+            For several outputs a dict of those by name; the loss of each output is always among them.
+        loss_weights : sequence or dict of float, optional
+            Factors of the losses of several outputs; 1 by default.
         regularizer : Regularizer, optional
             Penalty of every weight of two or more dimensions that has none of its own (so not of biases and
             normalisation).
@@ -233,8 +305,17 @@ class Model:
         if isinstance(metrics, str):
             raise TypeError(f"metrics must be a list, got {metrics!r}; write [{metrics!r}]")
         self.optimizer = optimizers.get(optimizer)
-        self._loss = losses.get(loss)
-        self.metrics = [metric_library.get(metric) for metric in metrics]
+        outputs = self.graph.outputs
+        if len(outputs) > 1:
+            self._loss = together = joint_loss(outputs, loss, loss_weights)
+            self.metrics = joint_metrics(outputs, metrics, together)
+        elif loss_weights is not None or isinstance(loss, (list, tuple, Mapping)):
+            raise ValueError(
+                f"lists of losses and loss_weights are for several outputs, this net has {outputs}"
+            )
+        else:
+            self._loss = losses.get(loss)
+            self.metrics = [metric_library.get(metric) for metric in metrics]
         self._optimizer_state = optimizers.OptimizerState()
         self._penalties = dict(self.regularizers)
         if regularizer is not None:
@@ -316,17 +397,18 @@ class Model:
         watchers: Sequence[Watcher] = (),
     ) -> tuple[float, dict[str, Array], Array]:
         """As the public one, of checked arrays; also returns the output."""
-        name = self._single_output()
         context = Context(training=training, seed=self.seed, step=step)
         tape: Tape = []
-        output = forward(
-            self.graph,
-            self.params,
-            batch,
-            context,
-            tape=tape,
-            observe=_to_all([watcher.on_activation for watcher in watchers]),
-        )[name]
+        output = self._output(
+            forward(
+                self.graph,
+                self.params,
+                batch,
+                context,
+                tape=tape,
+                observe=_to_all([watcher.on_activation for watcher in watchers]),
+            )
+        )
         value, output_grad = self.loss_function.value_and_gradient(output, target)
         if not math.isfinite(value):
             raise FloatingPointError(self._where_non_finite(batch, context, value))
@@ -334,7 +416,7 @@ class Model:
             self.graph,
             self.params,
             tape,
-            {name: output_grad},
+            self._by_output(output_grad),
             wrt_params=self.trainable,
             observe=_to_all([watcher.on_output_gradient for watcher in watchers]),
         )
@@ -445,9 +527,21 @@ class Model:
 
     # ---- text, files
 
-    def summary(self) -> str:
-        """A table of the layers: output shape, parameters, multiply-accumulates per sample."""
-        return summary(self.graph)
+    def summary(self, batch_size: int = 1) -> Summary:
+        """A table of the layers: shapes, kernel, parameters, multiply-accumulates, receptive field; then totals.
+
+        Parameters
+        ----------
+        batch_size : int
+            For how many samples memory is counted.
+
+        Returns
+        -------
+        Summary
+            Text, with ``rows`` and ``totals`` as data.
+        """
+        size = as_int(batch_size, "batch_size", 1)
+        return summary(self.graph, size, self.dtype.itemsize, self.frozen)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the net (not the optimizer) as a safetensors file; :func:`fastconv.nn.load` reads it."""
@@ -465,6 +559,21 @@ class Model:
         if len(self.graph.outputs) != 1:
             raise ValueError(f"this needs a net with one output, got {list(self.graph.outputs)}")
         return self.graph.outputs[0]
+
+    def _output(self, values: Mapping[str, Array]) -> Any:
+        """What the loss takes: the array of the only output, or the :class:`Parts` of several."""
+        parts = [values[name] for name in self.graph.outputs]
+        return parts[0] if len(parts) == 1 else Parts(parts)
+
+    def _by_output(self, grad: Any) -> dict[str, Array]:
+        """The gradient that the loss gives, by the names of the outputs."""
+        grads: dict[str, Array] = {}
+        for name, part in zip(
+            self.graph.outputs, grad.arrays if isinstance(grad, Parts) else [grad], strict=True
+        ):
+            if part is not None:  # one value may be several outputs
+                grads[name] = grads[name] + part if name in grads else part
+        return grads
 
     def _as_inputs(self, x: Any) -> dict[str, Array]:
         """One array per graph input, of the right shape, not converted yet."""
@@ -498,7 +607,8 @@ class Model:
     def _as_data(self, x: Any, y: Any) -> tuple[dict[str, Array], Array]:
         """Checked inputs and targets of the same, positive length."""
         inputs = self._as_inputs(x)
-        target = self.loss_function.check(y, self.graph.shapes[self._single_output()])
+        shapes: Any = tuple(self.graph.shapes[name] for name in self.graph.outputs)
+        target = self.loss_function.check(y, shapes if len(shapes) > 1 else shapes[0])
         count = _count(inputs)
         if count != len(target):
             raise ValueError(f"x and y need the same number of samples, got {count} and {len(target)}")
@@ -524,9 +634,8 @@ class Model:
 
     def _outputs(self, inputs: Mapping[str, Array], batch_size: int) -> Iterator[tuple[slice, Array]]:
         """(slice of the samples, output in inference mode) batch by batch."""
-        name = self._single_output()
         for part in self._slices(_count(inputs), batch_size):
-            yield part, forward(self.graph, self.params, self._take(inputs, part))[name]
+            yield part, self._output(forward(self.graph, self.params, self._take(inputs, part)))
 
 
 class Sequential(Model):
@@ -534,10 +643,11 @@ class Sequential(Model):
 
     Parameters
     ----------
-    layers : sequence of Layer
+    layers : sequence of Layer or Model
+        A model shares its parameters; see :meth:`Model.__call__`.
     input_shape : tuple of int
         Of one sample, for images (C, H, W).
-    seed, dtype
+    seed, dtype, name
         As for :class:`Model`.
 
     Examples
@@ -550,12 +660,22 @@ class Sequential(Model):
     """
 
     def __init__(
-        self, layers: Sequence[Layer], input_shape: Any, *, seed: int = 0, dtype: str = "float32"
+        self,
+        layers: Sequence[Layer | Model],
+        input_shape: Any,
+        *,
+        seed: int = 0,
+        dtype: str = "float32",
+        name: str | None = None,
     ) -> None:
         layers = list(layers)
         for layer in layers:
-            if not isinstance(layer, Layer):
+            if not isinstance(layer, (Layer, Model)):
                 raise TypeError(f"layers must be layers such as nn.ReLU(), got {layer!r}")
+            if isinstance(layer, Model) and len(layer.graph.outputs) > 1:
+                raise ValueError(
+                    f"a link of a chain has one output, got {layer!r} with {layer.graph.outputs}"
+                )
         if not layers:
             raise ValueError("a Sequential model needs at least one layer, got none")
         first = last = Input(input_shape)
@@ -564,7 +684,7 @@ class Sequential(Model):
                 last = layer(last)
             except ValueError as error:
                 raise ValueError(f"layer {number} of {len(layers)}: {error}") from None
-        super().__init__(first, last, seed=seed, dtype=dtype)
+        super().__init__(first, last, seed=seed, dtype=dtype, name=name)
 
 
 def _as_tensors(value: Any, name: str) -> tuple[Tensor, ...]:

@@ -26,6 +26,7 @@ def save(model: Model, path: str | os.PathLike[str]) -> None:
         "format": _FORMAT,
         "seed": model.seed,
         "dtype": model.dtype.name,
+        "name": model.name,
         "graph": _graph_to_config(model.graph),
         "regularizers": {name: asdict(regularizer) for name, regularizer in model.regularizers.items()},
         "frozen": sorted(model.frozen),
@@ -67,6 +68,7 @@ def load(path: str | os.PathLike[str]) -> Model:
         dtype=description["dtype"],
         regularizers={name: Regularizer(**factors) for name, factors in description["regularizers"].items()},
         frozen=description["frozen"],
+        name=description.get("name"),  # absent from older files
     )
 
 

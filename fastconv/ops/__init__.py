@@ -4,29 +4,50 @@ from __future__ import annotations
 
 from typing import Any
 
-from fastconv.ops._base import GLOBAL, Context, Extent, Op, Wanted, Window, attributes, derive_seed
+from fastconv.ops._base import (
+    GLOBAL,
+    LAYOUTS,
+    Context,
+    Extent,
+    Op,
+    Partition,
+    Wanted,
+    Window,
+    attributes,
+    derive_seed,
+)
 from fastconv.ops.activation import Activation, Softmax
-from fastconv.ops.conv import Conv
-from fastconv.ops.dropout import Dropout
-from fastconv.ops.join import Add, Concat
+from fastconv.ops.adaptive_pool import AdaptiveAvgPool, AdaptiveMaxPool, GlobalAvgPool, GlobalMaxPool
+from fastconv.ops.conv import Conv, ConvTranspose
+from fastconv.ops.dropout import DropBlock, Dropout, GaussianNoise
+from fastconv.ops.join import Add, Concat, Multiply
 from fastconv.ops.linear import Linear
 from fastconv.ops.norm import BatchNorm
-from fastconv.ops.pool import AvgPool, GlobalAvgPool, MaxPool
+from fastconv.ops.pad import Pad
+from fastconv.ops.pool import AvgPool, MaxPool
 from fastconv.ops.reshape import Reshape
 
 VOCABULARY: dict[str, type[Op]] = {
     op.__name__: op
     for op in (
         Activation,
+        AdaptiveAvgPool,
+        AdaptiveMaxPool,
         Add,
         AvgPool,
         BatchNorm,
         Concat,
         Conv,
+        ConvTranspose,
+        DropBlock,
         Dropout,
+        GaussianNoise,
         GlobalAvgPool,
+        GlobalMaxPool,
         Linear,
         MaxPool,
+        Multiply,
+        Pad,
         Reshape,
         Softmax,
     )
@@ -34,20 +55,30 @@ VOCABULARY: dict[str, type[Op]] = {
 
 __all__ = [
     "GLOBAL",
+    "LAYOUTS",
     "VOCABULARY",
     "Activation",
+    "AdaptiveAvgPool",
+    "AdaptiveMaxPool",
     "Add",
     "AvgPool",
     "BatchNorm",
     "Concat",
     "Context",
     "Conv",
+    "ConvTranspose",
+    "DropBlock",
     "Dropout",
     "Extent",
+    "GaussianNoise",
     "GlobalAvgPool",
+    "GlobalMaxPool",
     "Linear",
     "MaxPool",
+    "Multiply",
     "Op",
+    "Pad",
+    "Partition",
     "Reshape",
     "Softmax",
     "Wanted",

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import enum
 import hashlib
+import math
 from dataclasses import dataclass, fields
 from typing import Any, Final, NamedTuple
 
@@ -18,6 +19,7 @@ from fastconv._spec import Shape
 
 Array = NDArray[Any]
 
+LAYOUTS: Final = ("(F,)", "(C, L)", "(C, H, W)", "(C, D, H, W)")  # of a sample, by its spatial dimensions
 DTYPE_OF_SHAPES: Final = "float32"  # specs need one; sizes do not depend on it
 
 
@@ -61,15 +63,57 @@ class Wanted(NamedTuple):
     params: bool
 
 
+Taps = tuple[tuple[int, ...], ...]  # per output position of one period, the input positions that it reads
+
+
 @dataclass(frozen=True, kw_only=True)
 class Window:
-    """The sliding window of an op, per spatial dimension: what receptive-field arithmetic needs."""
+    """The sliding window of an op, per spatial dimension: what receptive-field arithmetic needs.
+
+    Output position y reads positions ``y * stride - pad_lo + i * dilation`` for i < kernel, of the input with
+    ``expansion - 1`` zeros between its elements (None is 1, the input itself; a transposed convolution expands).
+    """
 
     kernel: Shape
     stride: Shape
     pad_lo: Shape
     pad_hi: Shape
     dilation: Shape
+    expansion: Shape | None = None
+
+    def taps(self, axis: int) -> tuple[int, Taps]:
+        """How far the input position moves per period of output positions, and what those of a period read."""
+        stride, expansion = self.stride[axis], self.expansion[axis] if self.expansion else 1
+        period = expansion // math.gcd(expansion, stride)
+        offsets = [i * self.dilation[axis] - self.pad_lo[axis] for i in range(self.kernel[axis])]
+        return period * stride // expansion, tuple(
+            tuple(
+                (y * stride + offset) // expansion
+                for offset in offsets
+                if (y * stride + offset) % expansion == 0
+            )
+            for y in range(period)
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Partition:
+    """Windows that share an input out among a fixed number of outputs, per spatial dimension.
+
+    Output position y reads positions ``floor(y * in_size / out_size)`` up to
+    ``ceil((y + 1) * in_size / out_size)``.
+    """
+
+    in_size: Shape
+    out_size: Shape
+
+    def taps(self, axis: int) -> tuple[int, Taps]:
+        """As :meth:`Window.taps`."""
+        common = math.gcd(self.in_size[axis], self.out_size[axis])
+        advance, period = self.in_size[axis] // common, self.out_size[axis] // common
+        return advance, tuple(
+            tuple(range(y * advance // period, -(-(y + 1) * advance // period))) for y in range(period)
+        )
 
 
 class Extent(enum.Enum):
@@ -121,7 +165,7 @@ class Op:
         """
         raise NotImplementedError
 
-    def window(self) -> Window | Extent | None:
+    def window(self, *input_shapes: Shape) -> Window | Partition | Extent | None:
         """The sliding window; ``GLOBAL`` if every output sees the whole input; None for a point-wise op."""
         return None
 
@@ -141,8 +185,7 @@ def planes(input_shapes: tuple[Shape, ...], kind: str, ndim: int) -> Shape:
     """The shape of an op's only input, which must have a channel and ``ndim`` spatial dimensions."""
     shape = single(input_shapes, kind)
     if len(shape) != ndim + 1:
-        layout = {1: "(C, L)", 2: "(C, H, W)", 3: "(C, D, H, W)"}[ndim]
-        raise ValueError(f"{kind} takes an input of shape {layout} per sample, got {shape}")
+        raise ValueError(f"{kind} takes an input of shape {LAYOUTS[ndim]} per sample, got {shape}")
     return shape
 
 

@@ -36,6 +36,45 @@ class Add(Op):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Multiply(Op):
+    """Product of two inputs; a dimension of size 1 is repeated, as for channels weighted by (C, 1, 1)."""
+
+    @property
+    def kind(self) -> str:
+        return "multiply"
+
+    def infer_shape(self, *input_shapes: Shape) -> Shape:
+        ranks = {len(shape) for shape in input_shapes}
+        if (
+            len(input_shapes) != 2
+            or len(ranks) != 1
+            or any(n != m and 1 not in (n, m) for n, m in zip(*input_shapes, strict=True))
+        ):
+            raise ValueError(
+                f"multiply takes two inputs whose dimensions are equal or 1, got {list(input_shapes)}"
+            )
+        return np.broadcast_shapes(*input_shapes)
+
+    def forward(
+        self, inputs: tuple[Array, ...], params: dict[str, Array], context: Context
+    ) -> tuple[Array, Any]:
+        return inputs[0] * inputs[1], inputs if context.recording else None
+
+    def backward(self, grad_output: Array, saved: Any, params: dict[str, Array], wanted: Wanted) -> Gradients:
+        first, second = saved
+        return tuple(
+            _sum_to(grad_output * other, own.shape) if want else None
+            for own, other, want in zip((first, second), (second, first), wanted.inputs, strict=True)
+        ), {}
+
+
+def _sum_to(grad: Array, shape: Shape) -> Array:
+    """The gradient of an array of ``shape`` that was repeated to the gradient's."""
+    repeated = tuple(axis for axis, (n, m) in enumerate(zip(shape, grad.shape, strict=True)) if n != m)
+    return grad.sum(axis=repeated, keepdims=True) if repeated else grad
+
+
+@dataclass(frozen=True, kw_only=True)
 class Concat(Op):
     """Inputs side by side along the channels; all other dimensions agree."""
 

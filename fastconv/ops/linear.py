@@ -60,7 +60,7 @@ class Linear(Op):
                 grad_params["bias"] = channel_sum(grad_output)
         return (_matmul(grad_output, params["weight"]) if wanted.inputs[0] else None,), grad_params
 
-    def window(self) -> Extent:
+    def window(self, *input_shapes: Shape) -> Extent:
         return GLOBAL
 
     def macs(self, *input_shapes: Shape) -> int:

@@ -25,6 +25,7 @@ class BatchNorm(Op):
 
     eps: float = 1e-5
     momentum: float = 0.1
+    affine: bool = True  # whether there are a weight and a bias
 
     state = ("running_mean", "running_var")
 
@@ -38,9 +39,16 @@ class BatchNorm(Op):
             raise ValueError(f"{self.kind} takes an input with channels, got {shape}")
         return shape
 
+    def __post_init__(self) -> None:
+        if not self.eps >= 0.0:
+            raise ValueError(f"eps must be >= 0, got {self.eps!r}")
+        if not 0.0 <= self.momentum <= 1.0:
+            raise ValueError(f"momentum must be between 0 and 1, got {self.momentum!r}")
+
     def param_shapes(self, *input_shapes: Shape) -> dict[str, Shape]:
         channels = self.infer_shape(*input_shapes)[:1]
-        return dict.fromkeys(("weight", "bias", *self.state), channels)
+        learned = ("weight", "bias") if self.affine else ()
+        return dict.fromkeys((*learned, *self.state), channels)
 
     def forward(
         self, inputs: tuple[Array, ...], params: dict[str, Array], context: Context
@@ -62,7 +70,9 @@ class BatchNorm(Op):
                 f"batch normalisation needs more than one value per channel to train, got input {x.shape}"
             )
         given = (None, None) if context.training else (params["running_mean"], params["running_var"])
-        output, mean, inv_std = run("batch_norm_forward", spec, x3, *given, params["weight"], params["bias"])
+        output, mean, inv_std = run(
+            "batch_norm_forward", spec, x3, *given, params.get("weight"), params.get("bias")
+        )
         if context.training:
             variance = np.maximum(inv_std**-2.0 - self.eps, 0.0) * (count / (count - 1))
             params["running_mean"] += self.momentum * (mean - params["running_mean"])
@@ -72,6 +82,13 @@ class BatchNorm(Op):
     def backward(self, grad_output: Array, saved: Any, params: dict[str, Array], wanted: Wanted) -> Gradients:
         spec, x3, mean, inv_std = saved
         grad_input, grad_weight, grad_bias = run(
-            "batch_norm_backward", spec, grad_output.reshape(x3.shape), x3, mean, inv_std, params["weight"]
+            "batch_norm_backward",
+            spec,
+            grad_output.reshape(x3.shape),
+            x3,
+            mean,
+            inv_std,
+            params.get("weight"),
         )
-        return (grad_input.reshape(grad_output.shape),), {"weight": grad_weight, "bias": grad_bias}
+        grad_params = {"weight": grad_weight, "bias": grad_bias} if self.affine else {}
+        return (grad_input.reshape(grad_output.shape),), grad_params

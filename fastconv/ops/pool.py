@@ -1,4 +1,4 @@
-"""Pooling."""
+"""Pooling by a sliding window."""
 
 from __future__ import annotations
 
@@ -8,19 +8,16 @@ from typing import Any
 
 from fastconv._arrays import dtype_name
 from fastconv._dispatch import run
-from fastconv._spec import AdaptivePoolSpec, PoolSpec, Shape, as_int_tuple
+from fastconv._spec import PoolSpec, Shape, as_int, as_int_tuple
 from fastconv.ops._base import (
     DTYPE_OF_SHAPES,
-    GLOBAL,
     Array,
     Context,
-    Extent,
     Gradients,
     Op,
     Wanted,
     Window,
     planes,
-    single,
 )
 
 _LARGEST_BYTE_WINDOW = 256  # offsets 0..255 inside the window fit in one byte
@@ -40,7 +37,7 @@ class _Pool(Op):
     def _average_options(self) -> tuple[bool, int | None]:
         return True, None  # count_include_pad, divisor_override
 
-    def _spec(self, input_shape: Shape, dtype: str) -> PoolSpec:
+    def spec(self, input_shape: Shape, dtype: str) -> PoolSpec:
         return PoolSpec.from_shape(
             input_shape,
             dtype,
@@ -54,12 +51,12 @@ class _Pool(Op):
 
     def infer_shape(self, *input_shapes: Shape) -> Shape:
         shape = planes(input_shapes, self.kind, len(self.kernel_size))
-        return self._output_shape(self._spec((1, *shape), DTYPE_OF_SHAPES))[1:]
+        return self._output_shape(self.spec((1, *shape), DTYPE_OF_SHAPES))[1:]
 
     def _output_shape(self, spec: PoolSpec) -> Shape:
         return (spec.batch, spec.channels, *spec.out_size[2 - len(self.kernel_size) :])
 
-    def window(self) -> Window:
+    def window(self, *input_shapes: Shape) -> Window:
         return Window(
             kernel=self.kernel_size,
             stride=self.stride,
@@ -107,7 +104,7 @@ class MaxPool(_Pool):
         self, inputs: tuple[Array, ...], params: dict[str, Array], context: Context
     ) -> tuple[Array, Any]:
         (x,) = inputs
-        spec = self._spec(x.shape, dtype_name(x))
+        spec = self.spec(x.shape, dtype_name(x))
         index_dtype = None
         if context.recording:
             # the backward pass then needs one byte per output instead of the input
@@ -149,7 +146,9 @@ class AvgPool(_Pool):
             **window,
             ceil_mode=bool(ceil_mode),
             count_include_pad=bool(count_include_pad),
-            divisor_override=divisor_override,
+            divisor_override=None
+            if divisor_override is None
+            else as_int(divisor_override, "divisor_override"),
         )
 
     @property
@@ -164,7 +163,7 @@ class AvgPool(_Pool):
         self, inputs: tuple[Array, ...], params: dict[str, Array], context: Context
     ) -> tuple[Array, Any]:
         (x,) = inputs
-        spec = self._spec(x.shape, dtype_name(x))
+        spec = self.spec(x.shape, dtype_name(x))
         output = run("avg_pool_forward", spec, x.reshape(spec.input_shape))
         return output.reshape(self._output_shape(spec)), (spec, x.shape) if context.recording else None
 
@@ -172,39 +171,3 @@ class AvgPool(_Pool):
         spec, input_shape = saved
         grad_input = run("avg_pool_backward", spec, grad_output.reshape(spec.output_shape))
         return (grad_input.reshape(input_shape),), {}
-
-
-@dataclass(frozen=True, kw_only=True)
-class GlobalAvgPool(Op):
-    """Mean over all spatial positions: (C, ...) to (C,), or to (C, 1, ...) with ``keepdims``."""
-
-    keepdims: bool = False
-
-    @property
-    def kind(self) -> str:
-        return "global_avg_pool"
-
-    def infer_shape(self, *input_shapes: Shape) -> Shape:
-        shape = single(input_shapes, self.kind)
-        if len(shape) < 2 or 0 in shape:
-            raise ValueError(f"{self.kind} takes an input with channels and spatial dimensions, got {shape}")
-        return (shape[0],) + (1,) * (len(shape) - 1 if self.keepdims else 0)
-
-    def forward(
-        self, inputs: tuple[Array, ...], params: dict[str, Array], context: Context
-    ) -> tuple[Array, Any]:
-        (x,) = inputs
-        batch, channels, *spatial = x.shape
-        plane = (batch, channels, 1, math.prod(spatial))
-        spec = AdaptivePoolSpec.from_shape(plane, dtype_name(x), 1)
-        output = run("adaptive_avg_pool_forward", spec, x.reshape(plane))
-        output_shape = (batch, *self.infer_shape(x.shape[1:]))
-        return output.reshape(output_shape), (spec, x.shape) if context.recording else None
-
-    def backward(self, grad_output: Array, saved: Any, params: dict[str, Array], wanted: Wanted) -> Gradients:
-        spec, input_shape = saved
-        grad_input = run("adaptive_avg_pool_backward", spec, grad_output.reshape(spec.output_shape))
-        return (grad_input.reshape(input_shape),), {}
-
-    def window(self) -> Extent:
-        return GLOBAL

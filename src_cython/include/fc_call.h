@@ -7,6 +7,7 @@
 #ifndef FC_CALL_H
 #define FC_CALL_H
 
+#include "fc_denormals.h"
 #include "fc_isa.h"
 
 #define FC_ENTRY(kernel, arguments, ...)                               \
@@ -16,5 +17,10 @@
         else                                                           \
             FC_PICK(isa, kernel##_f64) arguments;                      \
     }
+
+/* FC_CALL(isa, itemsize, kernel, args): the value of one call, FC_RUN the same as a statement with denormals taken as zero. */
+#define FC_CALL(isa, itemsize, kernel, ...) \
+    ((itemsize) == 4 ? FC_PICK(isa, kernel##_f32)(__VA_ARGS__) : FC_PICK(isa, kernel##_f64)(__VA_ARGS__))
+#define FC_RUN(isa, itemsize, kernel, ...) FC_WITHOUT_DENORMALS(FC_CALL(isa, itemsize, kernel, __VA_ARGS__))
 
 #endif

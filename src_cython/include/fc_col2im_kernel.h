@@ -138,7 +138,7 @@ static FC_UNUSED void FC_NAME(col2im_item)(const fc_col2im_job *job, int64_t ite
                 for (int64_t k0 = 0; k0 < g->channels; k0 += job->depth) {
                     const int64_t k = fc_min(job->depth, g->channels - k0);
                     FC_NAME(conv_product)(columns, k, weights + k0 * padded + r0 * k, r1 - r0, panels + k0 * GEMM_NR,
-                                          g->channels * GEMM_NR, NULL, k0 > 0, sums, stride, NULL);
+                                          g->channels * GEMM_NR, NULL, k0 > 0, sums, stride, NULL, NULL, NULL);
                 }
                 for (int64_t r = r0; r < r1; r++) {
                     const int64_t c = r / g->taps, t = r % g->taps, dy = g->offset[1][t / g->ntaps[2]];

@@ -8,6 +8,7 @@
 #ifndef FC_CONV_H
 #define FC_CONV_H
 
+#include "fc_epilogue.h"
 #include "fc_isa.h"
 
 typedef struct {
@@ -197,7 +198,10 @@ typedef struct {
     int w_contiguous;
     const int64_t *tap;             /* [taps] offset of a tap in a filter */
     const void *src, *w, *b;        /* source, unpacked weights and bias (or NULL) */
-    void *weights, *bias, *dst;     /* packed weights and bias (or NULL), destination */
+    const void *weights;            /* packed */
+    void *dst;
+    fc_epilogue epilogue;           /* what is done behind the bias b */
+    int in_place;                   /* columns are read where they lie: see fc_indirect_plan */
     fc_indirect indirect;
 } fc_conv_job;
 

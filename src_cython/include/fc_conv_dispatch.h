@@ -2,52 +2,43 @@
 #ifndef FC_CONV_DISPATCH_H
 #define FC_CONV_DISPATCH_H
 
+#include "fc_call.h"
 #include "fc_col2im.h"
 #include "fc_conv.h"
-#include "fc_denormals.h"
 #include "fc_direct.h"
 #include "fc_matmul.h"
 #define FC_TEMPLATE "fc_conv_all.h"
 #include "fc_for_each.h"
+#include "fc_gemm_dispatch.h"
 
-static int fc_gemm_rows(int isa, int item) { return item == 4 ? FC_PICK(isa, gemm_mr_f32) : FC_PICK(isa, gemm_mr_f64); }
-static int fc_gemm_lanes(int isa, int item) { return item == 4 ? FC_PICK(isa, gemm_nr_f32) : FC_PICK(isa, gemm_nr_f64); }
-
-/* FC_CALL(isa, item, kernel, args): the float32 or float64 build of a kernel, with denormals taken as zero. */
-#define FC_CALL(isa, item, kernel, ...)                                        \
-    do {                                                                       \
-        if ((item) == 4)                                                       \
-            FC_WITHOUT_DENORMALS(FC_PICK(isa, kernel##_f32)(__VA_ARGS__));     \
-        else                                                                   \
-            FC_WITHOUT_DENORMALS(FC_PICK(isa, kernel##_f64)(__VA_ARGS__));     \
-    } while (0)
-
-static void fc_conv_weights_item(int isa, int item, const fc_conv_job *job, int64_t i) {
-    FC_CALL(isa, item, conv_weights_item, job, i);
+static void fc_conv_weights_item(int isa, int item, const fc_conv_job *job, int64_t i, void *packed) {
+    FC_RUN(isa, item, conv_weights_item, job, i, packed);
 }
 
 static void fc_conv_item(int isa, int item, const fc_conv_job *job, int64_t i, void *scratch) {
-    FC_CALL(isa, item, conv_item, job, i, scratch);
+    FC_RUN(isa, item, conv_item, job, i, scratch);
 }
 
+static void fc_finish(int isa, int item, const fc_epilogue *e, void *c, int64_t n) { FC_RUN(isa, item, finish_all, e, c, n); }
+
 static void fc_conv_indirect_item(int isa, int item, const fc_conv_job *job, int64_t i, void *scratch) {
-    FC_CALL(isa, item, conv_indirect_item, job, i, scratch);
+    FC_RUN(isa, item, conv_indirect_item, job, i, scratch);
 }
 
 static void fc_conv_weight_item(int isa, int item, const fc_conv_weight_job *job, int64_t i, void *scratch) {
-    FC_CALL(isa, item, conv_weight_item, job, i, scratch);
+    FC_RUN(isa, item, conv_weight_item, job, i, scratch);
 }
 
 static void fc_conv_weight_gather_item(int isa, int item, const fc_conv_weight_job *job, int64_t i, void *scratch) {
-    FC_CALL(isa, item, conv_weight_gather_item, job, i, scratch);
+    FC_RUN(isa, item, conv_weight_gather_item, job, i, scratch);
 }
 
 static void fc_col2im_weights_item(int isa, int item, const fc_col2im_job *job, int64_t i) {
-    FC_CALL(isa, item, col2im_weights_item, job, i);
+    FC_RUN(isa, item, col2im_weights_item, job, i);
 }
 
 static void fc_col2im_item(int isa, int item, const fc_col2im_job *job, int64_t i, void *scratch) {
-    FC_CALL(isa, item, col2im_item, job, i, scratch);
+    FC_RUN(isa, item, col2im_item, job, i, scratch);
 }
 
 static int fc_vector_bytes(int isa) { return isa == FC_ISA_AVX512 ? 64 : isa == FC_ISA_AVX2 ? 32 : 16; }
@@ -57,12 +48,12 @@ static int fc_direct_lanes(int isa, int item) {
 }
 
 static void fc_direct_item(int isa, int item, const fc_direct_job *job, int64_t first, int64_t last, void *scratch) {
-    FC_CALL(isa, item, direct_item, job, first, last, scratch);
+    FC_RUN(isa, item, direct_item, job, first, last, scratch);
 }
 
 static void fc_direct_weight_item(int isa, int item, const fc_direct_job *job, int64_t group, int64_t m0, int64_t m1,
                                   void *scratch) {
-    FC_CALL(isa, item, direct_weight_item, job, group, m0, m1, scratch);
+    FC_RUN(isa, item, direct_weight_item, job, group, m0, m1, scratch);
 }
 
 static int64_t fc_matmul_bytes(const fc_matmul_job *job, int isa, int item) {
@@ -76,7 +67,7 @@ static int64_t fc_matmul_items(const fc_matmul_job *job, int isa, int item) {
 }
 
 static void fc_matmul_item(int isa, int item, const fc_matmul_job *job, int64_t i, void *scratch) {
-    FC_CALL(isa, item, matmul_item, job, i, scratch);
+    FC_RUN(isa, item, matmul_item, job, i, scratch);
 }
 
 #endif

@@ -130,6 +130,14 @@ static FC_UNUSED void FC_NAME(conv_pack_weights)(const FC_T *w, int64_t stride_m
                 *dst++ = m0 + i < m ? w[i * stride_m + c * stride_c + tap[t]] : (FC_T)0;
 }
 
+/* How many of `count` columns go to neighbours of the first one's place in the destination; column NULL: all. */
+FC_INLINE int64_t FC_NAME(neighbours)(const int64_t *column, int64_t count) {
+    int64_t n = 1;
+    while (n < count && (!column || column[n] == column[0] + n))
+        n++;
+    return n;
+}
+
 /* A tile that cannot be written in place: part of it is outside, or its columns are not neighbours. */
 static FC_UNUSED void FC_NAME(gemm_edge)(int64_t k, const FC_T *a, const FC_T *b, const FC_T *init, int load, FC_T *c,
                                          int64_t ldc, const int64_t *column, int64_t rows, int64_t columns) {
@@ -137,20 +145,36 @@ static FC_UNUSED void FC_NAME(gemm_edge)(int64_t k, const FC_T *a, const FC_T *b
     FC_NAME(gemm_rows)(k, a, b, load ? NULL : init, 0, tile, GEMM_NR, rows);
     for (int64_t j = 0, n; j < columns; j += n) { /* neighbours in the destination go together */
         FC_T *out = c + (column ? column[j] : j);
-        for (n = 1; j + n < columns && (!column || column[j + n] == column[j] + n);)
-            n++;
+        n = FC_NAME(neighbours)(column ? column + j : NULL, columns - j);
         for (int64_t i = 0; i < rows; i++, out += ldc)
             for (int64_t l = 0; l < n; l++)
                 out[l] = load ? out[l] + tile[i * GEMM_NR + j + l] : tile[i * GEMM_NR + j + l];
     }
 }
 
+/* The epilogue of a whole destination. */
+static FC_UNUSED void FC_NAME(finish_all)(const fc_epilogue *e, FC_T *c, int64_t n) {
+    FC_NAME(finish)(e, e->residual, c, n, 1, n);
+}
+
+/* The epilogue of a tile of complete sums: row i of column j lies at first + i * ldc + column[j] of dst and residual. */
+FC_INLINE void FC_NAME(conv_finish)(const fc_epilogue *e, const FC_T *residual, FC_T *dst, int64_t first, int64_t ldc,
+                                    const int64_t *column, int64_t rows, int64_t columns) {
+    for (int64_t j = 0, n; j < columns; j += n) {
+        n = FC_NAME(neighbours)(column + j, columns - j);
+        const int64_t at = first + column[j];
+        FC_NAME(finish)(e, residual ? residual + at : NULL, dst + at, ldc, rows, n);
+    }
+}
+
 /* Product of packed weights (panels [k][GEMM_MR], k * GEMM_MR apart, rows 0..m) with packed columns.  Column j goes to
  * dst[row * dst_channel + column[j]]; column NULL means j, in a destination padded to whole tiles.  Rows go in bands that
- * stay in the second-level cache while all column panels pass. */
+ * stay in the second-level cache while all column panels pass.  `last` is the epilogue of sums that are complete, or
+ * NULL; `residual` (or NULL) has its elements where the destination has them. */
 static FC_UNUSED void FC_NAME(conv_product)(int64_t columns, int64_t k, const FC_T *weights, int64_t m,
                                             const FC_T *panels, int64_t panel_stride, const FC_T *bias, int load,
-                                            FC_T *dst, int64_t dst_channel, const int64_t *column) {
+                                            FC_T *dst, int64_t dst_channel, const int64_t *column,
+                                            const fc_epilogue *last, const FC_T *residual) {
     const int64_t band = fc_max(1, (int64_t)(160 << 10) / (int64_t)sizeof(FC_T) / fc_max(1, k * GEMM_MR)) * GEMM_MR;
     for (int64_t m0 = 0; m0 < m; m0 += band)
         for (int64_t j = 0; j < columns; j += GEMM_NR) {
@@ -161,13 +185,18 @@ static FC_UNUSED void FC_NAME(conv_product)(int64_t columns, int64_t k, const FC
             for (int64_t i = m0; i < fc_min(m, m0 + band); i += GEMM_MR) {
                 FC_T *c = dst + i * dst_channel;
                 const FC_T *init = bias ? bias + i : NULL;
-                if (adjacent && i + GEMM_MR <= m)
+                const int64_t rows = fc_min(GEMM_MR, m - i);
+                if (adjacent && last)
+                    FC_NAME(gemm_last)(k, weights + i * k, panel, init, load, c + at[0], dst_channel, rows, last,
+                                       residual ? residual + i * dst_channel + at[0] : NULL);
+                else if (adjacent && i + GEMM_MR <= m)
                     FC_NAME(gemm)(k, weights + i * k, panel, init, load, c + (at ? at[0] : j), dst_channel);
                 else if (adjacent)
-                    FC_NAME(gemm_rows)(k, weights + i * k, panel, init, load, c + (at ? at[0] : j), dst_channel, m - i);
+                    FC_NAME(gemm_rows)(k, weights + i * k, panel, init, load, c + (at ? at[0] : j), dst_channel, rows);
                 else
-                    FC_NAME(gemm_edge)(k, weights + i * k, panel, init, load, c, dst_channel, at,
-                                       fc_min(GEMM_MR, m - i), lanes);
+                    FC_NAME(gemm_edge)(k, weights + i * k, panel, init, load, c, dst_channel, at, rows, lanes);
+                if (last && !adjacent)
+                    FC_NAME(conv_finish)(last, residual, dst, i * dst_channel, dst_channel, at, rows, lanes);
             }
         }
 }
@@ -259,10 +288,13 @@ static FC_UNUSED void FC_NAME(conv_item)(const fc_conv_job *job, int64_t item, v
     /* where the positions are not neighbours in the destination, sums are kept in a stage of whole tiles */
     const int64_t stage_stride = fc_round_up(b.columns, GEMM_NR);
     FC_T *stage = g->dst_step[2] == 1 ? NULL : (FC_T *)((char *)scratch + s.bytes);
+    const fc_epilogue *e = &job->epilogue;
     for (int64_t group = group0; group < group1; group++) {
         const FC_T *weights = (const FC_T *)job->weights + group * padded_m * g->channels * g->taps;
-        const FC_T *bias = job->bias ? (const FC_T *)job->bias + group * padded_m + m0 : NULL;
-        FC_T *dst = (FC_T *)job->dst + (group * job->dst_group + m0) * g->dst_channel;
+        const int64_t first = group * job->dst_group + m0; /* destination channel */
+        const FC_T *bias = job->b ? (const FC_T *)job->b + first : NULL;
+        const FC_T *residual = e->residual ? (const FC_T *)e->residual + first * g->dst_channel : NULL;
+        FC_T *dst = (FC_T *)job->dst + first * g->dst_channel;
         for (int64_t c0 = 0; c0 < g->channels; c0 += job->block_channels) {
             const int64_t c1 = fc_min(g->channels, c0 + job->block_channels), k = (c1 - c0) * g->taps;
             const int64_t stride = (k + 1) * GEMM_NR;
@@ -270,7 +302,8 @@ static FC_UNUSED void FC_NAME(conv_item)(const fc_conv_job *job, int64_t item, v
                                        s.rows, (const FC_T **)s.row, s.panels, stride);
             FC_NAME(conv_product)(b.columns, k, weights + c0 * g->taps * padded_m + m0 * k, m1 - m0, s.panels, stride, bias,
                                   c0 > 0, stage ? stage : dst, stage ? stage_stride : g->dst_channel,
-                                  stage ? NULL : b.column_dst);
+                                  stage ? NULL : b.column_dst, c1 == g->channels && fc_epilogue_finishes(e) ? e : NULL,
+                                  residual);
         }
         for (int64_t i = 0; stage && i < m1 - m0; i++)
             for (int64_t r = 0; r < b.rows; r++) {
@@ -292,8 +325,10 @@ static FC_UNUSED void FC_NAME(conv_indirect_item)(const fc_conv_job *job, int64_
     const int64_t image = plane / g->grid[0], z = plane % g->grid[0];
     const int64_t y0 = band * n->band_rows, rows = fc_min(n->band_rows, g->grid[1] - y0), width = g->grid[2];
     const FC_T *weights = (const FC_T *)job->weights + group * padded_m * k;
-    const FC_T *bias = job->bias ? (const FC_T *)job->bias + group * padded_m : NULL;
-    FC_T *dst = (FC_T *)job->dst + group * job->dst_group * g->dst_channel + image * g->dst_image + z * g->dst_step[0];
+    const FC_T *bias = job->b ? (const FC_T *)job->b + group * job->dst_group : NULL;
+    const int64_t plane_dst = group * job->dst_group * g->dst_channel + image * g->dst_image + z * g->dst_step[0];
+    const FC_T *residual = job->epilogue.residual ? (const FC_T *)job->epilogue.residual + plane_dst : NULL;
+    FC_T *dst = (FC_T *)job->dst + plane_dst;
     FC_T *source = scratch;
     int64_t *offset = (int64_t *)((char *)scratch + n->source_bytes), *to_offset = offset;
 
@@ -336,6 +371,11 @@ static FC_UNUSED void FC_NAME(conv_indirect_item)(const fc_conv_job *job, int64_
             FC_NAME(gemm_indirect)(k, weights + i * k, b, offset, bias ? bias + i : NULL, tile, g->dst_channel,
                                    fc_min(GEMM_MR, job->m - i));
         }
+    }
+    /* not tile by tile: where vectors overlap, their lanes are to be finished once */
+    for (int64_t i = 0; fc_epilogue_finishes(&job->epilogue) && i < job->m; i++) {
+        const int64_t at = i * g->dst_channel + y0 * g->dst_step[1];
+        FC_NAME(finish)(&job->epilogue, residual ? residual + at : NULL, dst + at, g->dst_step[1], rows, width);
     }
 }
 
@@ -462,20 +502,16 @@ static FC_UNUSED void FC_NAME(conv_weight_gather_item)(const fc_conv_weight_job 
             dw[m * nq + q] = sums[(m - m0) / GEMM_NR * GEMM_NR * part_q + (q - q0) * GEMM_NR + (m - m0) % GEMM_NR];
 }
 
-/* Panels of weights for one group and one block of channels. */
-static FC_UNUSED void FC_NAME(conv_weights_item)(const fc_conv_job *job, int64_t item) {
+/* One row panel of the weights of a group, block of channels by block of channels, into the packed weights. */
+static FC_UNUSED void FC_NAME(conv_weights_item)(const fc_conv_job *job, int64_t item, void *packed) {
     const fc_conv *g = &job->g;
     const int64_t padded_m = fc_round_up(job->m, GEMM_MR), panels = padded_m / GEMM_MR;
     const int64_t group = item / panels, m0 = item % panels * GEMM_MR;
-    FC_T *out = (FC_T *)job->weights + group * padded_m * g->channels * g->taps;
+    FC_T *out = (FC_T *)packed + group * padded_m * g->channels * g->taps;
     const FC_T *w = (const FC_T *)job->w + group * job->w_group;
     for (int64_t c0 = 0; c0 < g->channels; c0 += job->block_channels) {
         const int64_t c1 = fc_min(g->channels, c0 + job->block_channels), k = (c1 - c0) * g->taps;
         FC_NAME(conv_pack_weights)(w, job->w_m, job->w_c, job->tap, g->taps, job->w_contiguous, m0, job->m, c0, c1,
                                    out + c0 * g->taps * padded_m + m0 * k);
     }
-    if (job->bias)
-        for (int64_t i = 0; i < GEMM_MR; i++)
-            ((FC_T *)job->bias)[group * padded_m + m0 + i] =
-                m0 + i < job->m ? ((const FC_T *)job->b)[group * job->dst_group + m0 + i] : (FC_T)0;
 }

@@ -1,21 +1,16 @@
 /* Register-tiled matrix product: the micro-kernel that convolution and linear layers stand on.
  *
  * Panels: a is [k][GEMM_MR], b is [k][GEMM_NR], both contiguous.  The tile has 12 accumulators where a level has 16 vector
- * registers and 24 where it has 32: enough independent FMA chains to hide the latency of two FMA pipes. */
+ * registers and 24 where it has 32: enough independent FMA chains to hide the latency of two FMA pipes.  Vector types are
+ * those of fc_vectors.h. */
 
 #undef GEMM_MR
 #undef GEMM_NRV
 #undef GEMM_NR
-#undef GEMM_TW
-#undef GEMM_TBYTES
-#undef FC_V
-#undef FC_IV
-#undef FC_TV
 #undef FC_SHUFFLE
 #if FC_VL == 1
 #define GEMM_MR 4
 #define GEMM_NRV 4
-#define GEMM_TW 1
 #elif FC_LEVEL == 2
 #define GEMM_MR 12
 #define GEMM_NRV 2
@@ -25,26 +20,6 @@
 #endif
 #define GEMM_NR (GEMM_NRV * FC_VL)
 
-#define FC_V FC_NAME(fc_vec)
-#define FC_TV FC_NAME(fc_tvec)
-#if FC_VL == 1
-typedef FC_T FC_V;
-typedef FC_T FC_TV;
-#else
-typedef FC_T FC_V __attribute__((vector_size(FC_VBYTES), aligned(sizeof(FC_T)), may_alias));
-#define FC_IV FC_NAME(fc_ivec)
-typedef FC_INT FC_IV __attribute__((vector_size(FC_VBYTES), aligned(sizeof(FC_T)), may_alias));
-/* Transposition works on blocks of GEMM_TW x GEMM_TW in vectors of 32 bytes, 16 in the baseline. */
-#if FC_LEVEL >= 1
-#define GEMM_TBYTES 32
-#else
-#define GEMM_TBYTES 16
-#endif
-#define GEMM_TW (GEMM_TBYTES / FC_TBYTES)
-typedef FC_T FC_TV __attribute__((vector_size(GEMM_TBYTES), aligned(sizeof(FC_T)), may_alias));
-typedef FC_INT FC_NAME(fc_tint) __attribute__((vector_size(GEMM_TBYTES)));
-#endif
-
 static FC_UNUSED const int FC_NAME(gemm_mr) = GEMM_MR;
 static FC_UNUSED const int FC_NAME(gemm_nr) = GEMM_NR;
 static FC_UNUSED const int FC_NAME(gemm_tw) = GEMM_TW;
@@ -53,20 +28,45 @@ static FC_UNUSED const int FC_NAME(gemm_tw) = GEMM_TW;
 #undef GEMM_MR_STEP
 #define GEMM_MR_STEP (GEMM_MR == 12 ? 4 : 2)
 
+FC_INLINE void FC_NAME(activate_as)(const int activation, FC_T slope, const int rows, const int vectors,
+                                    FC_V acc[GEMM_MR][GEMM_NRV]) {
+#pragma GCC unroll 16
+    for (int i = 0; i < rows; i++)
+#pragma GCC unroll 4
+        for (int j = 0; j < vectors; j++)
+            acc[i][j] = FC_NAME(activate)(activation, slope, acc[i][j]);
+}
+
+/* The activation of `vectors` vectors of each of `rows` rows (constants) of sums. */
+FC_INLINE void FC_NAME(activate_tile)(const fc_epilogue *e, const int rows, const int vectors,
+                                      FC_V acc[GEMM_MR][GEMM_NRV]) {
+    const FC_T slope = (FC_T)e->slope;
+    switch (e->activation) {
+    case FC_RELU: FC_NAME(activate_as)(FC_RELU, slope, rows, vectors, acc); break;
+    case FC_RELU6: FC_NAME(activate_as)(FC_RELU6, slope, rows, vectors, acc); break;
+    case FC_LEAKY_RELU: FC_NAME(activate_as)(FC_LEAKY_RELU, slope, rows, vectors, acc); break;
+    }
+}
+
 /* Vector j of row i at c[j] + i * ldc = (load ? what is there : init[i]) + sum_p a[p * GEMM_MR + i] * b[j][offset[p]] for the
  * first m of `rows` rows (a constant); init may be NULL for zeros, and offset NULL for p * GEMM_NR.  k * step
- * elements from `ahead` on are fetched into the cache for a later product. */
+ * elements from `ahead` on are fetched into the cache for a later product.  Where e is given, its activation and the
+ * residual (residual[j], laid out as c[j], or NULL) finish the sums. */
 FC_INLINE void FC_NAME(gemm_tile)(const int rows, int64_t k, const FC_T *restrict a, const FC_T *const *b,
                                   const int64_t *offset, const FC_T *init, int load, FC_T *const *c, int64_t ldc,
-                                  int64_t m, const FC_T *ahead, int64_t step) {
+                                  int64_t m, const FC_T *ahead, int64_t step, const fc_epilogue *e,
+                                  const FC_T *const *residual) {
     FC_V acc[GEMM_MR][GEMM_NRV];
 #pragma GCC unroll 16
     for (int i = 0; i < rows; i++)
 #pragma GCC unroll 4
         for (int j = 0; j < GEMM_NRV; j++)
             acc[i][j] = (FC_V){0};
-    for (int i = 0; i < m; i++) /* the tile will be read or written after the loop */
+    for (int i = 0; i < m; i++) { /* the tile will be read or written after the loop */
         FC_PREFETCH(c[0] + i * ldc);
+        if (e && residual)
+            FC_PREFETCH(residual[0] + i * ldc);
+    }
     for (int64_t p = 0; p < k; p++) {
         const int64_t at = offset ? offset[p] : p * GEMM_NR;
         FC_V bv[GEMM_NRV];
@@ -95,57 +95,88 @@ FC_INLINE void FC_NAME(gemm_tile)(const int rows, int64_t k, const FC_T *restric
             FC_V base = (FC_V){0} + first;
             if (load)
                 base = *out;
-            *out = base + acc[i][j];
+            acc[i][j] += base;
+            if (e && residual)
+                acc[i][j] += *(const FC_V *)(residual[j] + i * ldc);
+            if (!e)
+                *out = acc[i][j];
         }
+    }
+    if (!e)
+        return;
+    FC_NAME(activate_tile)(e, rows, GEMM_NRV, acc);
+#pragma GCC unroll 16
+    for (int i = 0; i < rows; i++) {
+        if (i >= m)
+            break;
+#pragma GCC unroll 4
+        for (int j = 0; j < GEMM_NRV; j++)
+            *(FC_V *)(c[j] + i * ldc) = acc[i][j];
     }
 }
 
 /* A tile of neighbouring vectors on packed columns. */
 FC_INLINE void FC_NAME(gemm_packed)(const int rows, int64_t k, const FC_T *a, const FC_T *b, const FC_T *init, int load,
-                                    FC_T *c, int64_t ldc, int64_t m, const FC_T *ahead, int64_t step) {
+                                    FC_T *c, int64_t ldc, int64_t m, const FC_T *ahead, int64_t step,
+                                    const fc_epilogue *e, const FC_T *residual) {
     const FC_T *from[GEMM_NRV];
     FC_T *to[GEMM_NRV];
+    const FC_T *rest[GEMM_NRV];
     for (int j = 0; j < GEMM_NRV; j++) {
         from[j] = b + j * FC_VL;
         to[j] = c + j * FC_VL;
+        rest[j] = residual ? residual + j * FC_VL : NULL;
     }
-    FC_NAME(gemm_tile)(rows, k, a, from, NULL, init, load, to, ldc, m, ahead, step);
+    FC_NAME(gemm_tile)(rows, k, a, from, NULL, init, load, to, ldc, m, ahead, step, e, residual ? rest : NULL);
 }
 
 /* c[i][j] = (load ? c[i][j] : init[i]) + sum_p a[p][i] * b[p][j]; init may be NULL for zeros. */
 static FC_UNUSED void FC_NAME(gemm)(int64_t k, const FC_T *a, const FC_T *b, const FC_T *init, int load, FC_T *c,
                                     int64_t ldc) {
-    FC_NAME(gemm_packed)(GEMM_MR, k, a, b, init, load, c, ldc, GEMM_MR, NULL, 0);
+    FC_NAME(gemm_packed)(GEMM_MR, k, a, b, init, load, c, ldc, GEMM_MR, NULL, 0, NULL, NULL);
 }
 
 /* The same, fetching k * step elements from `ahead` on into the cache for a later product. */
 static FC_UNUSED void FC_NAME(gemm_ahead)(int64_t k, const FC_T *a, const FC_T *b, int load, FC_T *c, int64_t ldc,
                                           const FC_T *ahead, int64_t step) {
-    FC_NAME(gemm_packed)(GEMM_MR, k, a, b, NULL, load, c, ldc, GEMM_MR, ahead, step);
+    FC_NAME(gemm_packed)(GEMM_MR, k, a, b, NULL, load, c, ldc, GEMM_MR, ahead, step, NULL, NULL);
 }
 
 /* The first m rows of gemm(), m at most GEMM_MR. */
 static FC_UNUSED void FC_NAME(gemm_rows)(int64_t k, const FC_T *a, const FC_T *b, const FC_T *init, int load, FC_T *c,
                                          int64_t ldc, int64_t m) {
     if (m <= GEMM_MR_STEP)
-        FC_NAME(gemm_packed)(GEMM_MR_STEP, k, a, b, init, load, c, ldc, m, NULL, 0);
+        FC_NAME(gemm_packed)(GEMM_MR_STEP, k, a, b, init, load, c, ldc, m, NULL, 0, NULL, NULL);
     else if (m <= 2 * GEMM_MR_STEP)
-        FC_NAME(gemm_packed)(2 * GEMM_MR_STEP, k, a, b, init, load, c, ldc, m, NULL, 0);
+        FC_NAME(gemm_packed)(2 * GEMM_MR_STEP, k, a, b, init, load, c, ldc, m, NULL, 0, NULL, NULL);
     else
-        FC_NAME(gemm_packed)(GEMM_MR, k, a, b, init, load, c, ldc, m, NULL, 0);
+        FC_NAME(gemm_packed)(GEMM_MR, k, a, b, init, load, c, ldc, m, NULL, 0, NULL, NULL);
+}
+
+/* gemm_rows() of sums that are complete with it: then comes the epilogue. */
+static FC_UNUSED void FC_NAME(gemm_last)(int64_t k, const FC_T *a, const FC_T *b, const FC_T *init, int load, FC_T *c,
+                                         int64_t ldc, int64_t m, const fc_epilogue *e, const FC_T *residual) {
+    if (m <= GEMM_MR_STEP)
+        FC_NAME(gemm_packed)(GEMM_MR_STEP, k, a, b, init, load, c, ldc, m, NULL, 0, e, residual);
+    else if (m <= 2 * GEMM_MR_STEP)
+        FC_NAME(gemm_packed)(2 * GEMM_MR_STEP, k, a, b, init, load, c, ldc, m, NULL, 0, e, residual);
+    else if (m < GEMM_MR)
+        FC_NAME(gemm_packed)(GEMM_MR, k, a, b, init, load, c, ldc, m, NULL, 0, e, residual);
+    else
+        FC_NAME(gemm_packed)(GEMM_MR, k, a, b, init, load, c, ldc, GEMM_MR, NULL, 0, e, residual);
 }
 
 /* gemm_rows() on unpacked columns: vector j of b's row p lies at b[j] + offset[p]. */
 static FC_UNUSED void FC_NAME(gemm_indirect)(int64_t k, const FC_T *restrict a, const FC_T *const *b, const int64_t *offset,
                                              const FC_T *init, FC_T *const *c, int64_t ldc, int64_t m) {
     if (m <= GEMM_MR_STEP)
-        FC_NAME(gemm_tile)(GEMM_MR_STEP, k, a, b, offset, init, 0, c, ldc, m, NULL, 0);
+        FC_NAME(gemm_tile)(GEMM_MR_STEP, k, a, b, offset, init, 0, c, ldc, m, NULL, 0, NULL, NULL);
     else if (m <= 2 * GEMM_MR_STEP)
-        FC_NAME(gemm_tile)(2 * GEMM_MR_STEP, k, a, b, offset, init, 0, c, ldc, m, NULL, 0);
+        FC_NAME(gemm_tile)(2 * GEMM_MR_STEP, k, a, b, offset, init, 0, c, ldc, m, NULL, 0, NULL, NULL);
     else if (m < GEMM_MR)
-        FC_NAME(gemm_tile)(GEMM_MR, k, a, b, offset, init, 0, c, ldc, m, NULL, 0);
+        FC_NAME(gemm_tile)(GEMM_MR, k, a, b, offset, init, 0, c, ldc, m, NULL, 0, NULL, NULL);
     else
-        FC_NAME(gemm_tile)(GEMM_MR, k, a, b, offset, init, 0, c, ldc, GEMM_MR, NULL, 0);
+        FC_NAME(gemm_tile)(GEMM_MR, k, a, b, offset, init, 0, c, ldc, GEMM_MR, NULL, 0, NULL, NULL);
 }
 
 /* c[i][j] = (load ? c[i][j] : 0) + sum_p a[i][offset[p]] * b[p][j] for i < rows (a constant): a is read where it lies, b is

@@ -1,15 +1,17 @@
-/* Matrix product c (m, n) = op(a) op(b) + bias: the job and how it is cut. */
+/* Matrix product c (m, n) = op(a) op(b) and its epilogue: the job and how it is cut. */
 #ifndef FC_MATMUL_H
 #define FC_MATMUL_H
 
 #include "fc_conv.h"
+#include "fc_epilogue.h"
 
 #define MATMUL_PANELS 8 /* column panels of one work item */
 
 typedef struct {
     int64_t m, n, k;
     int trans_a, trans_b;
-    const void *a, *b, *bias; /* bias: n elements or NULL */
+    const void *a, *b;
+    fc_epilogue epilogue; /* a bias per column */
     void *c;
 } fc_matmul_job;
 

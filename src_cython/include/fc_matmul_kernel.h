@@ -1,4 +1,4 @@
-/* Plain matrix product c = op(a) op(b) + bias on the convolution's micro-kernel. */
+/* Plain matrix product c = op(a) op(b) and its epilogue on the convolution's micro-kernel. */
 
 #undef MATMUL_K
 #define MATMUL_K 256 /* depth of a packed block */
@@ -52,12 +52,17 @@ static FC_UNUSED void FC_NAME(matmul_item)(const fc_matmul_job *job, int64_t ite
             }
         }
     }
-    const FC_T *bias = job->bias;
-    for (int64_t m = m0; m < m1; m++)
+    const FC_T *bias = job->epilogue.bias, *residual = job->epilogue.residual;
+    for (int64_t m = m0; m < m1; m++) {
+        FC_T *row = c + m * job->n;
         for (int64_t n = n0; n < n1; n++) {
             if (job->k == 0)
-                c[m * job->n + n] = 0;
+                row[n] = 0;
             if (bias)
-                c[m * job->n + n] += bias[n];
+                row[n] += bias[n];
         }
+    }
+    if (fc_epilogue_finishes(&job->epilogue))
+        FC_NAME(finish)(&job->epilogue, residual ? residual + m0 * job->n + n0 : NULL, c + m0 * job->n + n0, job->n, m1 - m0,
+                        n1 - n0);
 }

@@ -6,6 +6,7 @@
 #define FC_SMALL_H
 
 #include "fc_call.h"
+#include "fc_epilogue.h"
 
 #define FC_SMALL_TAPS 16 /* most taps of an axis */
 
@@ -21,11 +22,11 @@ typedef struct {
     fc_small_axis y, x;
 } fc_small;
 
-#define FC_TEMPLATE "fc_small_kernel.h"
+#define FC_TEMPLATE "fc_small_all.h"
 #include "fc_for_each.h"
 
-FC_ENTRY(small_forward, (g, input, weight, bias, output), const fc_small *g, const void *input, const void *weight,
-         const void *bias, void *output)
+FC_ENTRY(small_forward, (g, input, weight, epilogue, output), const fc_small *g, const void *input, const void *weight,
+         const fc_epilogue *epilogue, void *output)
 FC_ENTRY(small_input_grad, (g, grad, weight, bias, input), const fc_small *g, const void *grad, const void *weight,
          const void *bias, void *input)
 

@@ -28,9 +28,11 @@ FC_INLINE void FC_NAME(small_plane)(const fc_small *g, FC_T *source, FC_T *grid,
         }
 }
 
-static void FC_NAME(small_forward)(const fc_small *g, const FC_T *input, const FC_T *weight, const FC_T *bias,
+static void FC_NAME(small_forward)(const fc_small *g, const FC_T *input, const FC_T *weight, const fc_epilogue *epilogue,
                                    FC_T *output) {
     const int64_t source = g->y.source * g->x.source, grid = g->y.grid * g->x.grid, taps = g->y.taps * g->x.taps;
+    const FC_T *bias = epilogue->bias, *residual = epilogue->residual;
+    const int finishes = fc_epilogue_finishes(epilogue);
     for (int64_t f = 0; f < g->groups * g->filters; f++, output += grid) {
         const FC_T init = bias ? bias[f] : (FC_T)0;
         const FC_T *plane = input + f / g->filters * g->channels * source;
@@ -38,6 +40,8 @@ static void FC_NAME(small_forward)(const fc_small *g, const FC_T *input, const F
             output[i] = init;
         for (int64_t c = 0; c < g->channels; c++, plane += source, weight += taps)
             FC_NAME(small_plane)(g, (FC_T *)plane, output, weight, 0);
+        if (finishes)
+            FC_NAME(finish)(epilogue, residual ? residual + f * grid : NULL, output, grid, 1, grid);
     }
 }
 

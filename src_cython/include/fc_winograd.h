@@ -65,6 +65,21 @@ typedef struct {
     void *dst;
 } fc_winograd_weight_job;
 
+/* call(m0, m1) with the sizes of a tile as constants. */
+#define WINOGRAD_TILE(t, call)                        \
+    do {                                              \
+        if ((t)->m[0] == 4 && (t)->m[1] == 4)         \
+            call(4, 4);                               \
+        else if ((t)->m[0] == 6 && (t)->m[1] == 6)    \
+            call(6, 6);                               \
+        else if ((t)->m[0] == 2 && (t)->m[1] == 2)    \
+            call(2, 2);                               \
+        else if ((t)->m[0] == 1)                      \
+            call(1, 4);                               \
+        else                                          \
+            call(4, 1);                               \
+    } while (0)
+
 static FC_UNUSED int64_t fc_frequencies(const fc_tiling *t) { return (int64_t)t->alpha[0] * t->alpha[1]; }
 
 static FC_UNUSED int64_t fc_panels(int64_t n, int64_t lanes) { return (n + lanes - 1) / lanes; }

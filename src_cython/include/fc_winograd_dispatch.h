@@ -2,19 +2,13 @@
 #ifndef FC_WINOGRAD_DISPATCH_H
 #define FC_WINOGRAD_DISPATCH_H
 
-#include "fc_denormals.h"
+#include "fc_call.h"
 #include "fc_winograd.h"
 #include "fc_winograd_tables.h"
 #define FC_TEMPLATE "fc_winograd_all.h"
 #include "fc_for_each.h"
+#include "fc_gemm_dispatch.h"
 
-#define FC_CALL(isa, item, kernel, ...) \
-    ((item) == 4 ? FC_PICK(isa, kernel##_f32)(__VA_ARGS__) : FC_PICK(isa, kernel##_f64)(__VA_ARGS__))
-/* The same for work on numbers, with denormals taken as zero. */
-#define FC_RUN(isa, item, kernel, ...) FC_WITHOUT_DENORMALS(FC_CALL(isa, item, kernel, __VA_ARGS__))
-
-static int fc_gemm_rows(int isa, int item) { return item == 4 ? FC_PICK(isa, gemm_mr_f32) : FC_PICK(isa, gemm_mr_f64); }
-static int fc_gemm_lanes(int isa, int item) { return item == 4 ? FC_PICK(isa, gemm_nr_f32) : FC_PICK(isa, gemm_nr_f64); }
 static int fc_transform_lanes(int isa, int item) {
     return item == 4 ? FC_PICK(isa, gemm_tw_f32) : FC_PICK(isa, gemm_tw_f64);
 }

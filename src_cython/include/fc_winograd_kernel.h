@@ -3,7 +3,6 @@
  *
  * Vectors run over tiles in the forward pass (lanes of the product's columns) and over channels in the weight gradient,
  * where tiles are summed over.  Transforms work in vectors of GEMM_TW lanes, products in tiles of GEMM_MR x GEMM_NR. */
-#include "fc_epilogue_kernel.h"
 #include "fc_winograd_transform.h"
 
 /* Channels multiplied at a time: their filters and tiles of all frequencies stay in the second-level cache. */
@@ -224,14 +223,23 @@ FC_INLINE void FC_NAME(winograd_taps)(const int n, const FC_T *const *row, FC_TV
     }
 }
 
-/* Transforms the filters of rows row0..row1 and channels c0..c1 of a group: u is [frequency][row panel][channel][GEMM_MR].
+/* Elements of the filters of a block of rows and its first `channels` channels, in the order in which the products read them:
+ * [block of WINOGRAD_DEPTH channels][frequency][row panel][channel][GEMM_MR]. */
+static FC_UNUSED int64_t FC_NAME(winograd_filters_elements)(const fc_winograd_job *job, int64_t rows, int64_t channels) {
+    const int64_t panels = fc_panels(rows, GEMM_MR), rest = channels % WINOGRAD_DEPTH;
+    return fc_frequencies(&job->t) * (channels / WINOGRAD_DEPTH * fc_winograd_u_stride(panels, WINOGRAD_DEPTH, GEMM_MR) +
+                                      (rest ? fc_winograd_u_stride(panels, rest, GEMM_MR) : 0));
+}
+
+/* Transforms the filters of rows row0..row1 and one block of channels c0..c1 of a group.  u is that of the block of rows.
  * Rows that do not exist repeat the last one: what comes of them is not stored. */
 FC_INLINE void FC_NAME(winograd_filters)(const fc_winograd_job *job, int64_t group, int64_t row0, int64_t row1, int64_t c0,
                                          int64_t c1, FC_T *u, const int m0, const int m1) {
     const int alpha0 = m0 > 1 ? m0 + 2 : 1, alpha1 = m1 > 1 ? m1 + 2 : 1;
     const int r0 = m0 > 1 ? 3 : 1, r1 = m1 > 1 ? 3 : 1, taps = r0 * r1;
-    const int64_t stride = fc_winograd_u_stride(fc_panels(row1 - row0, GEMM_MR), job->channels, GEMM_MR);
-    for (int64_t row = row0; row < row1; row += GEMM_MR, u += fc_winograd_u_panel(job->channels, GEMM_MR))
+    const int64_t stride = fc_winograd_u_stride(fc_panels(row1 - row0, GEMM_MR), c1 - c0, GEMM_MR);
+    u += FC_NAME(winograd_filters_elements)(job, row1 - row0, c0);
+    for (int64_t row = row0; row < row1; row += GEMM_MR, u += fc_winograd_u_panel(c1 - c0, GEMM_MR))
         for (int64_t c = c0; c < c1; c++) {
             const FC_T *w = (const FC_T *)job->w + group * job->w_group + c * job->w_channel;
             /* ascending lanes and channels: what a vector spills over is written after it */
@@ -255,7 +263,7 @@ FC_INLINE void FC_NAME(winograd_filters)(const fc_winograd_job *job, int64_t gro
                     FC_NAME(winograd_expand)(fc_winograd_g(m1), r1, alpha1, half[i], 1, transformed, 1);
 #pragma GCC unroll 8
                     for (int j = 0; j < alpha1; j++)
-                        *(FC_TV *)(u + (i * alpha1 + j) * stride + c * GEMM_MR + lane) = transformed[j];
+                        *(FC_TV *)(u + (i * alpha1 + j) * stride + (c - c0) * GEMM_MR + lane) = transformed[j];
                 }
             }
         }
@@ -293,7 +301,6 @@ FC_INLINE void FC_NAME(winograd_store)(const fc_winograd_job *job, FC_TV *out, c
     const int pitch = m1 == 6 && GEMM_TW > 2 ? 8 : m1; /* a tile's row stays inside a vector */
     const int length = (m0 * pitch + GEMM_TW - 1) / GEMM_TW * GEMM_TW;
     FC_T tile[GEMM_TW][48 + GEMM_TW];
-    const FC_T *residual = (const FC_T *)job->epilogue.residual;
     FC_T *dst = (FC_T *)job->dst + channel * job->dst_channel;
 #if GEMM_TW == 8
     if (m1 == 4 && whole) {
@@ -328,7 +335,7 @@ FC_INLINE void FC_NAME(winograd_store)(const fc_winograd_job *job, FC_TV *out, c
     }
     for (int l = 0; l < GEMM_TW; l++, place++) {
         FC_T *to = dst + place->at;
-        if (place->rows == m0 && place->columns == m1 && t->phases == 1 && !residual) {
+        if (place->rows == m0 && place->columns == m1 && t->phases == 1) {
             const int64_t step = t->dilation[0] * t->grid[1];
 #pragma GCC unroll 6
             for (int y = 0; y < m0; y++)
@@ -336,15 +343,31 @@ FC_INLINE void FC_NAME(winograd_store)(const fc_winograd_job *job, FC_TV *out, c
             continue;
         }
         for (int y = 0; y < place->rows; y++)
-            for (int x = 0; x < place->columns; x++) {
-                const int64_t at = y * t->dilation[0] * t->grid[1] + x * t->dilation[1];
-                FC_T sum = tile[l][y * pitch + x];
-                if (residual) {
-                    sum += residual[channel * job->dst_channel + place->at + at];
-                    const FC_TV v = FC_NAME(activate)(&job->epilogue, (FC_TV){0} + sum);
-                    sum = *(const FC_T *)&v;
-                }
-                to[at] = sum;
+            for (int x = 0; x < place->columns; x++)
+                to[y * t->dilation[0] * t->grid[1] + x * t->dilation[1]] = tile[l][y * pitch + x];
+    }
+}
+
+/* The epilogue of a panel's tiles whose sums are stored in one destination channel, tiles side by side at a time. */
+FC_INLINE void FC_NAME(winograd_residual)(const fc_winograd_job *job, const FC_NAME(winograd_place) * place, int64_t channel,
+                                          const int m1) {
+    const fc_tiling *t = &job->t;
+    const int64_t pitch = t->dilation[0] * t->grid[1];
+    for (int lane = 0, n = 1; lane < GEMM_NR && place[lane].rows; lane += n) {
+        const int64_t at = channel * job->dst_channel + place[lane].at;
+        const FC_T *residual = (const FC_T *)job->epilogue.residual + at;
+        FC_T *dst = (FC_T *)job->dst + at;
+        int64_t width = place[lane].columns;
+        if (t->phases == 1) {
+            for (n = 1; lane + n < GEMM_NR && width == n * m1 && place[lane + n].at == place[lane].at + width; n++)
+                width += place[lane + n].columns;
+            FC_NAME(finish)(&job->epilogue, residual, dst, pitch, place[lane].rows, width);
+            continue;
+        }
+        for (int y = 0; y < place[lane].rows; y++)
+            for (int64_t x = 0; x < width; x++) {
+                const int64_t i = y * pitch + x * t->dilation[1];
+                FC_NAME(finish)(&job->epilogue, residual + i, dst + i, 0, 1, 1);
             }
     }
 }
@@ -355,16 +378,17 @@ FC_INLINE void FC_NAME(winograd_products)(const fc_winograd_job *job, int64_t gr
                                           const int64_t frequencies) {
     const int64_t row_panels = fc_panels(rows, GEMM_MR), panels = fc_panels(job->tile1 - job->tile0, GEMM_NR);
     const int64_t v_stride = fc_winograd_v_stride(job->channels, GEMM_NR);
-    const int64_t u_stride = fc_winograd_u_stride(row_panels, job->channels, GEMM_MR);
-    const int64_t u_panel = fc_winograd_u_panel(job->channels, GEMM_MR);
+    const int64_t u_stride = fc_winograd_u_stride(row_panels, c1 - c0, GEMM_MR);
+    const int64_t u_panel = fc_winograd_u_panel(c1 - c0, GEMM_MR);
     const int64_t s_stride = fc_winograd_v_stride(row_panels * GEMM_MR, GEMM_NR);
     const FC_T *v = (const FC_T *)job->v + (group * panels + panel0) * frequencies * v_stride + c0 * GEMM_NR;
+    u += FC_NAME(winograd_filters_elements)(job, rows, c0);
     for (int64_t f = 0; f < frequencies; f++)
         for (int64_t p = 0; p < panel1 - panel0; p++) {
             const FC_T *tiles = v + (p * frequencies + f) * v_stride;
             const FC_T *next = p + 1 < panel1 - panel0 ? tiles + frequencies * v_stride : v + (f + 1) * v_stride;
             for (int64_t r = 0; r < row_panels; r++)
-                FC_NAME(gemm_ahead)(c1 - c0, u + f * u_stride + r * u_panel + c0 * GEMM_MR, tiles, c0 > 0,
+                FC_NAME(gemm_ahead)(c1 - c0, u + f * u_stride + r * u_panel, tiles, c0 > 0,
                                     sums + (p * frequencies + f) * s_stride + r * GEMM_MR * GEMM_NR, GEMM_NR,
                                     next + (c1 - c0) * r / row_panels * GEMM_NR,
                                     (GEMM_NR + row_panels - 1) / row_panels);
@@ -377,14 +401,15 @@ FC_INLINE int FC_NAME(winograd_finish)(const fc_winograd_job *job, int64_t group
                                        int64_t panel1, const FC_T *sums, const int m0, const int m1) {
     const int alpha0 = m0 > 1 ? m0 + 2 : 1, alpha1 = m1 > 1 ? m1 + 2 : 1, frequencies = alpha0 * alpha1;
     const int64_t s_stride = fc_winograd_v_stride(fc_round_up(row1 - row0, GEMM_MR), GEMM_NR);
-    const int activate = job->epilogue.activation != FC_LINEAR && !job->epilogue.residual;
+    const FC_T slope = (FC_T)job->epilogue.slope;
+    const int activation = job->epilogue.residual ? FC_LINEAR : job->epilogue.activation;
     FC_TV check = {0};
     for (int64_t p = 0; p < panel1 - panel0; p++) {
         FC_NAME(winograd_place) place[GEMM_NR];
         int whole[GEMM_NR / GEMM_TW];
         FC_NAME(winograd_destinations)(job, job->tile0 + (panel0 + p) * GEMM_NR, GEMM_NR, place);
         for (int i = 0; i < GEMM_NR / GEMM_TW; i++) {
-            whole[i] = job->t.phases == 1 && !job->epilogue.residual;
+            whole[i] = job->t.phases == 1;
             for (int l = 0; l < GEMM_TW; l++)
                 whole[i] &= place[i * GEMM_TW + l].rows == m0 && place[i * GEMM_TW + l].columns == m1;
         }
@@ -417,11 +442,13 @@ FC_INLINE int FC_NAME(winograd_finish)(const fc_winograd_job *job, int64_t group
                 if (bias)
                     for (int i = 0; i < m0 * m1; i++)
                         out[i] += *bias;
-                if (activate)
-                    for (int i = 0; i < m0 * m1; i++)
-                        out[i] = FC_NAME(activate)(&job->epilogue, out[i]);
+                if (activation != FC_LINEAR)
+                    for (int i = 0; i < m0 * m1 * GEMM_TW / FC_VL; i++)
+                        ((FC_V *)out)[i] = FC_NAME(activate)(activation, slope, ((FC_V *)out)[i]);
                 FC_NAME(winograd_store)(job, out, place + lane, whole[lane / GEMM_TW], channel, m0, m1);
             }
+            if (job->epilogue.residual)
+                FC_NAME(winograd_residual)(job, place, channel, m1);
         }
     }
     FC_T lanes[GEMM_TW], sum = 0;
@@ -438,8 +465,7 @@ static FC_UNUSED int64_t FC_NAME(winograd_sums_size)(const fc_winograd_job *job,
 }
 
 static FC_UNUSED int64_t FC_NAME(winograd_filters_size)(const fc_winograd_job *job) {
-    return fc_frequencies(&job->t) *
-           fc_winograd_u_stride(fc_panels(fc_min(job->block_rows, job->rows), GEMM_MR), job->channels, GEMM_MR);
+    return FC_NAME(winograd_filters_elements)(job, fc_min(job->block_rows, job->rows), job->channels);
 }
 
 /* One product item: a block of rows of a group times a range of panels. */
@@ -592,20 +618,6 @@ FC_INLINE int FC_NAME(winograd_weight_filters)(const fc_winograd_weight_job *job
 
 /* ------------------------------------------------------------------------------------------------ one build per tile */
 
-#define WINOGRAD_TILE(t, call)                        \
-    do {                                              \
-        if ((t)->m[0] == 4 && (t)->m[1] == 4)         \
-            call(4, 4);                               \
-        else if ((t)->m[0] == 6 && (t)->m[1] == 6)    \
-            call(6, 6);                               \
-        else if ((t)->m[0] == 2 && (t)->m[1] == 2)    \
-            call(2, 2);                               \
-        else if ((t)->m[0] == 1)                      \
-            call(1, 4);                               \
-        else                                          \
-            call(4, 1);                               \
-    } while (0)
-
 static FC_UNUSED void FC_NAME(winograd_tiles_item)(const fc_winograd_job *job, int64_t item, void *scratch) {
 #define CALL(a, b) FC_NAME(winograd_tiles)(job, item, scratch, a, b)
     WINOGRAD_TILE(&job->t, CALL);
@@ -621,11 +633,14 @@ static FC_UNUSED int FC_NAME(winograd_product_item)(const fc_winograd_job *job, 
 /* One item: the filters of a block of rows of a group, into the place where the product looks for them. */
 static FC_UNUSED void FC_NAME(winograd_filters_item)(const fc_winograd_job *job, int64_t item, void *prepared) {
     const int64_t blocks = (job->rows + job->block_rows - 1) / job->block_rows, row0 = item % blocks * job->block_rows;
+    const int64_t row1 = fc_min(job->rows, row0 + job->block_rows);
     FC_T *u = (FC_T *)prepared + item * FC_NAME(winograd_filters_size)(job);
-#define CALL(a, b)                                                                                                       \
-    FC_NAME(winograd_filters)(job, item / blocks, row0, fc_min(job->rows, row0 + job->block_rows), 0, job->channels, u, a, b)
-    WINOGRAD_TILE(&job->t, CALL);
+    for (int64_t c0 = 0; c0 < job->channels; c0 += WINOGRAD_DEPTH) {
+        const int64_t c1 = fc_min(job->channels, c0 + WINOGRAD_DEPTH);
+#define CALL(a, b) FC_NAME(winograd_filters)(job, item / blocks, row0, row1, c0, c1, u, a, b)
+        WINOGRAD_TILE(&job->t, CALL);
 #undef CALL
+    }
 }
 
 static FC_UNUSED void FC_NAME(winograd_weight_tiles_item)(const fc_winograd_weight_job *job, int64_t item, void *scratch) {
@@ -640,5 +655,4 @@ static FC_UNUSED int FC_NAME(winograd_weight_filters_item)(const fc_winograd_wei
 #undef CALL
 }
 
-#undef WINOGRAD_TILE
 #undef WINOGRAD_DEPTH

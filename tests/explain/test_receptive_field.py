@@ -1,5 +1,8 @@
 """Receptive fields: published figures (Araujo, Norris and Sim 2019), joins, and the gradient as a witness."""
 
+from fractions import Fraction
+from itertools import product
+
 import numpy as np
 import pytest
 
@@ -184,6 +187,16 @@ def test_branches_with_other_strides_have_no_fixed_field():
         field.interval((0, 0))
 
 
+def test_a_repeated_branch_has_no_fixed_field():
+    x = nn.Input((2, 8, 8))
+    weights = nn.Conv2d(2, 8)(x)  # one unit that sees everything, without being a global layer
+    table = explain.receptive_field(nn.Model(x, nn.Conv2d(2, 3, padding=1)(x) * weights))
+    assert table["conv2d_1"].stride == (1, 1)
+    assert (table["multiply_1"].stride, table["multiply_1"].size) == (None, (8, 8))
+    squeezed = nn.Model(x, x * nn.GlobalAvgPool2d(keepdims=True)(x))
+    assert explain.receptive_field(squeezed)["multiply_1"].whole_input
+
+
 def test_concat_of_inception_branches_takes_the_widest():
     x = nn.Input((1, 20, 20))
     branches = [nn.Conv2d(1, k, padding=k // 2)(x) for k in (1, 3, 5)]
@@ -258,6 +271,116 @@ def plain():
         nn.Conv2d(2, 3, dilation=(1, 2), padding=(1, 2)),
     ]
     return nn.Sequential(layers, input_shape=(1, 43, 37), dtype="float64")
+
+
+def autoencoder():
+    x = nn.Input((1, 33, 35))
+    h = nn.Conv2d(2, 3, stride=2, padding=1)(x)
+    h = nn.ConvTranspose2d(2, 3, stride=2, padding=1)(h)
+    return nn.Model(x, nn.Conv2d(1, 3, padding=1)(h + nn.Conv2d(2, 3, padding=1)(x)), dtype="float64")
+
+
+def sparse_transposed():  # taps that skip, and come out of order
+    layers = [nn.ConvTranspose2d(2, 3, stride=3, dilation=2), nn.AvgPool2d((2, 1))]
+    return nn.Sequential(layers, input_shape=(1, 9, 8), dtype="float64")
+
+
+def uneven():
+    layers = [nn.Conv2d(2, 3), nn.AdaptiveAvgPool2d((7, 5)), nn.ConvTranspose2d(1, 2, stride=2)]
+    return nn.Sequential(layers, input_shape=(1, 20, 19), dtype="float64")
+
+
+def padded():
+    layers = [nn.Pad((2, -3, 0, 1)), nn.Conv2d(1, 3, stride=2), nn.AdaptiveAvgPool2d((None, 4))]
+    return nn.Sequential(layers, input_shape=(1, 17, 18), dtype="float64")
+
+
+@pytest.mark.parametrize("build", [autoencoder, sparse_transposed, uneven, padded])
+def test_the_gradient_of_every_inner_unit_reaches_the_computed_interval(build):
+    model = positive(build())
+    field = explain.receptive_field(model)[-1]
+    rows, columns = field.output_shape[1:]
+    sizes = []
+    for position in product(range(rows // 3, rows - rows // 3), range(columns // 3, columns - columns // 3)):
+        interval = field.interval(position)
+        assert seen_by(model, position) == interval, position
+        sizes.append([last - first + 1 for first, last in interval])
+    assert tuple(np.max(sizes, axis=0)) == field.size
+
+
+def random_chain(seed, length=90):
+    """One to four layers whose windows are anything."""
+    choose = np.random.default_rng(seed).integers
+    x = h = nn.Input((1, length))
+    for _ in range(choose(1, 5)):
+        stride = int(choose(1, 5))
+        pick = choose(6)
+        if pick == 0:
+            h = nn.Conv1d(1, choose(1, 5), choose(1, 4), choose(3), choose(1, 4))(h)
+        elif pick == 1:
+            h = nn.ConvTranspose1d(1, choose(1, 5), stride, choose(3), choose(stride), dilation=choose(1, 4))(
+                h
+            )
+        elif pick == 2:
+            h = nn.AvgPool1d(choose(1, 4), choose(1, 4))(h)
+        elif pick == 3:
+            h = nn.AdaptiveAvgPool1d(choose(5, 41))(h)
+        elif pick == 4:
+            h = nn.Pad(tuple(choose(-3, 4, 2)))(h)
+        else:
+            h = nn.Conv1d(1, 3, padding=1)(h) + nn.Conv1d(1, 1)(h)
+    return nn.Model(x, h, dtype="float64")
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_random_chains_see_what_the_gradient_says(seed):
+    model = positive(random_chain(seed))
+    field = explain.receptive_field(model)[-1]
+    count = field.output_shape[1]
+    seen = model.input_gradient(np.zeros((count, 1, 90)), np.eye(count)[:, None])[:, 0]  # a row for each unit
+    for y in range(count):
+        touched = np.flatnonzero(seen[y])
+        try:
+            ((low, high),) = field.interval((y,))
+        except ValueError:
+            assert not touched.size
+            continue
+        inner = count // 3 <= y < count - count // 3 and low >= 0 and high < 90
+        if inner:
+            assert (touched[0], touched[-1]) == (low, high)
+        elif touched.size:  # at a border, padding may hide part of the field
+            assert low <= touched[0]
+            assert touched[-1] <= high
+
+
+def test_upsampling_halves_the_stride():
+    layers = [
+        nn.AvgPool2d(2),
+        nn.ConvTranspose2d(1, 2, stride=2),
+        nn.AvgPool2d(2),
+        nn.ConvTranspose2d(1, 2, 4),
+    ]
+    table = explain.receptive_field(chain(layers, size=16, channels=1))
+    pool, up, again, sparse = table
+    assert (pool.size, pool.stride, pool.padding) == ((2, 2), (2, 2), (0, 0))
+    # two neighbours see the same two pixels: one pixel further for each unit on average, but unlike a window
+    assert (up.size, up.stride, up.padding) == ((2, 2), (1, 1), None)
+    assert [up.interval((y, 0))[0] for y in range(4)] == [(0, 1), (0, 1), (2, 3), (2, 3)]
+    assert (again.size, again.stride, again.padding) == ((2, 2), (2, 2), (0, 0))
+    assert sparse.stride == (Fraction(1, 2), Fraction(1, 2))
+    assert "1/2 x 1/2" in str(table)
+    with pytest.raises(ValueError, match=r"at \(2, 0\) sees no input"):
+        sparse.interval((2, 0))
+
+
+def test_adaptive_pools():
+    even = explain.receptive_field(chain([nn.AdaptiveAvgPool2d(4)], size=12))[0]
+    assert (even.size, even.stride, even.padding) == ((3, 3), (3, 3), (0, 0))
+    uneven = explain.receptive_field(chain([nn.AdaptiveMaxPool2d((3, None))], size=10))[0]
+    assert (uneven.size, uneven.stride, uneven.padding) == ((4, 1), (Fraction(10, 3), 1), None)
+    assert [uneven.interval((y, 0))[0] for y in range(3)] == [(0, 3), (3, 6), (6, 9)]
+    assert explain.receptive_field(chain([nn.AdaptiveAvgPool2d(1)], size=10))[0].whole_input
+    assert explain.receptive_field(chain([nn.GlobalMaxPool2d()], size=10))[0].whole_input
 
 
 @pytest.mark.parametrize("build", [residual, plain])

@@ -68,7 +68,7 @@ def test_join_shapes():
         (nn.Conv2d(4, 3, groups=2), (3, 8, 8), "multiple of groups, got 3 and groups 2"),
         (nn.Linear(4), (1, 8, 8), r"flat features.*\(1, 8, 8\).*Flatten"),
         (nn.MaxPool2d(9), (1, 8, 8), "effective window"),
-        (nn.GlobalAvgPool2d(), (8,), "spatial dimensions"),
+        (nn.GlobalAvgPool(), (8,), "spatial dimensions"),
         (nn.Dropout2d(), (8,), "spatial dimensions"),
         (nn.Reshape((5,)), (2, 3), "number of elements"),
     ],

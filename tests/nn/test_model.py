@@ -316,20 +316,3 @@ def test_a_net_without_parameters_keeps_its_dtype():
     x = np.array([[0.1, -0.3]])
     assert model.predict(x).dtype == np.float64
     np.testing.assert_allclose(model.predict(x), np.tanh(x), rtol=1e-15)
-
-
-def test_summary_counts():
-    text = small().summary()
-    lines = text.splitlines()
-    assert lines[0].split() == ["layer", "kind", "output", "shape", "parameters", "MACs"]
-    assert "conv2d_1      conv2d      (N, 4, 8, 8)          40  2,304" in lines
-    assert "parameters: 251 (243 trainable, 8 running statistics)" in lines
-    assert lines[-1] == f"MACs per sample: {4 * 64 * 9 + 64 * 3:,}"
-
-
-def test_summary_counts_shared_parameters_once():
-    x = nn.Input((4,))
-    layer = nn.Linear(4)
-    text = nn.Model(x, layer(layer(x))).summary()
-    assert "parameters: 20 (20 trainable, 0 running statistics)" in text
-    assert "MACs per sample: 32" in text

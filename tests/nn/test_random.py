@@ -1,7 +1,6 @@
 import numpy as np
-import pytest
 
-from fastconv.nn import _random, initializers
+from fastconv.nn import _random
 from fastconv.ops import derive_seed
 
 
@@ -37,28 +36,3 @@ def test_permutation_is_one_and_differs_by_seed():
 def test_derived_seeds_do_not_collide_by_concatenation():
     assert derive_seed(1, 23) != derive_seed(12, 3)
     assert derive_seed(0, "a", "b") != derive_seed(0, "b", "a")
-
-
-@pytest.mark.parametrize(
-    ("name", "variance"),
-    [
-        ("he_uniform", 2 / 72),
-        ("he_normal", 2 / 72),
-        ("glorot_uniform", 2 / (72 + 144)),
-        ("glorot_normal", 2 / (72 + 144)),
-    ],
-)
-def test_variance_scaling_uses_the_fans_of_a_convolution(name, variance):
-    weight = initializers.get(name)((16, 8, 3, 3), seed=5)
-    assert abs(weight.mean()) < 5 * (variance / weight.size) ** 0.5
-    assert weight.var() == pytest.approx(variance, rel=0.15)
-
-
-def test_uniform_initial_values_keep_their_bound():
-    weight = initializers.get("glorot_uniform")((10, 20), seed=0)
-    assert abs(weight).max() <= (6 / 30) ** 0.5
-
-
-def test_unknown_initializer_lists_the_known_ones():
-    with pytest.raises(ValueError, match="he_uniform"):
-        initializers.get("xavier")
