@@ -33,6 +33,7 @@ NAMES = (
     "_dropout",
     "_pointwise",
     "_statistics",
+    "_update",
 )
 HEADERS = sorted(glob("src_cython/include/*.h") + glob("src_cython/*.px[di]"))
 

@@ -12,7 +12,7 @@ import operator
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from functools import cache, cached_property, lru_cache
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -1078,3 +1078,30 @@ class PadSpec(Spec):
         )
         check_size((spec.outer, *spec.out_shape), "output")
         return spec
+
+
+@dataclass(frozen=True, kw_only=True)
+class ArraysSpec(Spec):
+    """Any number of arrays of one dtype, whatever their sizes."""
+
+    dtype: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class UpdateSpec(ArraysSpec):
+    """Step of an optimizer; ``rule`` is sgd, adam or rmsprop."""
+
+    rule: str
+    nesterov: bool = False
+
+
+class UpdateRates(NamedTuple):
+    """Numbers of one step, which need not be those of the next."""
+
+    rate: float  # step size, Adam's correction of the mean included
+    momentum: float = 0.0
+    mean_decay: float = 0.0
+    square_decay: float = 0.0
+    root_scale: float = 1.0  # of the root of the mean square: Adam's correction of it
+    eps: float = 0.0
+    bound: float = math.inf  # gradients are clamped to [-bound, bound]

@@ -176,7 +176,8 @@ def digit_net(seed: int) -> nn.Sequential:
 
 def fit_digits(model: nn.Model, train: Pair, validation: Pair, epochs: int) -> nn.callbacks.History:
     """Mini-batches of slightly moved and deformed digits; weight decay; the best validation epoch is kept."""
-    optimizer = nn.Adam(_LEARNING_RATE)
+    # large steps first, fine tuning last
+    optimizer = nn.Adam(nn.schedules.Cosine(_LEARNING_RATE, epochs, unit="epoch"))
     model.compile(optimizer, loss="cross_entropy", metrics=["accuracy"], regularizer=nn.L2(_L2))
     deform = nn.augment.Affine(degrees=11, scale=(0.88, 1.12), shear=9)
     stop = nn.callbacks.EarlyStopping(monitor="val_loss", patience=_PATIENCE, restore_best_weights=True)
@@ -186,20 +187,8 @@ def fit_digits(model: nn.Model, train: Pair, validation: Pair, epochs: int) -> n
         epochs=epochs,
         validation_data=validation,
         augment=nn.augment.Compose([deform, nn.augment.Shift(2)]),
-        callbacks=[_CosineRate(optimizer), stop],
+        callbacks=[stop],
     )
-
-
-class _CosineRate(nn.callbacks.Callback):
-    """Let the learning rate fall to nearly nothing along half a cosine: large steps first, fine tuning last."""
-
-    def __init__(self, optimizer: nn.optimizers.Optimizer) -> None:
-        self.optimizer = optimizer
-        self.first_rate = optimizer.learning_rate
-
-    def on_epoch_begin(self, epoch: int) -> None:
-        angle = math.pi * epoch / self.params["epochs"]
-        self.optimizer.learning_rate = self.first_rate * (1 + math.cos(angle)) / 2
 
 
 def draw_pictures(model: nn.Model, test: Pair, history: dict[str, list[float]], out: Path) -> list[Path]:

@@ -17,7 +17,7 @@ import fastconv.functional as F
 import fastconv.grad as G
 from cases import CASES
 from fastconv import prepare
-from fastconv._spec import ConvSpec
+from fastconv._spec import ArraysSpec, ConvSpec, UpdateRates, UpdateSpec
 from fastconv.statistics import describe
 from kit import Array, every_setting, kernels, ramp
 
@@ -98,6 +98,21 @@ def check_winograd(dtype: str, m: int, width: int, dilation: int) -> None:
     check(f"transposed {name}", lambda y, w, out: transpose(y, w, out=out), [y, w, x])
 
 
+def check_updates(dtype: str, size: int) -> None:
+    """Steps of optimizers and sums of squares."""
+    arrays = [ramp((size,), dtype, seed=k) ** 2 for k in range(5)]
+    rates, factors = UpdateRates(0.1, 0.9, 0.9, 0.9, 1.0, 1e-8, 1.0), np.ones((1, 3))
+    for rule in ("sgd", "adam", "rmsprop"):
+        spec = UpdateSpec(rule=rule, dtype=dtype)
+        (kernel,) = kernels("optimizer_update", spec)
+        check(
+            f"{rule} {size}", lambda *a, r=kernel.run, s=spec: r(s, rates, factors, *([x] for x in a)), arrays
+        )
+    spec = ArraysSpec(dtype=dtype)
+    (kernel,) = kernels("square_sums", spec)
+    check(f"square_sums {size}", lambda x, r=kernel.run: r(spec, [x]), arrays[:1])
+
+
 def check_blocked(dtype: str, channels: int, filters: int, width: int, kernel: int, stride: int) -> None:
     """Blocks are whole, so nothing is read or written behind them; plain arrays end anywhere."""
     padding = kernel // 2
@@ -144,6 +159,8 @@ for case in CASES:
 for dtype in ("float32", "float64"):
     for size in (1, 3, 15, 16, 17, 33, 4097):
         check(f"statistics {size} {dtype}", describe, [ramp((size,), dtype)])
+    for size in (1, 3, 7, 8, 9, 15, 16, 17, 33, 16385):
+        check_updates(dtype, size)
     for width in (3, 7, 8, 9, 15, 16, 17, 33):
         for window in ((2, 2, 0), (3, 2, 1), (3, 1, 1), (3, 3, 0)):
             check_pools(dtype, width, *window)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gzip
 import itertools
 import math
 import os
+import struct
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -103,3 +105,20 @@ def run_python(*arguments: str, timeout: float = 120, **environment: str) -> str
     done = start_python(*arguments, timeout=timeout, **environment)
     assert done.returncode == 0, f"{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
     return done.stdout
+
+
+def idx(array: Array, code: int = 0x08) -> bytes:
+    """An array as an IDX file; ``code`` says its type."""
+    header = bytes([0, 0, code, array.ndim]) + struct.pack(f">{array.ndim}I", *array.shape)
+    return header + array.tobytes()
+
+
+def write_fashion_mnist(folder: Path, rng: np.random.Generator, **parts: int) -> Path:
+    """Files as Fashion-MNIST's of so many random images; labels are gzipped and count from 0 to 9, over and over."""
+    for part, size in parts.items():
+        pixels = rng.integers(0, 256, (size, 28, 28), np.uint8)
+        pixels[0, 0, 0] = 255
+        (folder / f"{part}-images-idx3-ubyte").write_bytes(idx(pixels))
+        labels = (np.arange(size) % 10).astype(np.uint8)
+        (folder / f"{part}-labels-idx1-ubyte.gz").write_bytes(gzip.compress(idx(labels)))
+    return folder

@@ -3,7 +3,15 @@
 from __future__ import annotations
 
 from fastconv._dispatch import Implementation
-from fastconv.backends import _cpu_blocked, _cpu_conv, _cpu_pointwise, _cpu_pool, _cpu_statistics, reference
+from fastconv.backends import (
+    _cpu_blocked,
+    _cpu_conv,
+    _cpu_pointwise,
+    _cpu_pool,
+    _cpu_statistics,
+    _cpu_update,
+    reference,
+)
 
 _KERNELS: dict[str, tuple[Implementation, ...]] = {
     **_cpu_conv.IMPLEMENTATIONS,
@@ -11,6 +19,7 @@ _KERNELS: dict[str, tuple[Implementation, ...]] = {
     **_cpu_pool.IMPLEMENTATIONS,
     **_cpu_pointwise.IMPLEMENTATIONS,
     **_cpu_statistics.IMPLEMENTATIONS,
+    **_cpu_update.IMPLEMENTATIONS,
 }
 
 IMPLEMENTATIONS: dict[str, tuple[Implementation, ...]] = {

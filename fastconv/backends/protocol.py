@@ -2,7 +2,8 @@
 
 A backend is a module with a table ``IMPLEMENTATIONS: dict[str, tuple[Implementation, ...]]``; every implementation of
 an op has exactly the signature given here (a test checks it by reflection).  Arrays arrive C-contiguous, aligned, in
-native byte order, of the spec's dtype, checked against the spec, possibly read-only; they must not be modified.
+native byte order, of the spec's dtype, checked against the spec, possibly read-only; they must not be modified, but for
+``out`` and what an optimizer's step is there to change.
 """
 
 from __future__ import annotations
@@ -191,3 +192,23 @@ class Operations(Protocol):
 
     def pad_backward(self, spec: s.PadSpec, grad_output: Array) -> Array:
         """(outer, *out_shape) to (outer, *in_shape)."""
+
+    def optimizer_update(
+        self,
+        spec: s.UpdateSpec,
+        rates: s.UpdateRates,
+        factors: Array,
+        weights: list[Array],
+        grads: list[Array],
+        velocity: list[Array] | None,
+        mean: list[Array] | None,
+        square: list[Array] | None,
+    ) -> None:
+        """One step on every weight, in place; velocity, mean and square (as the rule has them) move with it.
+
+        ``factors`` (len(weights), 3), float64, of each: ``shrink``, which the weight is first multiplied by, ``decay``,
+        whose product with the weight is added to the gradient, and ``scale`` of the gradient.
+        """
+
+    def square_sums(self, spec: s.ArraysSpec, arrays: list[Array]) -> Array:
+        """Sum of the squares of each array: shape (len(arrays),), float64."""

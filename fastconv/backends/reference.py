@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from fastconv._spec import (
         ActivationSpec,
         AdaptivePoolSpec,
+        ArraysSpec,
         BatchNormSpec,
         ChannelSpec,
         ConvSpec,
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
         PoolSpec,
         SoftmaxSpec,
         StatisticsSpec,
+        UpdateRates,
+        UpdateSpec,
     )
 
 Array = np.ndarray
@@ -744,6 +747,54 @@ def pad_backward(spec: PadSpec, grad_output: Array) -> Array:
     return _deliver(grad, spec.dtype)
 
 
+# ---------------------------------------------------------------------------------------------------------------
+# Optimizers
+# ---------------------------------------------------------------------------------------------------------------
+
+
+def optimizer_update(
+    spec: UpdateSpec,
+    rates: UpdateRates,
+    factors: Array,
+    weights: list[Array],
+    grads: list[Array],
+    velocity: list[Array] | None,
+    mean: list[Array] | None,
+    square: list[Array] | None,
+) -> None:
+    """One step, in place; each array takes part in it by itself."""
+    for k, (weight, grad) in enumerate(zip(weights, grads, strict=True)):
+        shrink, decay, scale = factors[k]
+        w = weight.astype(np.float64)
+        g = np.clip(grad.astype(np.float64) * scale, -rates.bound, rates.bound) + decay * w
+        move = g
+        average = None
+        if mean is not None:
+            mean[k][...] = rates.mean_decay * mean[k].astype(np.float64) + (1.0 - rates.mean_decay) * g
+            average = mean[k].astype(np.float64)
+        if square is not None:
+            square[k][...] = (
+                rates.square_decay * square[k].astype(np.float64) + (1.0 - rates.square_decay) * g * g
+            )
+            variance = square[k].astype(np.float64)
+            if average is not None and spec.rule == "adam":
+                move = average
+            elif average is not None:
+                variance = np.maximum(variance - average**2, 0.0)
+            move = move / (np.sqrt(variance) * rates.root_scale + rates.eps)
+        if velocity is not None:
+            velocity[k][...] = rates.momentum * velocity[k].astype(np.float64) + move
+            move = velocity[k].astype(np.float64)
+            if spec.nesterov:
+                move = g + rates.momentum * move
+        weight[...] = shrink * w - rates.rate * move
+
+
+def square_sums(spec: ArraysSpec, arrays: list[Array]) -> Array:
+    """Sum of the squares of each array."""
+    return np.array([np.square(array.astype(np.float64)).sum() for array in arrays])
+
+
 IMPLEMENTATIONS: dict[str, tuple[Implementation, ...]] = {
     op.__name__: (Implementation("reference", op),)
     for op in (
@@ -784,5 +835,7 @@ IMPLEMENTATIONS: dict[str, tuple[Implementation, ...]] = {
         fold,
         pad,
         pad_backward,
+        optimizer_update,
+        square_sums,
     )
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from fastconv._spec import as_int
 from fastconv.explain._scores import require_model
 from fastconv.nn import Model
 from fastconv.nn.diagnosis import Finding, Recorder, find_faults
@@ -33,7 +34,7 @@ def diagnose(model: Model, x: Any, y: Any, batch_size: int = 64) -> list[Finding
     Raises
     ------
     ValueError
-        If the model is not compiled, or the data does not fit it.
+        If the model is not compiled, the data does not fit it, or a batch has no sample.
 
     Examples
     --------
@@ -49,8 +50,12 @@ def diagnose(model: Model, x: Any, y: Any, batch_size: int = 64) -> list[Finding
     model = require_model(model, "diagnose")
     snapshots = []
     inputs, target = model._as_data(x, y)
-    for number, part in enumerate(model._slices(len(target), batch_size)):
+    if as_int(batch_size, "batch_size") < 1:
+        raise ValueError(f"batch_size must be >= 1, got {batch_size}")
+    for number, start in enumerate(range(0, len(target), batch_size)):
+        part = slice(start, start + batch_size)
         recorder = Recorder(model.graph, model.params, step=number)
-        model._loss_and_gradients(model._take(inputs, part), target[part], False, 0, [recorder])
+        batch = model._take(inputs, part)
+        model._loss_and_gradients(batch, target[part], training=False, step=0, watchers=[recorder])
         snapshots.append(recorder.snapshot)
     return find_faults(model.graph, snapshots)

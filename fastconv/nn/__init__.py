@@ -29,7 +29,17 @@ A model is called like a layer, too; what is built on it shares its parameters.
 
 from __future__ import annotations
 
-from fastconv.nn import augment, callbacks, initializers, losses, metrics, optimizers, regularizers
+from fastconv.nn import (
+    augment,
+    callbacks,
+    data,
+    initializers,
+    losses,
+    metrics,
+    optimizers,
+    regularizers,
+    schedules,
+)
 from fastconv.nn.layers import (
     AdaptiveAvgPool1d,
     AdaptiveAvgPool2d,
@@ -77,7 +87,7 @@ from fastconv.nn.layers import (
 )
 from fastconv.nn.losses import CrossEntropy, MeanSquaredError
 from fastconv.nn.model import Model, Sequential
-from fastconv.nn.optimizers import SGD, Adam
+from fastconv.nn.optimizers import SGD, Adam, AdamW, RMSprop
 from fastconv.nn.regularizers import L1, L1L2, L2
 from fastconv.nn.serialization import load
 
@@ -87,6 +97,7 @@ __all__ = [
     "L2",
     "SGD",
     "Adam",
+    "AdamW",
     "AdaptiveAvgPool1d",
     "AdaptiveAvgPool2d",
     "AdaptiveMaxPool1d",
@@ -126,6 +137,7 @@ __all__ = [
     "Model",
     "Multiply",
     "Pad",
+    "RMSprop",
     "ReLU",
     "ReLU6",
     "Reshape",
@@ -136,10 +148,12 @@ __all__ = [
     "Tensor",
     "augment",
     "callbacks",
+    "data",
     "initializers",
     "load",
     "losses",
     "metrics",
     "optimizers",
     "regularizers",
+    "schedules",
 ]

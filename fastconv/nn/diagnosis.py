@@ -204,7 +204,7 @@ def _diverging(losses: Sequence[float]) -> Iterator[Finding]:
     yield Finding(
         "loss divergence",
         None,
-        f"the training loss is {last:.3g} after it has been {best:.3g}",
+        f"the training loss is {last:.3g}" + ("" if math.isnan(best) else f" after it has been {best:.3g}"),
         "Lower the learning rate to a tenth, warm it up, or clip gradients; scale the inputs to about unit variance",
         last / best,
         DIVERGENCE,

@@ -85,12 +85,23 @@ class JointLoss(Loss):
         ]
         return sum(values[1:], start=values[0])
 
-    def value_and_gradient(self, output: Any, target: Any) -> tuple[float, Any]:
+    def sums(self, output: Any, target: Any, sample_weight: Array | None = None) -> tuple[float, float]:
+        total = 0.0  # of means over the batch: a divisor of one loss is not that of another
+        for position, loss in self._trained():
+            part, count = loss.sums(output.arrays[position], target.arrays[position], sample_weight)
+            total += self.weights[position] * part / (count or 1.0)
+        return total * len(target), float(len(target))
+
+    def value_and_gradient(
+        self, output: Any, target: Any, sample_weight: Array | None = None
+    ) -> tuple[float, Any]:
         total = 0.0
         grads: list[Any] = [None] * len(self.names)
         for position, loss in self._trained():
             weight = self.weights[position]
-            value, grad = loss.value_and_gradient(output.arrays[position], target.arrays[position])
+            value, grad = loss.value_and_gradient(
+                output.arrays[position], target.arrays[position], sample_weight
+            )
             total += weight * value
             grads[position] = grad * grad.dtype.type(weight)
         return total, Parts(grads)
@@ -104,23 +115,32 @@ class _OutputLoss(Metric):
     direction = "min"
 
     def __init__(self, output: str, position: int, loss: Loss) -> None:
-        self.name = f"{output}_loss"
+        super().__init__(f"{output}_loss")
         self._position = position
         self._loss = loss
 
-    def __call__(self, output: Any, target: Any) -> Array:
-        return self._loss.per_sample(output.arrays[self._position], target.arrays[self._position])
+    def count(self, output: Any, target: Any) -> Array:
+        return np.array(self._loss.sums(output.arrays[self._position], target.arrays[self._position]))
+
+    def results(self, counts: Array) -> dict[str, float]:
+        total, count = counts.tolist()
+        return {self.name: total / (count or 1.0)}
 
 
 class _OutputMetric(Metric):
     def __init__(self, output: str, position: int, metric: Metric) -> None:
-        self.name = f"{output}_{metric.name}"
+        super().__init__(f"{output}_{metric.name}")
         self.direction = metric.direction
+        self._output = output
         self._position = position
         self._metric = metric
 
-    def __call__(self, output: Any, target: Any) -> Array:
-        return self._metric(output.arrays[self._position], target.arrays[self._position])
+    def count(self, output: Any, target: Any) -> Array:
+        return self._metric.count(output.arrays[self._position], target.arrays[self._position])
+
+    def results(self, counts: Array) -> dict[str, float]:
+        self._metric.counts = counts  # where the user reads them
+        return {f"{self._output}_{key}": value for key, value in self._metric.results(counts).items()}
 
 
 def joint_loss(names: Sequence[str], loss: Any, loss_weights: Any = None) -> JointLoss:
@@ -163,7 +183,10 @@ def joint_metrics(names: Sequence[str], chosen: Any, loss: JointLoss) -> list[Me
             raise ValueError(
                 f"output {names[position]!r} has metrics but no loss to say what its targets are"
             )
-        found += [_OutputMetric(names[position], position, metrics.get(metric)) for metric in own]
+        found += [
+            _OutputMetric(names[position], position, metrics.get(metric, loss.parts[position]))
+            for metric in own
+        ]
     return found
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any
@@ -14,12 +15,14 @@ from numpy.typing import NDArray
 from fastconv import autodiff
 from fastconv._spec import as_int
 from fastconv.graph import Graph, Observer, Tape, forward
-from fastconv.nn import losses, optimizers, serialization, training
+from fastconv.nn import data, losses, optimizers, serialization
 from fastconv.nn import metrics as metric_library
+from fastconv.nn import training as training_loop
 from fastconv.nn._build import initial_params, trace
 from fastconv.nn._format import batched
+from fastconv.nn._tally import Tally
 from fastconv.nn.callbacks import Callback, History
-from fastconv.nn.joint import Parts, joint_loss, joint_metrics
+from fastconv.nn.joint import JointLoss, Parts, joint_loss, joint_metrics
 from fastconv.nn.layers import BoundLayer, Input, Layer, Tensor
 from fastconv.nn.regularizers import Regularizer
 from fastconv.nn.summary import Summary, summary
@@ -50,6 +53,8 @@ class Model:
     graph : Graph
     params : dict of str to ndarray
         By full name, such as ``"conv2d_1.weight"``; training changes them in place.
+    history : History or None
+        Of the last call of :meth:`fit`, also if it was interrupted.
 
     Examples
     --------
@@ -143,6 +148,8 @@ class Model:
         self.optimizer: optimizers.Optimizer | None = None
         self.metrics: list[metric_library.Metric] = []
         self.stop_training = False  # callbacks set it
+        self.history: History | None = None
+        self._statistics = sorted(set(graph.param_shapes) - set(graph.trainable))
         self._loss: losses.Loss | None = None
         self._penalties: dict[str, Regularizer] = dict(regularizers)
         self._optimizer_state = optimizers.OptimizerState()
@@ -202,22 +209,25 @@ class Model:
 
     # ---- inference
 
-    def predict(self, x: Any, batch_size: int = 256) -> Any:
+    def predict(self, x: Any, batch_size: int = 256, *, steps: int | None = None) -> Any:
         """The output for ``x`` in inference mode: for a net trained with cross-entropy, the logits.
 
         Parameters
         ----------
-        x : array_like of shape (N, *input shape)
-            For several inputs a tuple in their order or a dict by name.
+        x : array_like of shape (N, *input shape), or anything that gives batches
+            For several inputs a tuple in their order or a dict by name.  What gives batches: see
+            :class:`fastconv.nn.data.Loader`.
         batch_size : int
-            Samples at a time; bounds the memory, does not change the result.
+            Samples of arrays at a time; bounds the memory, does not change the result.
+        steps : int, optional
+            How many batches to take; all by default.
 
         Returns
         -------
         ndarray of shape (N, *output shape), or a tuple of them if the net has several outputs
         """
         outputs: list[list[Array]] = [[] for _ in self.graph.outputs]
-        for batch in self._batches(self._as_inputs(x), batch_size):
+        for batch, _, _ in data.Loader(self, x, batch_size=batch_size, steps=steps, targets=False).batches():
             values = forward(self.graph, self.params, batch)
             for parts, name in zip(outputs, self.graph.outputs, strict=True):
                 parts.append(values[name])
@@ -241,7 +251,7 @@ class Model:
         wanted = [node.name for node in self.graph.nodes] if names is None else list(names)
         for name in wanted:
             self.graph.node(name)
-        (batch,) = self._batches(self._as_inputs(x), None)
+        batch = self._take(self._as_inputs(x), slice(None))
         values = forward(self.graph, self.params, batch, keep=wanted)
         return {node.name: values[node.name] for node in self.graph.nodes if node.name in wanted}
 
@@ -259,7 +269,7 @@ class Model:
         ndarray like ``x``, or a dict of them by input name if the net has several inputs
         """
         name = self._single_output()
-        (batch,) = self._batches(self._as_inputs(x), None)
+        batch = self._take(self._as_inputs(x), slice(None))
         tape: Tape = []
         output = forward(self.graph, self.params, batch, tape=tape)[name]
         grad = np.ascontiguousarray(
@@ -290,12 +300,15 @@ class Model:
 
         Parameters
         ----------
-        optimizer : Optimizer or {"sgd", "adam"}
-        loss : Loss or {"cross_entropy", "mse"}
-            ``"cross_entropy"`` takes logits.  For several outputs one for all, a list in their order (None trains the
-            others alone), or a dict by name, which may lack some.
-        metrics : sequence of Metric or {"accuracy"}
-            For several outputs a dict of those by name; the loss of each output is always among them.
+        optimizer : Optimizer or {"sgd", "adam", "adamw", "rmsprop"}
+        loss : Loss or str
+            ``"cross_entropy"``, ``"binary_cross_entropy"`` and ``"kl_divergence"`` take logits; ``"mse"``, ``"mae"``,
+            ``"huber"``, ``"hinge"``, ``"categorical_hinge"``; Keras' longer names work, too.  For several outputs one
+            for all, a list in their order (None trains the others alone), or a dict by name, which may lack some.
+        metrics : sequence of Metric or str
+            ``"accuracy"``, ``"top_5_accuracy"``, ``"precision"``, ``"recall"``, ``"f1"``, ``"per_class_accuracy"``,
+            ``"confusion_matrix"``, ``"binary_accuracy"``.  For several outputs a dict of those by name; the loss of
+            each output is always among them.
         loss_weights : sequence or dict of float, optional
             Factors of the losses of several outputs; 1 by default.
         regularizer : Regularizer, optional
@@ -315,7 +328,8 @@ class Model:
             )
         else:
             self._loss = losses.get(loss)
-            self.metrics = [metric_library.get(metric) for metric in metrics]
+            self.metrics = [metric_library.get(metric, self._loss) for metric in metrics]
+        self._warn_of_logits()
         self._optimizer_state = optimizers.OptimizerState()
         self._penalties = dict(self.regularizers)
         if regularizer is not None:
@@ -324,6 +338,20 @@ class Model:
             for name in self.graph.trainable:
                 if self.params[name].ndim > 1:
                     self._penalties.setdefault(name, regularizer)
+
+    def _warn_of_logits(self) -> None:
+        """Warn where the net ends in what its loss applies itself."""
+        loss = self._loss
+        parts = loss.parts if isinstance(loss, JointLoss) else [loss]
+        for name, part in zip(self.graph.outputs, parts, strict=True):
+            if part is not None and name not in self.graph.inputs:
+                kind = self.graph.node(name).op.kind
+                if kind in part.applies:
+                    warnings.warn(
+                        f"{type(part).__name__} takes logits, but the net ends in {name!r}, which is a {kind}: "
+                        f"leave it out for training",
+                        stacklevel=3,
+                    )
 
     @property
     def loss_function(self) -> losses.Loss:
@@ -359,33 +387,61 @@ class Model:
         """
         if reduction not in ("mean", "sum", "none"):
             raise ValueError(f"reduction must be 'mean', 'sum' or 'none', got {reduction!r}")
-        inputs, target = self._as_data(x, y)
-        values = np.concatenate(
-            [
-                self.loss_function.per_sample(output, target[part])
-                for part, output in self._outputs(inputs, batch_size)
-            ]
-        )
+        batches = data.Loader(self, x, y, batch_size=batch_size)
+        outputs = ((output, target) for output, target, _ in self._outputs(batches))
         if reduction == "none":
-            return values
-        return float(values.mean(dtype=np.float64) if reduction == "mean" else values.sum(dtype=np.float64))
+            return np.concatenate([self.loss_function.per_sample(*pair) for pair in outputs])
+        sums = [self.loss_function.sums(*pair) for pair in outputs]
+        total, count = (sum(column) for column in zip(*sums, strict=True))
+        return total / count if reduction == "mean" and count else total
 
     def loss_and_gradients(
-        self, x: Any, y: Any, *, training: bool = False, step: int = 0
+        self, x: Any, y: Any, *, training: bool = False, step: int = 0, sample_weight: Any = None
     ) -> tuple[float, dict[str, Array]]:
         """The mean loss of one batch with penalties, and its gradients in the trainable parameters.
 
-        With ``training`` dropout drops (the mask is a pure function of the model's seed and ``step``) and
-        batch normalisation uses the batch, moving its running statistics.
+        Parameters
+        ----------
+        x, y
+            Data and targets.
+        training : bool
+            Whether dropout drops, and batch normalisation uses the batch and moves its running statistics.
+        step : int
+            Dropout's masks are a pure function of the model's seed and this number.
+        sample_weight : array_like of shape (N,), optional
+            Factor of the loss of each sample.
 
         Returns
         -------
         loss : float
         gradients : dict of str to ndarray
+
+        Examples
+        --------
+        A loop of one's own; :meth:`Optimizer.step` keeps what the optimizer remembers.
+
+        >>> import numpy as np
+        >>> from fastconv import nn
+        >>> rng = np.random.default_rng(0)
+        >>> x = rng.standard_normal((64, 1, 8, 8)).astype("float32")
+        >>> y = (x.mean(axis=(1, 2, 3)) > 0).astype(int)
+        >>> layers = [nn.Conv2d(4, 3), nn.ReLU(), nn.Dropout(0.2), nn.Flatten(), nn.Linear(2)]
+        >>> model = nn.Sequential(layers, input_shape=(1, 8, 8), seed=0)
+        >>> model.compile(loss="cross_entropy")
+        >>> optimizer = nn.AdamW(0.01)
+        >>> losses = []
+        >>> for step in range(40):
+        ...     batch = slice(step % 4 * 16, step % 4 * 16 + 16)
+        ...     loss, gradients = model.loss_and_gradients(x[batch], y[batch], training=True, step=step)
+        ...     optimizer.step(model.params, gradients)
+        ...     losses.append(loss)
+        >>> losses[-1] < losses[0] / 2
+        True
         """
         inputs, target = self._as_data(x, y)
-        (batch,) = self._batches(inputs, None)
-        value, grads, _ = self._loss_and_gradients(batch, target, training, step)
+        weights = data.sample_weights(target, sample_weight)
+        batch = self._take(inputs, slice(None))
+        value, grads, _ = self._loss_and_gradients(batch, target, training, step, weights)
         return value, grads
 
     def _loss_and_gradients(
@@ -394,6 +450,7 @@ class Model:
         target: Array,
         training: bool,
         step: int,
+        weights: Array | None = None,
         watchers: Sequence[Watcher] = (),
     ) -> tuple[float, dict[str, Array], Array]:
         """As the public one, of checked arrays; also returns the output."""
@@ -409,7 +466,7 @@ class Model:
                 observe=_to_all([watcher.on_activation for watcher in watchers]),
             )
         )
-        value, output_grad = self.loss_function.value_and_gradient(output, target)
+        value, output_grad = self.loss_function.value_and_gradient(output, target, weights)
         if not math.isfinite(value):
             raise FloatingPointError(self._where_non_finite(batch, context, value))
         grads, _ = autodiff.backward(
@@ -429,15 +486,26 @@ class Model:
         return value, grads, output
 
     def _train_step(
-        self, batch: dict[str, Array], target: Array, watchers: Sequence[Watcher] = ()
+        self,
+        batch: dict[str, Array],
+        target: Array,
+        weights: Array | None = None,
+        watchers: Sequence[Watcher] = (),
     ) -> tuple[float, Array]:
         """One step of the optimizer; the loss before it and the output that gave it."""
         if self.optimizer is None:
             raise ValueError("the model is not compiled: call model.compile(optimizer=..., loss=...) first")
-        step = self._optimizer_state.step
-        value, grads, output = self._loss_and_gradients(batch, target, True, step, watchers)
+        statistics = {name: self.params[name].copy() for name in self._statistics}
+        try:
+            value, grads, output = self._loss_and_gradients(
+                batch, target, True, self._optimizer_state.step, weights, watchers
+            )
+        except FloatingPointError:  # the forward pass has moved them already, maybe to NaN
+            for name, values in statistics.items():
+                self.params[name][...] = values
+            raise
         changes = {name: self.params[name].copy() for name in grads} if watchers else {}
-        self.optimizer.apply(self.params, grads, self._optimizer_state)
+        self.optimizer.step(self.params, grads, self._optimizer_state)
         for name, former in changes.items():
             np.subtract(self.params[name], former, out=former)
         for watcher in watchers:
@@ -462,15 +530,22 @@ class Model:
     def fit(
         self,
         x: Any,
-        y: Any,
+        y: Any = None,
         batch_size: int = 32,
         epochs: int = 1,
         *,
-        validation_data: tuple[Any, Any] | None = None,
-        augment: Callable[..., Array] | None = None,
+        validation_data: Any = None,
+        sample_weight: Any = None,
+        class_weight: Mapping[int, float] | None = None,
+        augment: Callable[..., Any] | None = None,
         callbacks: Sequence[Callback] = (),
         shuffle: bool = True,
+        steps_per_epoch: int | None = None,
+        validation_steps: int | None = None,
+        workers: int = 1,
         verbose: int = 1,
+        checkpoint: str | os.PathLike[str] | None = None,
+        resume: str | os.PathLike[str] | bool = False,
     ) -> History:
         """Train; see :func:`fastconv.nn.training.fit`, which this calls.
 
@@ -478,36 +553,61 @@ class Model:
         -------
         History
         """
-        return training.fit(
+        return training_loop.fit(
             self,
             x,
             y,
             batch_size=batch_size,
             epochs=epochs,
             validation_data=validation_data,
+            sample_weight=sample_weight,
+            class_weight=class_weight,
             augment=augment,
             callbacks=callbacks,
             shuffle=shuffle,
+            steps_per_epoch=steps_per_epoch,
+            validation_steps=validation_steps,
+            workers=workers,
             verbose=verbose,
+            checkpoint=checkpoint,
+            resume=resume,
         )
 
-    def evaluate(self, x: Any, y: Any, batch_size: int = 256) -> dict[str, float]:
+    def evaluate(
+        self,
+        x: Any,
+        y: Any = None,
+        batch_size: int = 256,
+        *,
+        sample_weight: Any = None,
+        steps: int | None = None,
+    ) -> dict[str, float]:
         """Mean loss (with penalties) and metrics in inference mode.
+
+        Parameters
+        ----------
+        x, y
+            Data and targets, or in place of both something that gives batches: see
+            :class:`fastconv.nn.data.Loader`.
+        batch_size : int
+            Samples of arrays at a time; bounds the memory, does not change the result.
+        sample_weight : array_like of shape (N,), optional
+            Factor of the loss of each sample; metrics count all alike.
+        steps : int, optional
+            How many batches to take; all by default.
 
         Returns
         -------
         dict
-            ``"loss"`` and one entry per metric.
+            ``"loss"`` and the entries of the metrics, whose counts can be read afterwards.
         """
-        inputs, target = self._as_data(x, y)
-        totals = dict.fromkeys(["loss", *(metric.name for metric in self.metrics)], 0.0)
-        for part, output in self._outputs(inputs, batch_size):
-            totals["loss"] += float(self.loss_function.per_sample(output, target[part]).sum(dtype=np.float64))
-            for metric in self.metrics:
-                totals[metric.name] += float(metric(output, target[part]).sum(dtype=np.float64))
-        means = {name: total / len(target) for name, total in totals.items()}
-        means["loss"] += sum(penalty.penalty(self.params[name]) for name, penalty in self._penalties.items())
-        return means
+        batches = data.Loader(self, x, y, sample_weight=sample_weight, batch_size=batch_size, steps=steps)
+        tally = Tally(self.metrics)
+        for output, target, weights in self._outputs(batches):
+            tally.add(*self.loss_function.sums(output, target, weights), output, target)
+        logs = tally.logs()
+        logs["loss"] += sum(penalty.penalty(self.params[name]) for name, penalty in self._penalties.items())
+        return logs
 
     def get_weights(self) -> dict[str, Array]:
         """A copy of all parameters, running statistics included."""
@@ -547,6 +647,20 @@ class Model:
         """Write the net (not the optimizer) as a safetensors file; :func:`fastconv.nn.load` reads it."""
         serialization.save(self, path)
 
+    def save_weights(self, path: str | os.PathLike[str]) -> None:
+        """Write the parameters alone as a safetensors file; :meth:`load_weights` reads it."""
+        serialization.save_weights(self, path)
+
+    def load_weights(self, path: str | os.PathLike[str]) -> None:
+        """Overwrite all parameters with those of a file: weights, a saved net, or a checkpoint.
+
+        Raises
+        ------
+        FileNotFoundError, ValueError
+            If there is no such file, it is no safetensors file, or its parameters are not this net's.
+        """
+        serialization.load_weights(self, path)
+
     def __repr__(self) -> str:
         count = sum(param.size for param in self.params.values())
         return (
@@ -575,8 +689,8 @@ class Model:
                 grads[name] = grads[name] + part if name in grads else part
         return grads
 
-    def _as_inputs(self, x: Any) -> dict[str, Array]:
-        """One array per graph input, of the right shape, not converted yet."""
+    def _as_inputs(self, x: Any, *, any_size: bool = False) -> dict[str, Array]:
+        """One array per graph input, of the right shape (of its channels, for ``any_size``), not converted yet."""
         names = list(self.graph.inputs)
         if isinstance(x, Mapping):
             if set(x) != set(names):
@@ -592,7 +706,8 @@ class Model:
             shape = self.graph.shapes[name]
             if array.dtype.kind not in "fiub":
                 raise TypeError(f"{name!r} must hold real numbers, got dtype {array.dtype}")
-            if array.ndim == 0 or array.shape[1:] != shape:
+            compared = 1 if any_size else len(shape)
+            if array.ndim != len(shape) + 1 or array.shape[1 : compared + 1] != shape[:compared]:
                 hint = ""
                 if array.shape == shape:
                     hint = "; a single sample needs a batch axis: x[None]"
@@ -604,9 +719,9 @@ class Model:
             raise ValueError(f"all inputs need the same number of samples, got {sorted(sizes)}")
         return arrays
 
-    def _as_data(self, x: Any, y: Any) -> tuple[dict[str, Array], Array]:
+    def _as_data(self, x: Any, y: Any, *, any_size: bool = False) -> tuple[dict[str, Array], Array]:
         """Checked inputs and targets of the same, positive length."""
-        inputs = self._as_inputs(x)
+        inputs = self._as_inputs(x, any_size=any_size)
         shapes: Any = tuple(self.graph.shapes[name] for name in self.graph.outputs)
         target = self.loss_function.check(y, shapes if len(shapes) > 1 else shapes[0])
         count = _count(inputs)
@@ -620,22 +735,10 @@ class Model:
         """A batch as the kernels want it: of the model's dtype, contiguous."""
         return {name: np.ascontiguousarray(array[index], dtype=self.dtype) for name, array in inputs.items()}
 
-    def _slices(self, count: int, batch_size: int | None) -> list[slice]:
-        if batch_size is None:
-            return [slice(0, count)]
-        batch_size = as_int(batch_size, "batch_size")
-        if batch_size < 1:
-            raise ValueError(f"batch_size must be >= 1, got {batch_size}")
-        return [slice(start, start + batch_size) for start in range(0, max(count, 1), batch_size)]
-
-    def _batches(self, inputs: Mapping[str, Array], batch_size: int | None) -> Iterator[dict[str, Array]]:
-        for part in self._slices(_count(inputs), batch_size):
-            yield self._take(inputs, part)
-
-    def _outputs(self, inputs: Mapping[str, Array], batch_size: int) -> Iterator[tuple[slice, Array]]:
-        """(slice of the samples, output in inference mode) batch by batch."""
-        for part in self._slices(_count(inputs), batch_size):
-            yield part, self._output(forward(self.graph, self.params, self._take(inputs, part)))
+    def _outputs(self, loader: data.Loader) -> Iterator[tuple[Any, Any, Array | None]]:
+        """(output in inference mode, target, weights of the samples) batch by batch."""
+        for inputs, target, weights in loader.batches():
+            yield self._output(forward(self.graph, self.params, inputs)), target, weights
 
 
 class Sequential(Model):

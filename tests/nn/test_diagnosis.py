@@ -165,7 +165,8 @@ def test_non_finite_values_name_the_first_layer_that_has_them() -> None:
     model = conv_net(0)
     model.params["conv2d_2.weight"][0, 0, 0, 0] = np.nan
     diagnose, _ = train(model, nn.SGD(0.1), epochs=1)
-    finding = diagnose.findings()[0]
+    loss, finding = diagnose.findings()[:2]
+    assert (loss.fault, loss.evidence) == ("loss divergence", "the training loss is nan")
     assert (finding.fault, finding.layer) == ("exploding gradients", "conv2d_2")
     assert "not finite in batch 0" in finding.evidence
 
@@ -219,6 +220,8 @@ def test_explaining_changes_nothing() -> None:
     explain.diagnose(model, *bars(64, 0))
     for name, value in before.items():
         np.testing.assert_array_equal(value, model.params[name])
+    with pytest.raises(ValueError, match="batch_size must be >= 1, got 0"):
+        explain.diagnose(model, *bars(8, 0), batch_size=0)
     with pytest.raises(TypeError, match=r"needs a fastconv\.nn\.Model"):
         explain.diagnose(abs, *bars(8, 0))
 
@@ -292,7 +295,7 @@ def test_a_gradient_with_several_uses_is_shown_complete() -> None:
     rng = np.random.default_rng(0)
     data, target = rng.standard_normal((5, 4)), rng.standard_normal((5, 2))
     inputs, goal = model._as_data(data, target)
-    _, gradients, _ = model._loss_and_gradients(inputs, goal, True, 0, [Keep()])
+    _, gradients, _ = model._loss_and_gradients(inputs, goal, True, 0, watchers=[Keep()])
     (gradient,) = shown["first"]
     np.testing.assert_allclose(gradient.sum(axis=0), gradients["first.bias"], rtol=1e-12)
     (relu,) = shown["relu"]

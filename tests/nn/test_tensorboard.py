@@ -307,6 +307,23 @@ def test_only_what_was_asked_for_is_written(tmp_path: Path) -> None:
     assert not any(event.graph_def for event in events)
 
 
+def test_a_resumed_training_goes_on_counting(tmp_path: Path) -> None:
+    loader = pytest.importorskip("tensorboard.backend.event_processing.event_file_loader")
+    model = net()
+    model.compile(nn.SGD(nn.schedules.Exponential(0.1, 0.5)), "cross_entropy")
+    steps = {}
+    for epochs in (1, 2):
+        board = TensorBoard(tmp_path / str(epochs), update_freq="batch")
+        state = tmp_path / "state.safetensors"
+        model.fit(*data(), 16, epochs, callbacks=[board], checkpoint=state, resume=True, verbose=0)
+        (file,) = (tmp_path / str(epochs) / "train").iterdir()
+        events = list(loader.LegacyEventFileLoader(str(file)).Load())
+        steps[epochs] = [(v.tag, e.step) for e in events for v in e.summary.value if v.tag == "batch_loss"]
+        (rate,) = (v.simple_value for e in events for v in e.summary.value if v.tag == "epoch_learning_rate")
+        assert rate == pytest.approx(model.optimizer.current_rate(model._optimizer_state))
+    assert steps == {1: [("batch_loss", k) for k in (1, 2, 3)], 2: [("batch_loss", k) for k in (4, 5, 6)]}
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

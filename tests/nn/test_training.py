@@ -1,3 +1,5 @@
+import doctest
+import importlib
 import sys
 
 import numpy as np
@@ -250,9 +252,9 @@ def test_fit_and_evaluate_need_compile_and_samples():
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
-        ({"optimizer": "adamw"}, ValueError, "optimizer must be an Optimizer or one of"),
-        ({"loss": "hinge"}, ValueError, "loss must be a Loss or one of"),
-        ({"metrics": ["f1"]}, ValueError, "metrics must be"),
+        ({"optimizer": "lion"}, ValueError, "optimizer must be an Optimizer or one of"),
+        ({"loss": "dice"}, ValueError, "loss must be a Loss or one of"),
+        ({"metrics": ["kappa"]}, ValueError, "metrics must be"),
         ({"metrics": "accuracy"}, TypeError, r"write \['accuracy'\]"),
         ({"regularizer": 0.1}, TypeError, "regularizer must be"),
     ],
@@ -314,7 +316,7 @@ def test_progress_bar_and_lines(capsys, monkeypatch):
     assert captured.out == ""
     assert "Epoch 2/2: 100%" in captured.err
     assert "accuracy" in captured.err
-    monkeypatch.setitem(sys.modules, "tqdm", None)  # as if not installed
+    monkeypatch.setitem(sys.modules, "tqdm.auto", None)  # as if not installed
     model.fit(x, y, 4, 1, verbose=1)
     assert capsys.readouterr().out.startswith("Epoch 1/1: loss ")
 
@@ -395,3 +397,10 @@ def test_best_weights_come_back_when_training_ends_by_itself():
     assert history.history["val_loss"] == [1.0, 0.5, 0.8]
     for name, value in model.params.items():
         np.testing.assert_array_equal(value, seen[1][name])
+
+
+@pytest.mark.parametrize("name", ["model", "optimizers", "schedules"])
+def test_documented_examples(name):
+    tried = doctest.testmod(importlib.import_module(f"fastconv.nn.{name}"))
+    assert tried.failed == 0
+    assert tried.attempted > 0

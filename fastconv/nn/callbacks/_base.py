@@ -30,7 +30,7 @@ class Callback:
         """Before the first epoch."""
 
     def on_train_end(self) -> None:
-        """After the last epoch, also when training was stopped early."""
+        """After the last epoch, also when training was stopped early or by Ctrl-C."""
 
     def on_epoch_begin(self, epoch: int) -> None:
         """Before epoch number ``epoch``, counted from 0."""
@@ -47,6 +47,22 @@ class Callback:
     def watcher(self, batch: int) -> Watcher | None:
         """Who is to see the tensors of batch number ``batch`` of the epoch, asked before it; None costs nothing."""
         return None
+
+    def on_non_finite_loss(self, batch: int, error: FloatingPointError) -> None:
+        """When a batch's loss is NaN or infinite; the weights have not moved.
+
+        The error is raised unless a callback sets ``model.stop_training``.
+        """
+
+    def get_state(self) -> dict[str, Any]:
+        """What a checkpoint has to keep, so that :meth:`set_state` goes on from it in another process.
+
+        Values are what JSON can hold, arrays, and lists and dicts (with strings for keys) of them.
+        """
+        return {}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Go on from the end of an epoch; called after :meth:`on_train_begin`, and only if there is a state."""
 
 
 class History(Callback):
@@ -67,3 +83,9 @@ class History(Callback):
         self.epoch.append(epoch)
         for name, value in logs.items():
             self.history.setdefault(name, []).append(value)
+
+    def get_state(self) -> dict[str, Any]:
+        return {"epoch": self.epoch, "history": self.history}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        self.epoch, self.history = state["epoch"], state["history"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from fastconv._spec import as_int
 from fastconv.nn.callbacks._base import Callback, Logs
 from fastconv.nn.diagnosis import Finding, Recorder, Snapshot, find_faults
@@ -74,6 +76,9 @@ class Diagnose(Callback):
         else:
             self.losses[-1] = logs["loss"]
         self._fresh = False
+
+    def on_non_finite_loss(self, batch: int, error: FloatingPointError) -> None:
+        self.losses.append(math.nan)
 
     def on_epoch_end(self, epoch: int, logs: Logs) -> None:
         for name, value in logs.items():

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import TYPE_CHECKING, Any
 
-from fastconv.nn.callbacks._base import Callback, Logs
+from fastconv.nn.callbacks._base import Logs
+from fastconv.nn.callbacks._monitor import MonitoringCallback
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+_REMEMBERED = ("wait", "stopped_epoch", "best", "best_epoch", "best_weights")
 
-class EarlyStopping(Callback):
+
+class EarlyStopping(MonitoringCallback):
     """Stop training when a monitored value has stopped improving; arguments and behaviour are Keras'.
 
     Parameters
@@ -53,13 +55,9 @@ class EarlyStopping(Callback):
         restore_best_weights: bool = False,
         start_from_epoch: int = 0,
     ) -> None:
-        if mode not in ("auto", "min", "max"):
-            raise ValueError(f"mode must be 'auto', 'min' or 'max', got {mode!r}")
-        self.monitor = monitor
-        self.min_delta = abs(min_delta)
+        super().__init__(monitor, mode, min_delta)
         self.patience = patience
         self.verbose = verbose
-        self.mode = mode
         self.baseline = baseline
         self.restore_best_weights = restore_best_weights
         self.start_from_epoch = start_from_epoch
@@ -73,14 +71,8 @@ class EarlyStopping(Callback):
         self.best_weights: dict[str, NDArray[Any]] | None = None
 
     def on_epoch_end(self, epoch: int, logs: Logs) -> None:
-        current = logs.get(self.monitor)
-        if current is None:
-            warnings.warn(
-                f"EarlyStopping monitors {self.monitor!r}, but the logs only have {', '.join(logs)}",
-                stacklevel=2,
-            )
-            return
-        if epoch < self.start_from_epoch:
+        current = self._current(logs)
+        if current is None or epoch < self.start_from_epoch:
             return
         if self.restore_best_weights and self.best_weights is None:
             self._remember_weights(epoch)  # a first value that is NaN has no better predecessor
@@ -106,22 +98,9 @@ class EarlyStopping(Callback):
     def _remember_weights(self, epoch: int) -> None:
         self.best_weights, self.best_epoch = self.model.get_weights(), epoch
 
-    def _improves(self, value: float, reference: float | None) -> bool:
-        """Whether ``value`` beats ``reference`` (None: the worst possible) by more than ``min_delta``."""
-        sign = 1.0 if self._direction() == "max" else -1.0
-        if reference is None:
-            return sign * value > float("-inf")
-        return sign * (value - reference) > self.min_delta
+    def get_state(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in _REMEMBERED}
 
-    def _direction(self) -> str:
-        if self.mode != "auto":
-            return self.mode
-        name = self.monitor.removeprefix("val_")
-        if name == "loss":
-            return "min"
-        for metric in self.model.metrics:
-            if metric.name == name:
-                return metric.direction
-        raise ValueError(
-            f"EarlyStopping cannot tell which way {self.monitor!r} is better: pass mode='min' or mode='max'"
-        )
+    def set_state(self, state: dict[str, Any]) -> None:
+        for name in _REMEMBERED:
+            setattr(self, name, state[name])

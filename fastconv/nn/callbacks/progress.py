@@ -15,7 +15,7 @@ class Progress(Callback):
         self._tqdm: Any = None
         if bar:
             try:
-                from tqdm import tqdm
+                from tqdm.auto import tqdm  # a widget in notebooks
             except ImportError:
                 return
             self._tqdm = tqdm

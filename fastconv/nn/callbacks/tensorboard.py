@@ -51,7 +51,8 @@ class TensorBoard(Callback):
     profile_batch : {0}
         Keras can profile; this package cannot, and refuses other values.
     write_grads : bool
-        With the weights' histograms those of their gradients, in the last batch of the epoch.
+        With the weights' histograms those of their gradients, in the last batch of the epoch (in its first batch where
+        data comes from a generator of unknown length).
     write_activations : bool
         Histograms of every layer's output and of the loss' gradient in it, in the last batch of the epoch.
 
@@ -110,6 +111,12 @@ class TensorBoard(Callback):
         if self.write_graph:
             self._run("train").graph(self.model.graph)
 
+    def get_state(self) -> dict[str, Any]:
+        return {"batches": self._batches}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        self._batches = state["batches"]
+
     def on_train_end(self) -> None:
         self._close()
 
@@ -133,7 +140,7 @@ class TensorBoard(Callback):
         train = {name: value for name, value in logs.items() if not name.startswith("val_")}
         validation = {name[4:]: value for name, value in logs.items() if name.startswith("val_")}
         if self.model.optimizer is not None:
-            train.setdefault("learning_rate", self.model.optimizer.learning_rate)
+            train.setdefault("learning_rate", self.model.optimizer.current_rate(self.model._optimizer_state))
         if self.write_steps_per_second:
             start, before = self._epoch_start
             train["steps_per_second"] = (self._batches - before) / (time.perf_counter() - start)
@@ -146,8 +153,11 @@ class TensorBoard(Callback):
             self._weights(epoch)
 
     def watcher(self, batch: int) -> Watcher | None:
-        last = batch == self.params["steps"] - 1
-        if not (last and self._with_histograms(self._epoch) and (self.write_grads or self.write_activations)):
+        steps = self.params["steps"]  # None where it is not known: then the first batch serves
+        chosen = batch == (0 if steps is None else steps - 1)
+        if not (
+            chosen and self._with_histograms(self._epoch) and (self.write_grads or self.write_activations)
+        ):
             return None
         return _TensorWriter(self, self._run("train"), self.model.graph, self._epoch)
 

@@ -1,0 +1,62 @@
+"""The scripts in examples/ run."""
+
+import gzip
+import importlib.util
+import re
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fastconv import nn
+from kit import write_fashion_mnist
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+
+
+def load(name):
+    spec = importlib.util.spec_from_file_location(name, EXAMPLES / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_fashion_mnist_trains_and_draws_its_curves(tmp_path, rng, monkeypatch, capsys):
+    pytest.importorskip("matplotlib")
+    pytest.importorskip("safetensors")
+    write_fashion_mnist(tmp_path, rng, train=20, t10k=10)
+    options = {
+        "--folder": tmp_path,
+        "--plot": tmp_path / "curve.png",
+        "--save": tmp_path / "net.safetensors",
+        "--checkpoint": tmp_path / "run.safetensors",
+        "--epochs": 2,
+        "--batch-size": 10,
+    }
+    argv = [str(part) for option in options.items() for part in option]
+    monkeypatch.setattr(sys, "argv", ["fashion_mnist.py", *argv])
+    load("fashion_mnist").main()
+    output = capsys.readouterr().out
+    assert re.search(r"Epoch 2/2: loss \d.* val_accuracy 0\.\d{4}", output)
+    assert re.search(r"after the last epoch \d+\.\d\d%", output)
+    assert (tmp_path / "run.safetensors").exists()
+    assert (tmp_path / "curve.png").read_bytes().startswith(b"\x89PNG")
+    assert nn.load(tmp_path / "net.safetensors").predict(np.zeros((1, 1, 28, 28))).shape == (1, 10)
+
+
+def test_downloads_are_checked_before_they_are_kept(tmp_path, monkeypatch, capsys):
+    fetch = load("fetch_fashion_mnist")
+    content = gzip.compress(b"the real thing")
+    (tmp_path / "server").mkdir()
+    (tmp_path / "server" / "one.gz").write_bytes(content)
+    url = (tmp_path / "server").as_uri()
+    monkeypatch.setattr(fetch, "SHA256", {"one": fetch.digest(content)})
+    fetch.fetch(tmp_path / "got", url)
+    fetch.fetch(tmp_path / "got", "file:///nowhere")  # what is there is not fetched again
+    assert capsys.readouterr().out.splitlines()[1].endswith("one.gz: is there")
+    for wrong in (gzip.compress(b"another thing"), content[:-4], b"<html>"):
+        (tmp_path / "server" / "one.gz").write_bytes(wrong)
+        with pytest.raises(ValueError, match="must have the SHA-256"):
+            fetch.fetch(tmp_path / "other", url)
+        assert list((tmp_path / "other").iterdir()) == []
