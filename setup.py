@@ -34,6 +34,7 @@ NAMES = (
     "_layout",
     "_dropout",
     "_pointwise",
+    "_statistics",
     "_update",
 )
 HEADERS = sorted(glob("src_cython/include/*.h") + glob("src_cython/*.px[di]"))

@@ -11,10 +11,11 @@ import math
 import operator
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
-from functools import cached_property, lru_cache
-from typing import Any, NamedTuple
+from functools import cache, cached_property, lru_cache
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 Shape = tuple[int, ...]
 
@@ -897,6 +898,37 @@ class ChannelSpec(Spec):
     def of(batch: int, channels: int, inner: int, dtype: np.dtype[Any]) -> ChannelSpec:
         """The spec, from positional arguments."""
         return ChannelSpec(batch=batch, channels=channels, inner=inner, dtype=dtype.name)
+
+
+@dataclass(frozen=True, kw_only=True)
+class StatisticsSpec(Spec):
+    """Any array, as so many elements.
+
+    Its histogram has :attr:`BINS` bins with :meth:`edges` in quarters of an octave, those of sign, exponent and two
+    bits of mantissa in float32: bins of positive numbers include their lower edge, bins of negative ones their upper
+    edge; the one in the middle has zeros and what is smaller than float32's least normal number; the outermost ones
+    what is larger than float32 can be.
+    """
+
+    size: int
+    dtype: str
+
+    BINS: ClassVar[int] = 2 * 4 * 254 + 1  # float32 has 254 exponents of normal numbers
+
+    @staticmethod
+    def of(size: int, dtype: str) -> StatisticsSpec:
+        """The spec, from positional arguments."""
+        return StatisticsSpec(size=size, dtype=dtype)
+
+    @staticmethod
+    @cache
+    def edges() -> NDArray[np.float64]:
+        """The ``BINS + 1`` edges, ascending."""
+        magnitudes = np.ldexp(1 + np.arange(4) / 4, np.arange(-126, 128)[:, None]).ravel()
+        positive = np.append(magnitudes, 2.0**128)
+        edges = np.concatenate((-positive[::-1], positive))
+        edges.flags.writeable = False
+        return edges
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,7 +7,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from fastconv.graph import Graph, Tape
+from fastconv.graph import Graph, Observer, Tape
 from fastconv.ops import Wanted
 from fastconv.ops.join import add
 
@@ -22,6 +22,7 @@ def backward(
     *,
     wrt_params: Collection[str] | None = None,
     wrt_inputs: bool = False,
+    observe: Observer | None = None,
 ) -> tuple[dict[str, Array], dict[str, Array]]:
     """Gradients of a scalar, given its gradients in the outputs (or any other nodes).
 
@@ -41,6 +42,9 @@ def backward(
         Names of the parameters to differentiate in; None is all trainable ones.
     wrt_inputs
         Whether to differentiate in the graph's inputs.  If not, the first layers skip that work.
+    observe
+        Called with the name of every node that the walk passes and the gradient of its output, once that is complete;
+        the array is its only during the call.
 
     Returns
     -------
@@ -59,6 +63,8 @@ def backward(
         grad_output = pending.pop(node.name, None)
         if grad_output is None or node.name not in active:
             continue
+        if observe is not None:
+            observe(node.name, grad_output)
         wanted = Wanted(
             inputs=tuple(name in active for name in node.inputs),
             params=not wanted_params.isdisjoint(node.params),

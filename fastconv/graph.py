@@ -7,7 +7,7 @@ beside it.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -175,6 +175,7 @@ class Graph:
         return tuple(tuple(names) for names in dying)
 
 
+Observer = Callable[[str, Array], None]  # is shown a value by its name; may read it during the call
 Tape = list[tuple[Node, Any]]  # nodes in the order in which they ran, with what their backward pass needs
 
 
@@ -186,6 +187,7 @@ def forward(
     *,
     keep: Collection[str] = (),
     tape: Tape | None = None,
+    observe: Observer | None = None,
 ) -> dict[str, Array]:
     """Run a graph; a value is freed after its last use unless it is an output or in ``keep``.
 
@@ -202,6 +204,8 @@ def forward(
     tape
         An empty list to be filled with what :func:`fastconv.autodiff.backward` needs; None if there will be
         none.
+    observe
+        Called with every node's name and output as soon as it is there; the array is its only during the call.
 
     Returns
     -------
@@ -223,6 +227,8 @@ def forward(
         values[node.name], saved = node.op.forward(operands, graph.local_params(node, params), here)
         if tape is not None:
             tape.append((node, saved))
+        if observe is not None:
+            observe(node.name, values[node.name])
         del operands, saved
         for name in dying:
             if name not in returned:

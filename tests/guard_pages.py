@@ -18,6 +18,7 @@ import fastconv.grad as G
 from cases import CASES
 from fastconv import prepare
 from fastconv._spec import ArraysSpec, ConvSpec, UpdateRates, UpdateSpec
+from fastconv.statistics import describe
 from kit import Array, every_setting, kernels, ramp
 
 PAGE = mmap.PAGESIZE
@@ -156,6 +157,8 @@ for case in CASES:
             check(f"{case} {dtype}", lambda *a, case=case: case.run(list(a)), case.make(dtype, batch))
 
 for dtype in ("float32", "float64"):
+    for size in (1, 3, 15, 16, 17, 33, 4097):
+        check(f"statistics {size} {dtype}", describe, [ramp((size,), dtype)])
     for size in (1, 3, 7, 8, 9, 15, 16, 17, 33, 16385):
         check_updates(dtype, size)
     for width in (3, 7, 8, 9, 15, 16, 17, 33):

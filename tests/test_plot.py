@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from fastconv import explain, nn, plot
+from fastconv.nn.diagnosis import Finding
 from kit import run_python
 
 pytest.importorskip("matplotlib")
@@ -179,6 +180,99 @@ def test_roofline_has_a_dot_per_pass_below_two_roofs():
     assert png(figure)
     with pytest.raises(ValueError, match="operations"):
         plot.roofline([bench_row("pool", 2.0, flop=0)], 1e11, 1e10)
+
+
+@pytest.fixture(scope="module")
+def snapshots():
+    """Of a net that learns for eight batches."""
+    model = nn.Sequential(
+        [nn.Flatten(), nn.Linear(4), nn.ReLU(), nn.Linear(2)], input_shape=(1, 4, 4), seed=0
+    )
+    model.compile("sgd")
+    diagnose = nn.callbacks.Diagnose(every=2)
+    model.fit(image(64, 1, 4, 4), np.arange(64) % 2, 8, 1, callbacks=[diagnose], verbose=0)
+    return diagnose.snapshots
+
+
+def test_ridges_are_one_for_each_snapshot_the_newest_in_front(snapshots):
+    axes = plot.distributions(snapshots, "parameters", "linear_1.weight")
+    feet = [each.get_paths()[0].vertices[:, 1].min() for each in axes.collections]
+    assert feet == [0, -2, -4, -6]
+    assert [line.get_zorder() for line in axes.lines] == [0, 1, 2, 3]
+    weights = snapshots[-1].parameters["linear_1.weight"]
+    low, high = axes.lines[0].get_xdata()[[0, -1]]
+    assert (low, high) == pytest.approx((weights.minimum, weights.maximum), abs=0.05)
+    assert axes.get_xlabel() == "parameters of linear_1.weight"
+    assert axes.yaxis.get_major_formatter()(-4, None) == "4"
+    assert png(axes.figure)
+
+
+def test_ridges_hold_all_elements(snapshots):
+    values = snapshots[0].activations["linear_1"]
+    grid = np.linspace(values.minimum, values.maximum, 50)
+    shares = plot._density(values, grid)
+    assert shares.sum() == pytest.approx(1)
+    assert (shares >= 0).all()
+
+
+def test_bands_are_percentiles_over_the_batches(snapshots):
+    axes = plot.distributions(snapshots, "activations", "linear_1", "bands", title="Mine")
+    (median,) = axes.lines
+    expected = [[s.step, s.activations["linear_1"].quantile(0.5)] for s in snapshots]
+    np.testing.assert_allclose(median.get_xydata(), expected)
+    outermost = axes.collections[0].get_paths()[0].vertices[:, 1]
+    series = [s.activations["linear_1"] for s in snapshots]
+    assert outermost.min() == pytest.approx(min(each.minimum for each in series))
+    assert outermost.max() == pytest.approx(max(each.maximum for each in series))
+    assert (axes.get_xlabel(), axes.get_title()) == ("batch", "Mine")
+
+
+def test_gradient_flow_goes_from_the_first_layer_to_the_last(snapshots):
+    axes = plot.gradient_flow(snapshots)
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["linear_1", "relu_1", "linear_2"]
+    first, last = axes.lines
+    np.testing.assert_allclose(
+        first.get_ydata(), [snapshots[0].output_gradients[n].norm for n in ("linear_1", "relu_1", "linear_2")]
+    )
+    assert [first.get_label(), last.get_label()] == ["batch 0", "batch 6"]
+    assert first.get_marker() != last.get_marker(), "told apart without colours"
+    assert axes.get_yscale() == "log"
+    assert png(axes.figure)
+    assert len(plot.gradient_flow(snapshots[:1]).lines) == 1
+
+
+def test_findings_are_rows_of_a_table():
+    found = [Finding("saturation", "tanh_1", "60 % " * 20, "Use ReLU", 0.6, 0.5)]
+    found.append(Finding("overfitting", None, "it rises", "Stop early", 0.3, 0.1))
+    axes = plot.findings(found)
+    cells = {place: cell.get_text().get_text() for place, cell in axes.tables[0].get_celld().items()}
+    assert [cells[0, k] for k in range(4)] == ["fault", "layer", "evidence", "advice"]
+    assert cells[1, 2].split() == found[0].evidence.split()
+    assert cells[1, 2].count("\n") > 1
+    assert [cells[2, k] for k in range(4)] == ["overfitting", "the net", "it rises", "Stop early"]
+    assert png(axes.figure)
+    assert plot.findings([]).texts[0].get_text() == "no fault found"
+
+
+def test_pictures_of_training_are_drawn_where_they_are_told(snapshots):
+    from matplotlib.figure import Figure
+
+    left, middle, right = Figure().subplots(1, 3)
+    assert plot.distributions(snapshots, "updates", "linear_1.bias", ax=left) is left
+    assert plot.gradient_flow(snapshots, ax=middle) is middle
+    assert plot.findings([], ax=right) is right
+    assert png(left.figure)
+
+
+def test_distributions_that_are_not_there_are_refused(snapshots):
+    with pytest.raises(ValueError, match=r"style must be 'ridges' or 'bands', got 'box'"):
+        plot.distributions(snapshots, "activations", "relu_1", "box")
+    with pytest.raises(ValueError, match=r"table must be one of .*got 'weights'"):
+        plot.distributions(snapshots, "weights", "relu_1")
+    with pytest.raises(ValueError, match=r"'nothing' among its gradients, which are \['linear_1\.bias', "):
+        plot.distributions(snapshots, "gradients", "nothing")
+    with pytest.raises(ValueError, match="no gradients"):
+        plot.gradient_flow([])
 
 
 def two_headed():

@@ -81,6 +81,11 @@ class Operations(Protocol):
     def channel_sum(self, spec: s.ChannelSpec, x: Array) -> Array:
         """Sum over batch and inner: shape (channels,)."""
 
+    def statistics(self, spec: s.StatisticsSpec, x: Array) -> tuple[Array, Array, Array]:
+        """Of the finite elements: float64 mean, biased variance, least and greatest (NaN if there are none); int64
+        numbers of zeros, of denormals and of elements that are not finite; int64 histogram of the finite ones over
+        ``spec.edges()``."""
+
     def matmul(
         self, spec: s.MatmulSpec, a: Array, b: Array, bias: Array | None, residual: Array | None = None
     ) -> Array:

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
         PlaneSpec,
         PoolSpec,
         SoftmaxSpec,
+        StatisticsSpec,
         UpdateRates,
         UpdateSpec,
     )
@@ -229,6 +230,26 @@ def channel_sum(spec: ChannelSpec, x: Array) -> Array:
     """Sum over everything but the channels: the gradient of a bias."""
     viewed = x.reshape(spec.batch, spec.channels, spec.inner)
     return _deliver(viewed.sum(axis=(0, 2), dtype=np.float64), spec.dtype)
+
+
+def statistics(spec: StatisticsSpec, x: Array) -> tuple[Array, Array, Array]:
+    """Moments and extremes of the finite elements, numbers of rare ones, histogram."""
+    flat = x.ravel()
+    finite = flat[np.isfinite(flat)].astype(np.float64)
+    moments = np.full(4, np.nan)
+    if finite.size:
+        with np.errstate(over="ignore"):
+            moments[:] = finite.mean(), finite.var(), finite.min(), finite.max()
+    tiny = np.abs(flat) < np.finfo(flat.dtype).smallest_normal
+    zeros = flat == 0
+    rare = [zeros.sum(), (tiny & ~zeros).sum(), flat.size - finite.size]
+    edges = spec.edges()
+    # lower edges belong to bins of positive numbers, upper edges to those of negative ones
+    place = np.where(
+        finite > 0, np.searchsorted(edges, finite, "right"), np.searchsorted(edges, finite, "left")
+    )
+    bins = np.clip(place - 1, 0, spec.BINS - 1)
+    return moments, np.array(rare, np.int64), np.bincount(bins, minlength=spec.BINS).astype(np.int64)
 
 
 def unfold(spec: ConvSpec, input: Array) -> Array:
@@ -805,6 +826,7 @@ IMPLEMENTATIONS: dict[str, tuple[Implementation, ...]] = {
         blocked_max_pool_forward,
         blocked_avg_pool_forward,
         channel_sum,
+        statistics,
         max_pool_forward,
         max_pool_backward,
         avg_pool_forward,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fastconv.explain.diagnose import diagnose
 from fastconv.explain.features import feature_maps, filters
 from fastconv.explain.occlusion import Occlusion, OcclusionResult, occlusion
 from fastconv.explain.receptive_field import Field, FieldTable, receptive_field
@@ -13,6 +14,7 @@ __all__ = [
     "Occlusion",
     "OcclusionResult",
     "Saliency",
+    "diagnose",
     "feature_maps",
     "filters",
     "linearize",

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from fastconv import autodiff
 from fastconv._spec import as_int
 from fastconv.fusion import fuse
-from fastconv.graph import Graph, Tape, forward
+from fastconv.graph import Graph, Observer, Tape, forward
 from fastconv.nn import data, losses, optimizers, serialization
 from fastconv.nn import metrics as metric_library
 from fastconv.nn import training as training_loop
@@ -27,6 +27,7 @@ from fastconv.nn.joint import JointLoss, Parts, joint_loss, joint_metrics
 from fastconv.nn.layers import BoundLayer, Input, Layer, Tensor
 from fastconv.nn.regularizers import Regularizer
 from fastconv.nn.summary import Summary, summary
+from fastconv.nn.watch import Watcher
 from fastconv.ops import Context
 
 Array = NDArray[Any]
@@ -452,25 +453,47 @@ class Model:
         training: bool,
         step: int,
         weights: Array | None = None,
+        watchers: Sequence[Watcher] = (),
     ) -> tuple[float, dict[str, Array], Array]:
         """As the public one, of checked arrays; also returns the output."""
         context = Context(training=training, seed=self.seed, step=step)
         tape: Tape = []
-        output = self._output(forward(self._fused, self.params, batch, context, tape=tape))
+        graph = self.graph if watchers else self._fused  # watchers look at the values between
+        output = self._output(
+            forward(
+                graph,
+                self.params,
+                batch,
+                context,
+                tape=tape,
+                observe=_to_all([watcher.on_activation for watcher in watchers]),
+            )
+        )
         value, output_grad = self.loss_function.value_and_gradient(output, target, weights)
         if not math.isfinite(value):
             raise FloatingPointError(self._where_non_finite(batch, context, value))
         grads, _ = autodiff.backward(
-            self._fused, self.params, tape, self._by_output(output_grad), wrt_params=self.trainable
+            graph,
+            self.params,
+            tape,
+            self._by_output(output_grad),
+            wrt_params=self.trainable,
+            observe=_to_all([watcher.on_output_gradient for watcher in watchers]),
         )
         for param, penalty in self._penalties.items():
             value += penalty.penalty(self.params[param])
             if param in grads:
                 penalty.add_gradient(self.params[param], grads[param])
+        for watcher in watchers:
+            watcher.on_gradients(grads)
         return value, grads, output
 
     def _train_step(
-        self, batch: dict[str, Array], target: Array, weights: Array | None = None
+        self,
+        batch: dict[str, Array],
+        target: Array,
+        weights: Array | None = None,
+        watchers: Sequence[Watcher] = (),
     ) -> tuple[float, Array]:
         """One step of the optimizer; the loss before it and the output that gave it."""
         if self.optimizer is None:
@@ -478,13 +501,18 @@ class Model:
         statistics = {name: self.params[name].copy() for name in self._statistics}
         try:
             value, grads, output = self._loss_and_gradients(
-                batch, target, True, self._optimizer_state.step, weights
+                batch, target, True, self._optimizer_state.step, weights, watchers
             )
         except FloatingPointError:  # the forward pass has moved them already, maybe to NaN
             for name, values in statistics.items():
                 self.params[name][...] = values
             raise
+        changes = {name: self.params[name].copy() for name in grads} if watchers else {}
         self.optimizer.step(self.params, grads, self._optimizer_state)
+        for name, former in changes.items():
+            np.subtract(self.params[name], former, out=former)
+        for watcher in watchers:
+            watcher.on_update(changes)
         return value, output
 
     def _where_non_finite(self, batch: dict[str, Array], context: Context, loss: float) -> str:
@@ -788,6 +816,18 @@ def _check_params(graph: Graph, params: Mapping[str, Array]) -> None:
     for name, shape in expected.items():
         if tuple(params[name].shape) != shape:
             raise ValueError(f"parameter {name!r} must have shape {shape}, got {tuple(params[name].shape)}")
+
+
+def _to_all(hooks: Sequence[Observer]) -> Observer | None:
+    """One observer that calls every hook; None for none, which costs nothing."""
+    if not hooks:
+        return None
+
+    def observe(name: str, value: Array) -> None:
+        for hook in hooks:
+            hook(name, value)
+
+    return observe
 
 
 def _count(inputs: Mapping[str, Array]) -> int:

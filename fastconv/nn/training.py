@@ -199,9 +199,10 @@ def _train_epoch(
     for number, (batch, labels, weights) in enumerate(batches):
         for callback in callbacks:
             callback.on_train_batch_begin(number)
+        watchers = [watcher for callback in callbacks if (watcher := callback.watcher(number))]
         try:
             with interrupts.held():
-                loss, output = model._train_step(batch, labels, weights)
+                loss, output = model._train_step(batch, labels, weights, watchers)
         except FloatingPointError as error:
             for callback in callbacks:
                 callback.on_non_finite_loss(number, error)

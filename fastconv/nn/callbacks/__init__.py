@@ -2,16 +2,19 @@
 
 from fastconv.nn.callbacks._base import Callback, History, Logs
 from fastconv.nn.callbacks.csv_logger import CSVLogger
+from fastconv.nn.callbacks.diagnose import Diagnose
 from fastconv.nn.callbacks.early_stopping import EarlyStopping
 from fastconv.nn.callbacks.lambda_callback import LambdaCallback
 from fastconv.nn.callbacks.learning_rate import LearningRateScheduler, ReduceLROnPlateau
 from fastconv.nn.callbacks.model_checkpoint import ModelCheckpoint
 from fastconv.nn.callbacks.progress import Progress
+from fastconv.nn.callbacks.tensorboard import TensorBoard
 from fastconv.nn.callbacks.terminate_on_nan import TerminateOnNaN
 
 __all__ = [
     "CSVLogger",
     "Callback",
+    "Diagnose",
     "EarlyStopping",
     "History",
     "LambdaCallback",
@@ -20,5 +23,6 @@ __all__ = [
     "ModelCheckpoint",
     "Progress",
     "ReduceLROnPlateau",
+    "TensorBoard",
     "TerminateOnNaN",
 ]

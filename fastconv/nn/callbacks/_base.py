@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from fastconv.nn.watch import Watcher
+
 if TYPE_CHECKING:
     from fastconv.nn.model import Model
 
@@ -41,6 +43,10 @@ class Callback:
 
     def on_train_batch_end(self, batch: int, logs: Logs) -> None:
         """After a batch; ``logs`` has the means of the epoch so far."""
+
+    def watcher(self, batch: int) -> Watcher | None:
+        """Who is to see the tensors of batch number ``batch`` of the epoch, asked before it; None costs nothing."""
+        return None
 
     def on_non_finite_loss(self, batch: int, error: FloatingPointError) -> None:
         """When a batch's loss is NaN or infinite; the weights have not moved.
