@@ -115,6 +115,54 @@ def test_training_with_metrics_validation_and_several_inputs():
     assert epochs < 20
 
 
+def test_weights_of_samples_weigh_every_loss():
+    x, label, mask = data()
+    model = net()
+    model.compile(loss=LOSS, metrics={"label": ["accuracy"]}, loss_weights={"mask": 0.25})
+    target = {"label": label, "mask": mask}
+    weights = np.arange(10.0)
+    per_sample = model.loss(x, target, reduction="none")
+    logs = model.evaluate(x, target, sample_weight=weights)
+    assert logs["loss"] == pytest.approx((weights * per_sample).mean(), rel=1e-12)
+    value, gradients = model.loss_and_gradients(x, target, sample_weight=weights)
+    assert value == pytest.approx(logs["loss"], rel=1e-12)
+    # a sample that weighs nothing has no gradient, one that weighs two counts twice
+    twice = np.r_[0:10, 3]
+    doubled = model.loss_and_gradients(x, target, sample_weight=1.0 + (np.arange(10) == 3))[1]
+    repeated = model.loss_and_gradients(x[twice], {"label": label[twice], "mask": mask[twice]})[1]
+    for name in gradients:
+        np.testing.assert_allclose(doubled[name] * 10, repeated[name] * 11, rtol=1e-9, atol=1e-12)
+    with pytest.raises(ValueError, match="class_weight is for nets with one output"):
+        model.fit(x, target, class_weight={0: 2.0}, verbose=0)
+
+
+def test_counts_of_a_metric_can_be_read():
+    x, label, mask = data()
+    model = net()
+    matrix = nn.metrics.ConfusionMatrix()
+    model.compile(loss=LOSS, metrics={"label": [matrix]})
+    model.evaluate(x, {"label": label, "mask": mask}, batch_size=4)
+    assert matrix.counts.sum() == 10
+
+
+def test_training_goes_on_from_a_checkpoint_with_the_same_bits(tmp_path):
+    pytest.importorskip("safetensors")
+    x, label, mask = data()
+    target = {"label": label, "mask": mask}
+
+    def start():
+        model = net("float32")
+        model.compile("adam", LOSS, {"label": ["accuracy"]})
+        return model
+
+    whole, first, second = start(), start(), start()
+    history = whole.fit(x, target, 4, epochs=4, verbose=0).history
+    first.fit(x, target, 4, epochs=2, checkpoint=tmp_path / "run", verbose=0)
+    assert second.fit(x, target, 4, epochs=4, resume=tmp_path / "run", verbose=0).history == history
+    for name, value in whole.params.items():
+        assert bits(second.params[name]) == bits(value)
+
+
 def test_outputs_without_loss_are_not_trained_by_it():
     x, _, mask = data()
     model = net("float32")
