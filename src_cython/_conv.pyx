@@ -457,8 +457,6 @@ def conv_forward(spec, const floating[::1] input, const floating[::1] weight, co
         if direct:
             run_direct(&job, NULL, axes[0], [(0, axes[1])], [(0, axes[2])], kernel, isa, sizeof(floating),
                        n_threads)
-            if c.fc_epilogue_finishes(&job.epilogue):
-                c.fc_finish(isa, sizeof(floating), &job.epilogue, &out[0], out.shape[0])
         else:
             run_product(&job, isa, sizeof(floating), n_threads)
     finally:

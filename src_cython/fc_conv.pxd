@@ -102,8 +102,6 @@ cdef extern from "fc_conv_dispatch.h" nogil:
     ctypedef struct fc_direct_scratch:
         int64_t bytes
 
-    int fc_epilogue_finishes(const fc_epilogue *e)
-    void fc_finish(int isa, int item, const fc_epilogue *e, void *c, int64_t n)
     int fc_vector_bytes(int isa)
     int fc_direct_lanes(int isa, int item)
     void fc_direct_plan(fc_direct_job *job, int64_t item, int64_t lanes, int64_t parts)

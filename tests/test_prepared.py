@@ -42,6 +42,8 @@ PROBLEMS: list[tuple[tuple[int, ...], tuple[int, ...], dict[str, Any]]] = [
     ((1, 3, 5, 6, 7), (4, 3, 2, 3, 2), {}),
     ((2, 200, 7, 7), (40, 200, 3, 3), {"padding": 1}),
     ((1, 2, 3, 3), (3, 2, 9, 9), {"padding": 4}),  # taps that see padding alone
+    ((1, 2, 70, 90), (6, 1, 3, 3), {"groups": 2, "padding": 1}),  # tiles of whole rows
+    ((1, 2, 5, 1100), (2, 1, 3, 3), {"groups": 2}),  # tiles of half rows
 ]
 
 

@@ -19,8 +19,6 @@ static void fc_conv_item(int isa, int item, const fc_conv_job *job, int64_t i, v
     FC_RUN(isa, item, conv_item, job, i, scratch);
 }
 
-static void fc_finish(int isa, int item, const fc_epilogue *e, void *c, int64_t n) { FC_RUN(isa, item, finish_all, e, c, n); }
-
 static void fc_conv_indirect_item(int isa, int item, const fc_conv_job *job, int64_t i, void *scratch) {
     FC_RUN(isa, item, conv_indirect_item, job, i, scratch);
 }

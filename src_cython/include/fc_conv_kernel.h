@@ -152,11 +152,6 @@ static FC_UNUSED void FC_NAME(gemm_edge)(int64_t k, const FC_T *a, const FC_T *b
     }
 }
 
-/* The epilogue of a whole destination. */
-static FC_UNUSED void FC_NAME(finish_all)(const fc_epilogue *e, FC_T *c, int64_t n) {
-    FC_NAME(finish)(e, e->residual, c, n, 1, n);
-}
-
 /* The epilogue of a tile of complete sums: row i of column j lies at first + i * ldc + column[j] of dst and residual. */
 FC_INLINE void FC_NAME(conv_finish)(const fc_epilogue *e, const FC_T *residual, FC_T *dst, int64_t first, int64_t ldc,
                                     const int64_t *column, int64_t rows, int64_t columns) {

@@ -449,6 +449,12 @@ static FC_UNUSED void FC_NAME(direct_item)(const fc_direct_job *d, int64_t first
                 if (stages)
                     FC_NAME(direct_unstage)(d, &tile, staged, stage, s[-1].ny, out);
             }
+            if (fc_epilogue_finishes(&job->epilogue)) { /* a forward pass, of one phase; whole rows are one run */
+                const FC_T *residual = (const FC_T *)job->epilogue.residual;
+                const int64_t ny = scratch.phase->ny, nx = scratch.phase->nx, run = nx == g->dst_step[1] ? ny : 1;
+                FC_NAME(finish)(&job->epilogue, residual ? residual + (plane - (const FC_T *)job->dst) : NULL, plane,
+                                g->dst_step[1], ny / run, nx * run);
+            }
             scratch.phase->ahead_row = 0;
         }
     }
