@@ -143,9 +143,6 @@ def _freeze(value: Any) -> Any:
     """Lists and arrays as (nested) tuples, so that arguments can be dictionary keys."""
     if type(value) is int:
         return value
-    if isinstance(value, float):
-        # 1.0 == 1 and hashes alike: without this a cached integer call would let a float through
-        return ("float", value)
     if isinstance(value, np.ndarray):
         value = value.tolist()
     if isinstance(value, (list, tuple)):

@@ -193,6 +193,21 @@ def test_parameters_are_those_of_the_time_it_was_made() -> None:
     assert_alike(plan(inputs), want, "float32")
 
 
+def test_a_model_predicts_by_its_plan_until_its_weights_change() -> None:
+    model = settled(vgg, "float32")
+    (x,) = inputs_of(model, 5).values()
+    before = model.predict(x)
+    plan = model.compile_inference()
+    np.testing.assert_allclose(model.predict(x, batch_size=2), before, atol=3e-5 * np.abs(before).max())
+    assert model.predict(x).tobytes() == plan({"input": x})[model.graph.outputs[0]].tobytes()
+    model.set_weights({name: value * 0 for name, value in model.get_weights().items()})
+    assert not model.predict(x).any()
+    model.compile_inference()
+    model.compile(nn.SGD(0.5), "mse")
+    model.fit(x, np.ones((5, 5), "float32"), 5, 1, verbose=0)
+    assert model.predict(x).any()
+
+
 def test_several_threads_at_a_time() -> None:
     model = settled(resnet, "float32")
     plan = InferencePlan(model.graph, model.params, "float32")
