@@ -96,7 +96,7 @@ def _fuse(graph: Graph, params: Mapping[str, Array]) -> list[_Unit]:
             node=node, nodes=(node.name,), inputs=node.inputs, params=graph.local_params(node, params)
         )
         if isinstance(node.op, BatchNorm) and len(graph.shapes[node.name]) == 3:
-            unit = _as_convolution(unit, graph.shapes[node.name])
+            unit = _as_convolution(unit, node.op, graph.shapes[node.name])
         if isinstance(unit.node.op, (Conv, Linear)):
             while (after := only_consumer(unit.name)) and (longer := _absorb(unit, after, graph, params)):
                 unit = longer
@@ -136,10 +136,8 @@ def _affine(op: BatchNorm, params: Mapping[str, Array]) -> tuple[Array, Array]:
     return scale, values.get("bias", 0.0) - values["running_mean"] * scale
 
 
-def _as_convolution(unit: _Unit, shape: Shape) -> _Unit:
+def _as_convolution(unit: _Unit, op: BatchNorm, shape: Shape) -> _Unit:
     """A batch normalisation of images, which follows no convolution, as a depthwise one of one tap."""
-    op = unit.node.op
-    assert isinstance(op, BatchNorm)
     scale, shift = _affine(op, unit.params)
     dtype = unit.params["running_var"].dtype
     return replace(
@@ -417,6 +415,21 @@ def _global_pool(graph: Graph, unit: _Unit) -> Callable[[Sequence[Array], Array 
 # ------------------------------------------------------------------------------------------------ running
 
 
+class _Arena:
+    """Memory of values that are no longer needed, for others of their shape in a batch of one size."""
+
+    def __init__(self, batch: int) -> None:
+        self.batch = batch
+        self._free: dict[Shape, list[Array]] = {}
+
+    def take(self, shape: Shape) -> Array | None:
+        free = self._free.get(shape)
+        return free.pop() if free else None
+
+    def give(self, value: Array) -> None:
+        self._free.setdefault(value.shape, []).append(value)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Measurement:
     """What one step did: see :meth:`InferencePlan.measure`."""
@@ -445,7 +458,7 @@ class InferencePlan:
         self._outputs = self._names_of_outputs()
         self._dying = self._last_uses()
         self._reusable = self._own_memory()
-        self._arenas: list[dict[Shape, list[Array]]] = []  # memory between calls, one set for each at a time
+        self._arenas: list[_Arena] = []  # memory between calls, one for each at a time
 
     def __call__(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """Outputs by name, for arrays (N, *shape) of the plan's dtype by the names of the graph's inputs."""
@@ -507,19 +520,18 @@ class InferencePlan:
 
     def _run(self, values: dict[str, Array]) -> Iterator[Step]:
         """Run all steps, keeping the outputs in ``values``; yields each step behind its run."""
-        arena = self._arenas.pop() if self._arenas else {}
+        batch = len(next(iter(values.values())))
+        arena = self._arenas.pop() if self._arenas else _Arena(batch)
+        if arena.batch != batch:
+            arena = _Arena(batch)
         for step, dying in zip(self.steps, self._dying, strict=True):
-            out = None
-            if step.name in self._reusable:
-                shape = (len(values[step.inputs[0]]), *step.shape)
-                free = arena.get(shape)
-                out = free.pop() if free else None
+            out = arena.take((batch, *step.shape)) if step.name in self._reusable else None
             values[step.name] = step.run([values[name] for name in step.inputs], out)
             yield step
             for name in dying:
                 value = values.pop(name)
                 if name in self._reusable:
-                    arena.setdefault(value.shape, []).append(value)
+                    arena.give(value)
         self._arenas.append(arena)
 
     def _names_of_outputs(self) -> dict[str, str]:
