@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import pickle
-import subprocess
-import sys
 import threading
 import tracemalloc
 from collections.abc import Iterator
@@ -16,7 +14,7 @@ import pytest
 import fastconv
 import fastconv.functional as F
 from fastconv import _memory
-from kit import bits
+from kit import bits, run_python
 
 MIB = 1 << 20
 DEFAULT_LIMIT = fastconv.show_config()["cache_limit_bytes"]
@@ -191,8 +189,7 @@ if child == 0:
     os._exit(0 if (other == 2).all() and (F.relu(3 * x) == 3).all() and (other == 2).all() else 1)
 print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), (alive == 1).all(), (F.relu(x) == 1).all())
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
-    assert done.stdout.split() == ["0", "True", "True"], done.stderr
+    assert run_python("-c", code).split() == ["0", "True", "True"]
 
 
 def test_tracemalloc_sees_live_results_alone() -> None:
