@@ -11,8 +11,8 @@ import numpy as np
 from numpy import ndarray
 from numpy.typing import NDArray
 
-from fastconv import _pointwise, _pool
-from fastconv._spec import MAX_ELEMENTS, CrossEntropySpec, DropoutSpec, Shape, as_shape, block_lanes
+from fastconv import _pool
+from fastconv._spec import MAX_ELEMENTS, CrossEntropySpec, DropoutSpec, Shape, as_shape, block_lanes, frozen
 
 Array = NDArray[Any]
 
@@ -125,7 +125,7 @@ def as_labels(x: Array, classes: int, ignore_index: int) -> Array:
         If a label is out of range.
     """
     labels = _clean(x, np.int64)
-    if not _pointwise.has_stray(labels, labels.size, classes):  # nearly always
+    if _pool.all_below(labels, labels.size, classes):  # nearly always
         return labels
     # The caller's own numbers: unsigned ones beyond int64 would come out negative, as ignore_index may be.
     wrong = ((x < 0) | (x >= classes)) & (x != ignore_index)
@@ -272,6 +272,15 @@ def drop_block_scaling(mask: Array, size: int) -> DropoutSpec:
     """How DropBlock applies a mask: scaled by ``size / count of kept``, as if that share had been dropped."""
     kept = int(np.unpackbits(mask, count=size, bitorder="little").sum())
     return DropoutSpec.from_args(size, 1, 1.0 - kept / size if size else 0.0, 0, 0)
+
+
+def cross_entropy_question(
+    x: Array, target: Array, weighted: bool, ignore_index: Any, label_smoothing: Any, reduction: Any
+) -> tuple[Any, ...]:
+    """Arguments of :meth:`CrossEntropySpec.of`, as a plan is looked up by, for logits or log-probabilities ``x``."""
+    soft = target.dtype.kind == "f"
+    settings = frozen(ignore_index, label_smoothing, reduction)
+    return (x.shape, target.shape, dtype_name(x), soft, weighted, *settings)
 
 
 def cross_entropy_arrays(

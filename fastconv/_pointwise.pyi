@@ -37,7 +37,6 @@ def softmax_backward(
     isa: int,
     n_threads: int,
 ) -> None: ...
-def has_stray(label: Array, positions: int, classes: int) -> bool: ...
 def cross_entropy_forward(
     x: Array,
     logp: Array,

@@ -1493,12 +1493,9 @@ def cross_entropy(
     made = plan(
         "cross_entropy_forward",
         CrossEntropySpec.of,
-        x.shape,
-        goal.shape,
-        _arrays.dtype_name(x),
-        goal.dtype.kind == "f",
-        weight is not None,
-        *frozen(ignore_index, label_smoothing, reduction),
+        *_arrays.cross_entropy_question(
+            x, goal, weight is not None, ignore_index, label_smoothing, reduction
+        ),
     )
     loss, log_probs = made.run(*_arrays.cross_entropy_arrays(made.spec, x, goal, weight))
     if reduction == "none":

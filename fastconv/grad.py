@@ -1595,12 +1595,9 @@ def cross_entropy(
     made = plan(
         "cross_entropy_backward",
         CrossEntropySpec.of,
-        logp.shape,
-        goal.shape,
-        _arrays.dtype_name(logp),
-        goal.dtype.kind == "f",
-        weight is not None,
-        *frozen(ignore_index, label_smoothing, reduction),
+        *_arrays.cross_entropy_question(
+            logp, goal, weight is not None, ignore_index, label_smoothing, reduction
+        ),
     )
     if np.isscalar(grad_output):
         grad_output = np.asarray(grad_output, dtype=logp.dtype)

@@ -11,6 +11,7 @@ An op that no pass knows runs as it is, on plain arrays.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -20,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastconv import _arrays, _dispatch
-from fastconv._spec import ACTIVATIONS, LayoutSpec, PoolSpec, Shape, block_lanes, blocked_shape
+from fastconv._spec import ACTIVATIONS, ConvSpec, LayoutSpec, PoolSpec, Shape, block_lanes, blocked_shape
 from fastconv.graph import Graph, Node
 from fastconv.ops import (
     Activation,
@@ -39,12 +40,11 @@ from fastconv.ops import (
     Multiply,
     Op,
 )
-from fastconv.prepared import PreparedConv, prepare
+from fastconv.prepared import prepare
 
 Array = NDArray[Any]
 
 _WITHOUT_EFFECT = (Dropout, DropBlock, GaussianNoise)  # in inference
-_STEM_CHANNELS = 8  # up to so many are read from plain images
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -154,6 +154,9 @@ def _same_shape(graph: Graph, node: Node) -> bool:
 # ------------------------------------------------------------------------------------------------ layout
 
 
+Run = Callable[[Sequence[Array], Array | None], Array]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Step:
     """One call of a kernel.
@@ -165,24 +168,24 @@ class Step:
     inputs : tuple of str
     run : callable
         ``(arrays, out) -> array``; ``out`` is None or memory for the result.
-    fresh : bool
-        Whether the result is memory of its own, and its inputs are not part of it.
     shape : tuple of int
         Of the result of one sample, in its layout.
+    by : str or callable
+        By what it is served, or ``size of the batch -> str``.
     macs : int
         For one sample.
-    explain : callable
-        ``shapes of the arrays -> str``: by what it is served, and why.
+    fresh : bool
+        Whether the result is memory of its own, and its inputs are not part of it.
     """
 
     name: str
-    nodes: tuple[str, ...]
     inputs: tuple[str, ...]
-    run: Callable[[Sequence[Array], Array | None], Array]
-    fresh: bool
+    run: Run
     shape: Shape
-    macs: int
-    explain: Callable[[Sequence[Shape]], str]
+    by: str | Callable[[int], str]
+    nodes: tuple[str, ...] = ()
+    macs: int = 0
+    fresh: bool = True
 
 
 @dataclass
@@ -193,9 +196,7 @@ class _Layouts:
     dtype: str
     steps: list[Step] = field(default_factory=list)
     blocked: set[str] = field(default_factory=set)  # names of values made in the blocked layout
-    converted: set[str] = field(
-        default_factory=set
-    )  # names of values that a step has brought into the other one
+    converted: set[str] = field(default_factory=set)  # under which a step has brought them into the other one
 
     def shape(self, name: str, blocked: bool) -> Shape:
         plain = self.graph.shapes[name]
@@ -216,92 +217,79 @@ class _Layouts:
                 result: Array = _dispatch.run(op, spec, arrays[0])
                 return result
 
-            self._add(other, (), (name,), run, self.shape(name, blocked), explain="change of layout")
+            shape = self.shape(name, blocked)
+            self.steps.append(Step(name=other, inputs=(name,), run=run, shape=shape, by="change of layout"))
         return other
 
     def add(
         self,
         unit: _Unit,
         blocked: bool,
-        run: Callable[[Sequence[Array], Array | None], Array],
+        run: Run,
+        by: str | Callable[[int], str],
         *,
         inputs_blocked: bool | None = None,
         fresh: bool = True,
-        explain: str | Callable[[Sequence[Shape]], str] = "",
     ) -> None:
         """A step for a unit whose result is of that layout, and its inputs as well unless said."""
-        names = (*unit.inputs, *([] if unit.residual is None else [unit.residual]))
-        layouts = [blocked if inputs_blocked is None else inputs_blocked] * len(unit.inputs)
-        layouts += [blocked] * (len(names) - len(layouts))
-        inputs = tuple(self.value(name, layout) for name, layout in zip(names, layouts, strict=True))
+        inputs = [self.value(n, blocked if inputs_blocked is None else inputs_blocked) for n in unit.inputs]
+        if unit.residual is not None:
+            inputs.append(self.value(unit.residual, blocked))
         if blocked:
             self.blocked.add(unit.name)
-        macs = unit.node.op.macs(*(self.graph.shapes[name] for name in unit.inputs))
-        self._add(
-            unit.name, unit.nodes, inputs, run, self.shape(unit.name, blocked), macs, fresh, explain=explain
-        )
-
-    def _add(
-        self,
-        name: str,
-        nodes: tuple[str, ...],
-        inputs: tuple[str, ...],
-        run: Callable[[Sequence[Array], Array | None], Array],
-        shape: Shape,
-        macs: int = 0,
-        fresh: bool = True,
-        *,
-        explain: str | Callable[[Sequence[Shape]], str],
-    ) -> None:
         self.steps.append(
             Step(
-                name=name,
-                nodes=nodes,
-                inputs=inputs,
+                name=unit.name,
+                inputs=tuple(inputs),
                 run=run,
+                shape=self.shape(unit.name, blocked),
+                by=by,
+                nodes=unit.nodes,
+                macs=unit.node.op.macs(*(self.graph.shapes[name] for name in unit.inputs)),
                 fresh=fresh,
-                shape=shape,
-                macs=macs,
-                explain=explain if callable(explain) else lambda shapes: explain,
             )
         )
 
 
-def _lay_out(graph: Graph, units: list[_Unit], dtype: str) -> list[Step]:
-    """Steps for the units, with changes of layout where they are needed."""
+def _lay_out(graph: Graph, units: list[_Unit], dtype: str) -> tuple[list[Step], dict[str, str]]:
+    """Steps for the units, with changes of layout where they are needed; and where the outputs are found, by name."""
     out = _Layouts(graph, dtype)
     for unit in units:
         op = unit.node.op
-        images = len(graph.shapes[unit.inputs[0]]) == 3
-        any_blocked = any(name in out.blocked for name in unit.inputs)
         if isinstance(op, Conv):
             _lay_out_conv(out, unit, op)
         elif isinstance(op, Linear):
             _lay_out_linear(out, unit, op)
-        elif images and any_blocked and isinstance(op, (MaxPool, AvgPool)):
-            out.add(unit, True, _pool(op, dtype), explain="blocked windows")
-        elif images and any_blocked and isinstance(op, GlobalAvgPool):
-            out.add(unit, False, _global_pool(graph, unit), inputs_blocked=True, explain="blocked windows")
-        elif images and any_blocked and isinstance(op, Activation):
-            out.add(unit, True, _plain_forward(op, unit.params), explain="element by element")
-        elif images and any_blocked and isinstance(op, (Add, Multiply)) and _same_shape(graph, unit.node):
-            out.add(unit, True, _joined(op), explain="element by element")
-        elif (
-            images
-            and any_blocked
-            and isinstance(op, Concat)
-            and all(graph.shapes[name][0] % block_lanes(dtype) == 0 for name in unit.inputs)
-        ):
-            out.add(unit, True, _concatenated, explain="blocks side by side")
-        else:
-            out.add(unit, False, _plain_forward(op, unit.params), fresh=False, explain=op.kind)
-    for name in graph.outputs:
-        out.value(name, False)
-    return out.steps
+        elif not _stays_blocked(out, unit):
+            out.add(unit, False, _plain_forward(op, unit.params), op.kind, fresh=False)
+    return out.steps, {name: out.value(name, False) for name in graph.outputs}
+
+
+def _stays_blocked(out: _Layouts, unit: _Unit) -> bool:
+    """Add the step of a unit that works on blocked images, if any of its inputs is; whether it has been added."""
+    graph, op = out.graph, unit.node.op
+    if not any(name in out.blocked for name in unit.inputs) or len(graph.shapes[unit.inputs[0]]) != 3:
+        return False
+    whole = all(graph.shapes[name][0] % block_lanes(out.dtype) == 0 for name in unit.inputs)
+    match op:
+        case MaxPool() | AvgPool():
+            out.add(unit, True, _pool(op, out.dtype), "blocked windows")
+        case GlobalAvgPool():
+            out.add(unit, False, _global_pool(graph, unit), "blocked windows", inputs_blocked=True)
+        case Activation():
+            out.add(unit, True, _plain_forward(op, unit.params), "element by element")
+        case Add() | Multiply() if _same_shape(graph, unit.node):
+            out.add(unit, True, _joined(op), "element by element")
+        case Concat() if whole:
+            out.add(unit, True, _concatenated, "blocks side by side")
+        case _:
+            return False
+    return True
 
 
 def _lay_out_conv(out: _Layouts, unit: _Unit, op: Conv) -> None:
     layout = _layout_of_conv(out, unit, op)
+    shape = out.graph.shapes[unit.inputs[0]]
     handle = prepare(
         unit.params["weight"],
         unit.params.get("bias"),
@@ -317,25 +305,29 @@ def _lay_out_conv(out: _Layouts, unit: _Unit, op: Conv) -> None:
     def run(arrays: Sequence[Array], memory: Array | None) -> Array:
         return handle(*arrays, out=memory)
 
-    out.add(unit, layout != "plain", run, inputs_blocked=layout == "blocked", explain=_explain(handle))
+    def by(batch: int) -> str:
+        return handle.plan((batch, *shape)).implementation.name
+
+    out.add(unit, layout != "plain", run, by, inputs_blocked=layout == "blocked")
 
 
 def _layout_of_conv(out: _Layouts, unit: _Unit, op: Conv) -> str:
-    channels, lanes = out.graph.shapes[unit.inputs[0]][0], block_lanes(out.dtype)
-    if len(op.kernel_size) != 2:
+    """Blocked, by way of a stem if the input is not, where kernels of their own serve that."""
+    shape = out.graph.shapes[unit.inputs[0]]
+    few = (
+        op.groups == shape[0] == op.out_channels < block_lanes(out.dtype)
+    )  # each lane a channel: mostly empty
+    if len(op.kernel_size) != 2 or few:
         return "plain"
-    if op.groups == channels == op.out_channels:  # depthwise
-        return "blocked" if channels >= lanes else "plain"
-    if op.groups > 1:
-        whole = channels // op.groups % lanes == 0 and op.out_channels // op.groups % lanes == 0
-        return "blocked" if whole else "plain"
-    if unit.inputs[0] not in out.blocked and channels <= _STEM_CHANNELS:
+    spec = op.spec((1, *shape), out.dtype)
+    if unit.inputs[0] not in out.blocked and _has_kernel("blocked_stem_forward", spec):
         return "stem"
-    return "blocked"
+    return "blocked" if _has_kernel("blocked_conv_forward", spec) else "plain"
 
 
-def _explain(handle: PreparedConv) -> Callable[[Sequence[Shape]], str]:
-    return lambda shapes: handle.plan(shapes[0]).implementation.name
+def _has_kernel(op: str, spec: ConvSpec) -> bool:
+    """Whether an op on the blocked layout is served otherwise than by way of the plain one."""
+    return _dispatch.select(op, spec).name != "planes"
 
 
 def _lay_out_linear(out: _Layouts, unit: _Unit, op: Linear) -> None:
@@ -357,10 +349,13 @@ def _lay_out_linear(out: _Layouts, unit: _Unit, op: Linear) -> None:
         result = handle(x.reshape(len(x), -1, 1, lanes)).reshape(len(x), -1)
         return np.ascontiguousarray(result[:, : op.out_features])
 
-    out.add(unit, False, run, explain=lambda shapes: handle.plan((*shapes[0], 1)).implementation.name)
+    def by(batch: int) -> str:
+        return handle.plan((batch, features, 1)).implementation.name
+
+    out.add(unit, False, run, by)
 
 
-def _plain_forward(op: Op, params: Mapping[str, Array]) -> Callable[[Sequence[Array], Array | None], Array]:
+def _plain_forward(op: Op, params: Mapping[str, Array]) -> Run:
     own, context = dict(params), Context()
 
     def run(arrays: Sequence[Array], out: Array | None) -> Array:
@@ -369,7 +364,7 @@ def _plain_forward(op: Op, params: Mapping[str, Array]) -> Callable[[Sequence[Ar
     return run
 
 
-def _joined(op: Add | Multiply) -> Callable[[Sequence[Array], Array | None], Array]:
+def _joined(op: Add | Multiply) -> Run:
     join = np.add if isinstance(op, Add) else np.multiply
 
     def run(arrays: Sequence[Array], out: Array | None) -> Array:
@@ -386,7 +381,7 @@ def _concatenated(arrays: Sequence[Array], out: Array | None) -> Array:
     return np.concatenate(arrays, axis=1, out=out)
 
 
-def _pool(op: MaxPool | AvgPool, dtype: str) -> Callable[[Sequence[Array], Array | None], Array]:
+def _pool(op: MaxPool | AvgPool, dtype: str) -> Run:
     name = "blocked_max_pool_forward" if isinstance(op, MaxPool) else "blocked_avg_pool_forward"
 
     def run(arrays: Sequence[Array], out: Array | None) -> Array:
@@ -397,7 +392,7 @@ def _pool(op: MaxPool | AvgPool, dtype: str) -> Callable[[Sequence[Array], Array
     return run
 
 
-def _global_pool(graph: Graph, unit: _Unit) -> Callable[[Sequence[Array], Array | None], Array]:
+def _global_pool(graph: Graph, unit: _Unit) -> Run:
     channels, *size = graph.shapes[unit.inputs[0]]
     result_shape = graph.shapes[unit.name]
 
@@ -454,8 +449,8 @@ class InferencePlan:
     def __init__(self, graph: Graph, params: Mapping[str, Array], dtype: str) -> None:
         self.graph = graph
         self.dtype = dtype
-        self.steps = tuple(_lay_out(graph, _fuse(graph, params), dtype))
-        self._outputs = self._names_of_outputs()
+        steps, self._outputs = _lay_out(graph, _fuse(graph, params), dtype)
+        self.steps = tuple(steps)
         self._dying = self._last_uses()
         self._reusable = self._own_memory()
         self._arenas: list[_Arena] = []  # memory between calls, one for each at a time
@@ -470,26 +465,21 @@ class InferencePlan:
     def measure(self, inputs: Mapping[str, Array], repeats: int = 5) -> list[Measurement]:
         """Least time of each step over ``repeats`` runs behind one that packs the weights."""
         best = dict.fromkeys((step.name for step in self.steps), np.inf)
-        shapes: dict[str, Shape] = {}
         for turn in range(repeats + 1):
-            values = dict(inputs)
-            shapes = {name: value.shape for name, value in values.items()}
             start = time.perf_counter()
-            for step in self._run(values):
-                now = time.perf_counter()
-                shapes[step.name] = values[step.name].shape
+            for step in self._run(dict(inputs)):
                 if turn:
-                    best[step.name] = min(best[step.name], now - start)
+                    best[step.name] = min(best[step.name], time.perf_counter() - start)
                 start = time.perf_counter()
         batch = len(next(iter(inputs.values())))
-        size = np.dtype(self.dtype).itemsize
+        size = batch * np.dtype(self.dtype).itemsize
         return [
             Measurement(
                 step=step,
-                by=step.explain([self._plain_shape(name, shapes[name]) for name in step.inputs]),
+                by=step.by if isinstance(step.by, str) else step.by(batch),
                 seconds=best[step.name],
                 gflops=2e-9 * step.macs * batch / best[step.name],
-                nbytes=int(np.prod(shapes[step.name])) * size,
+                nbytes=math.prod(step.shape) * size,
             )
             for step in self.steps
         ]
@@ -534,10 +524,6 @@ class InferencePlan:
                     arena.give(value)
         self._arenas.append(arena)
 
-    def _names_of_outputs(self) -> dict[str, str]:
-        names = {step.name for step in self.steps}
-        return {name: plain if (plain := f"{name} (plain)") in names else name for name in self.graph.outputs}
-
     def _last_uses(self) -> list[list[str]]:
         """For each step, the values that nobody needs behind it."""
         last: dict[str, int] = {}
@@ -559,8 +545,3 @@ class InferencePlan:
             for step in self.steps
             if step.name not in shared and step.name not in self._outputs.values()
         )
-
-    def _plain_shape(self, name: str, shape: Shape) -> Shape:
-        """Shape in the plain layout of the value that a step's input is."""
-        node = name.removesuffix(" (blocked)").removesuffix(" (plain)")
-        return (shape[0], *self.graph.shapes[node])

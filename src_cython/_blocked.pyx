@@ -17,7 +17,6 @@ include "epilogue.pxi"
 include "scratch.pxi"
 include "tiling.pxi"
 
-BLOCK_BYTES = c.FC_BLOCK_BYTES
 POOLS = {"max": c.FC_POOL_MAX, "mean": c.FC_POOL_MEAN, "mean_of_seen": c.FC_POOL_MEAN_OF_SEEN}
 
 cdef int64_t DEPTH = 1024               # products summed at a time: a panel of their weights stays in cache
@@ -27,11 +26,6 @@ cdef int64_t TILE_BYTES = 10 << 20      # transformed tiles of a pass, shared by
 cdef int64_t PASS_TILES = 96            # ... or this many: each pass reads all filters
 cdef int64_t STAGE_BYTES = 400 << 10    # sums of a product item before they are transformed back
 cdef int64_t STAGE_PANELS = 2           # panels of filters of a product item
-
-
-def lanes(int64_t item):
-    """Channels of a block of numbers of ``item`` bytes."""
-    return c.FC_BLOCK_BYTES // item
 
 
 cdef int64_t depth_of(int64_t taps, int64_t lanes):
@@ -90,22 +84,21 @@ def pack(spec, weight, packed, int m, int isa, int n_threads):
             c.fc_blocked_weights_item(isa, item, &job, source, i, target)
 
 
-cdef set_window(c.fc_window *w, spec, kernel, stride, dilation, pad, int64_t blocks_in, int64_t blocks_out):
+cdef set_window(c.fc_window *w, spec, int64_t blocks_in, int64_t blocks_out):
     w.images, w.blocks_in, w.blocks_out = spec.batch, blocks_in, blocks_out
     w.size[0], w.size[1] = plane(spec.in_size, 1)
     w.grid[0], w.grid[1] = plane(spec.out_size, 1)
-    w.taps[0], w.taps[1] = plane(kernel, 1)
-    w.step[0], w.step[1] = plane(stride, 1)
-    w.dilation[0], w.dilation[1] = plane(dilation, 1)
-    w.pad[0], w.pad[1] = plane(pad, 0)
+    w.taps[0], w.taps[1] = plane(spec.kernel, 1)
+    w.step[0], w.step[1] = plane(spec.stride, 1)
+    w.dilation[0], w.dilation[1] = plane(spec.dilation, 1)
+    w.pad[0], w.pad[1] = plane(spec.pad_lo, 0)
 
 
 cdef int64_t set_job(c.fc_blocked_job *job, spec, packed, bias, residual, out, int m, int isa) except -1:
     """All of a job but its source; returns the size of an element."""
     cdef int64_t item = 4 if spec.dtype == "float32" else 8, lanes = c.FC_BLOCK_BYTES // item, out_bytes
     memset(job, 0, sizeof(job[0]))
-    set_window(&job.w, spec, spec.kernel, spec.stride, spec.dilation, spec.pad_lo, fc_panels(spec.in_channels, lanes),
-               fc_panels(spec.out_channels, lanes))
+    set_window(&job.w, spec, fc_panels(spec.in_channels, lanes), fc_panels(spec.out_channels, lanes))
     job.groups, job.channels, job.rows = spec.groups, spec.in_channels // spec.groups, spec.out_channels // spec.groups
     if m == 1:
         job.groups, job.rows = 1, spec.out_channels
@@ -137,7 +130,7 @@ def conv(spec, source, packed, bias, residual, out, int m, int isa, int n_thread
     item = set_job(&job, spec, packed, bias, residual, out, m, isa)
     job.src = read_from(source, spec.batch * job.w.blocks_in * job.w.size[0] * job.w.size[1] * c.FC_BLOCK_BYTES)
     if m <= 1:
-        run_windows(&job, m == 1, isa, item, n_threads)
+        run_windows(&job, DEPTHWISE if m == 1 else PRODUCT, isa, item, n_threads)
         return True
     tiles = _tiling(plane(spec.out_size, 1), plane(spec.dilation, 1), tile_shape(spec, m))
     memset(&winograd, 0, sizeof(winograd))
@@ -150,36 +143,47 @@ def conv(spec, source, packed, bias, residual, out, int m, int isa, int n_thread
     return run_winograd(&winograd, isa, item, n_threads)
 
 
-cdef cut(c.fc_blocked_job *job, int64_t rows, int64_t position_bytes, int64_t panels, int n_threads):
-    """Tiles of an item, and how many of ``panels`` it takes: few parts of them, but enough for the threads."""
+cdef int64_t cut(c.fc_blocked_job *job, int64_t rows, int64_t position_bytes, int64_t panels, int n_threads):
+    """Tiles of an item, and how many of ``panels`` it takes: few parts of them, but enough for the threads.
+
+    Returns
+    -------
+    int
+        Items in all.
+    """
     cdef int64_t tiles = fc_panels(c.fc_positions(&job.w), rows), most, parts
     most = fc_min(SOURCE_BYTES // (rows * position_bytes), TABLE_BYTES // (8 * c.fc_window_words(&job.w, rows)))
     job.tiles = fc_max(1, fc_min(most, tiles))
     parts = fc_max(1, fc_min(panels, fc_panels(4 * n_threads, fc_panels(tiles, job.tiles) * job.groups)))
     job.panels = fc_panels(panels, parts)
+    return job.groups * fc_panels(panels, job.panels) * fc_panels(tiles, job.tiles)
 
 
-cdef run_windows(c.fc_blocked_job *job, bint depthwise, int isa, int64_t item, int n_threads):
-    cdef int64_t rows = c.fc_gemm_rows(isa, item), panels = panels_of(job.rows, item, isa), items, i
-    cdef int64_t thread_bytes, read = fc_min(job.w.step[0] * job.w.step[1], job.w.taps[0] * job.w.taps[1])
+cdef enum:
+    PRODUCT = -2
+    DEPTHWISE = -1  # and from 0 on the code of a pool
+
+
+cdef run_windows(c.fc_blocked_job *job, int work, int isa, int64_t item, int n_threads):
+    """All items of a job that reads its source through tables of windows."""
+    cdef int64_t rows = c.fc_gemm_rows(isa, item), panels = job.w.blocks_in, items, thread_bytes, i
+    cdef int64_t read = fc_min(job.w.step[0] * job.w.step[1], job.w.taps[0] * job.w.taps[1]) * c.FC_BLOCK_BYTES
     cdef Scratch scratch
     cdef char *memory
-    if depthwise:
-        panels = job.w.blocks_in
-        cut(job, rows, read * c.FC_BLOCK_BYTES, panels, n_threads)
-        items = fc_panels(panels, job.panels)
-    else:
-        cut(job, rows, read * fc_min(job.channels, job.depth) * item, panels, n_threads)
-        items = job.groups * fc_panels(panels, job.panels)
-    items *= fc_panels(fc_panels(c.fc_positions(&job.w), rows), job.tiles)
+    if work == PRODUCT:
+        panels = panels_of(job.rows, item, isa)
+        read = read // c.FC_BLOCK_BYTES * fc_min(job.channels, job.depth) * item
+    items = cut(job, rows, read, panels, n_threads)
     thread_bytes = fc_round_up(c.fc_window_words(&job.w, rows) * 8 * job.tiles, 4096)
     scratch = take_scratch(thread_bytes * n_threads)
     memory = scratch.start
     for i in prange(items, nogil=True, num_threads=n_threads, schedule="dynamic"):
-        if depthwise:
+        if work == PRODUCT:
+            c.fc_blocked_conv_item(isa, item, job, i, memory + c.fc_thread_id() * thread_bytes)
+        elif work == DEPTHWISE:
             c.fc_blocked_depthwise_item(isa, item, job, i, memory + c.fc_thread_id() * thread_bytes)
         else:
-            c.fc_blocked_conv_item(isa, item, job, i, memory + c.fc_thread_id() * thread_bytes)
+            c.fc_blocked_pool_item(isa, item, job, work, i, memory + c.fc_thread_id() * thread_bytes)
     give_scratch(scratch)
 
 
@@ -245,8 +249,7 @@ def stem(spec, images, packed, bias, residual, out, int isa, int n_threads):
             for k in range(job.channels):
                 offset[n] = (k * stem.padded[0] + a * job.w.dilation[0]) * stem.padded[1] + b * job.w.dilation[1]
                 n += 1
-    cut(job, rows, job.channels * taps * item, panels, n_threads)
-    items = fc_panels(panels, job.panels) * fc_panels(fc_panels(c.fc_positions(&job.w), rows), job.tiles)
+    items = cut(job, rows, job.channels * taps * item, panels, n_threads)
     with nogil:
         for i in prange(job.w.images * job.channels * stem.padded[0], num_threads=n_threads, schedule="static"):
             c.fc_blocked_stem_row(isa, item, &stem, i)
@@ -257,27 +260,17 @@ def stem(spec, images, packed, bias, residual, out, int isa, int n_threads):
 
 def pool(spec, source, out, str kind, int isa, int n_threads):
     """Pooling of blocked images into ``out``; ``kind`` is a key of POOLS."""
-    cdef int64_t item = 4 if spec.dtype == "float32" else 8, items, i, thread_bytes
-    cdef int64_t blocks = fc_panels(spec.channels, c.FC_BLOCK_BYTES // item), rows = c.fc_gemm_rows(isa, item)
+    cdef int64_t item = 4 if spec.dtype == "float32" else 8
+    cdef int64_t blocks = fc_panels(spec.channels, c.FC_BLOCK_BYTES // item)
     cdef c.fc_blocked_job job
-    cdef int code = POOLS[kind]
-    cdef char *memory
-    cdef Scratch scratch
     if spec.batch == 0:
         return
     memset(&job, 0, sizeof(job))
-    set_window(&job.w, spec, spec.kernel, spec.stride, spec.dilation, spec.pad_lo, blocks, blocks)
+    set_window(&job.w, spec, blocks, blocks)
     job.groups = 1
     job.src = read_from(source, spec.batch * blocks * job.w.size[0] * job.w.size[1] * c.FC_BLOCK_BYTES)
     job.dst = write_to(out, spec.batch * blocks * job.w.grid[0] * job.w.grid[1] * c.FC_BLOCK_BYTES)
-    cut(&job, rows, job.w.step[0] * job.w.step[1] * c.FC_BLOCK_BYTES, blocks, n_threads)
-    items = fc_panels(blocks, job.panels) * fc_panels(fc_panels(c.fc_positions(&job.w), rows), job.tiles)
-    thread_bytes = fc_round_up(c.fc_window_words(&job.w, rows) * 8 * job.tiles, 4096)
-    scratch = take_scratch(thread_bytes * n_threads)
-    memory = scratch.start
-    for i in prange(items, nogil=True, num_threads=n_threads, schedule="dynamic"):
-        c.fc_blocked_pool_item(isa, item, &job, code, i, memory + c.fc_thread_id() * thread_bytes)
-    give_scratch(scratch)
+    run_windows(&job, POOLS[kind], isa, item, n_threads)
 
 
 def from_planes(planes, blocks, int64_t images, int64_t channels, int64_t plane, int64_t item, int isa, int n_threads):

@@ -8,14 +8,8 @@ from libc.string cimport memcpy, memset
 from fc_layout cimport *
 
 include "arrays.pxi"
+include "chunks.pxi"
 include "tasks.pxi"
-
-cdef enum:
-    SERIAL_ELEMENTS = 32768  # below, another Python thread need not wait long for its turn
-
-
-cdef int64_t chunk_count(int64_t elements, int n_threads) noexcept:
-    return 1 if elements < SERIAL_ELEMENTS else max(2, n_threads)
 
 
 # ------------------------------------------------------------------------------------------------ columns

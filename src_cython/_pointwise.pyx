@@ -181,16 +181,6 @@ def softmax_backward(
     run_softmax(g, y, dx, outer, length, inner, item, log_output, isa, n_threads)
 
 
-def has_stray(label, size_t positions, size_t classes):
-    """Whether an int64 label lies outside [0, classes)."""
-    cdef const int64_t *labels = <const int64_t *> read_from(label, positions * sizeof(int64_t))
-    cdef bint stray = False
-    cdef size_t i
-    for i in range(positions):
-        stray |= <size_t>labels[i] >= classes  # seen as unsigned a negative number is huge
-    return stray
-
-
 cdef double divisor_of(
     int reduction, const int64_t *label, const char *weight, size_t positions, size_t item, int64_t ignore
 ) noexcept nogil:

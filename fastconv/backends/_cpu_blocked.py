@@ -9,11 +9,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from fastconv import _blocked, _config, _dispatch
@@ -70,15 +68,15 @@ def _conv(
 ) -> Array:
     packed = weight if isinstance(weight, Packed) else _pack(m, spec, weight)
     result = _result(spec, out)
-    arrays = (packed.form, bias, residual, result)
-    if _blocked.conv(spec, input, *arrays, m, packed.isa, _config.threads_for(spec.macs)):
-        return result
-    if spec.batch == 1 or not np.isfinite(packed.weight).all():
-        return _conv(DIRECT, spec, input, packed.weight, bias, result, residual)
-    one = replace(spec, batch=1)
-    for i in range(spec.batch):
-        part = slice(i, i + 1)
-        _conv(m, one, input[part], packed, bias, result[part], None if residual is None else residual[part])
+
+    def kernel(spec: ConvSpec, x: Array, y: Array, residual: Array | None) -> bool:
+        threads = _config.threads_for(spec.macs)
+        return _blocked.conv(spec, x, packed.form, bias, residual, y, m, packed.isa, threads)
+
+    def direct(spec: ConvSpec, x: Array, y: Array, residual: Array | None) -> None:
+        _conv(DIRECT, spec, x, packed.weight, bias, y, residual)
+
+    _cpu_winograd.serve_samples(kernel, direct, spec, packed.weight, input, result, residual)
     return result
 
 

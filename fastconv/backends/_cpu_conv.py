@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from fastconv import _config, _conv, _small
 from fastconv._dispatch import Implementation, Packed, unpack
 from fastconv._memory import empty
-from fastconv._spec import ConvSpec, MatmulSpec
+from fastconv._spec import ConvSpec, MatmulSpec, Shape
 from fastconv.backends import _cpu_cost, _cpu_winograd
 
 Array = NDArray
@@ -43,40 +43,27 @@ _CONV_INPUT_GRAD = _builds(_conv.conv_input_grad)
 _CONV_WEIGHT_GRAD = _builds(_conv.conv_weight_grad)
 
 
-def _prepare_small_forward(spec: ConvSpec) -> Callable[..., Array]:
-    kernel, shape, dtype, work = (
-        _small.Small(spec).forward,
-        spec.output_shape,
-        np.dtype(spec.dtype),
-        spec.macs,
-    )
+def _prepared(kernel: Callable[..., None], shape: Shape, spec: ConvSpec) -> Callable[..., Array]:
+    """A kernel of a prepared convolution as a function of the arrays; the forward pass takes a residual last."""
+    dtype, work = np.dtype(spec.dtype), spec.macs
 
     def run(
-        input: Array, weight: Array, bias: Array | None, out: Array | None, residual: Array | None = None
+        source: Array, weight: Array, bias: Array | None, out: Array | None, *residual: Array | None
     ) -> Array:
         if out is None:
             out = empty(shape, dtype)
-        kernel(input, weight, bias, out, _config.isa(), _config.threads_for(work), residual)
+        kernel(source, weight, bias, out, _config.isa(), _config.threads_for(work), *residual)
         return out
 
     return run
+
+
+def _prepare_small_forward(spec: ConvSpec) -> Callable[..., Array]:
+    return _prepared(_small.Small(spec).forward, spec.output_shape, spec)
 
 
 def _prepare_small_input_grad(spec: ConvSpec) -> Callable[..., Array]:
-    kernel, shape, dtype, work = (
-        _small.Small(spec).input_grad,
-        spec.input_shape,
-        np.dtype(spec.dtype),
-        spec.macs,
-    )
-
-    def run(grad_output: Array, weight: Array, bias: Array | None, out: Array | None) -> Array:
-        if out is None:
-            out = empty(shape, dtype)
-        kernel(grad_output, weight, bias, out, _config.isa(), _config.threads_for(work))
-        return out
-
-    return run
+    return _prepared(_small.Small(spec).input_grad, spec.input_shape, spec)
 
 
 def _small_forward(

@@ -108,10 +108,10 @@ def max_pool_backward(spec: PoolSpec, grad_output: Array, indices: Array) -> Arr
 
 
 def _prepared(
-    kernel: Callable[..., None], spec: PoolSpec | AdaptivePoolSpec, shape: Shape
+    kernel: Callable[..., None], spec: PoolSpec | AdaptivePoolSpec | ConvSpec, shape: Shape, work: int
 ) -> Callable[[Array], Array]:
-    """A pass of a prepared average-pooling as a function of its input."""
-    dtype, work = np.dtype(spec.dtype), _work(spec)
+    """A prepared kernel from one array to another as a function of the first."""
+    dtype = np.dtype(spec.dtype)
 
     def run(source: Array) -> Array:
         out = empty(shape, dtype)
@@ -136,11 +136,11 @@ def _is_global(spec: PoolSpec) -> bool:
 
 
 def _prepare_avg_pool_forward(spec: PoolSpec | AdaptivePoolSpec) -> Callable[[Array], Array]:
-    return _prepared(_average_of(spec).avg_forward, spec, spec.output_shape)
+    return _prepared(_average_of(spec).avg_forward, spec, spec.output_shape, _work(spec))
 
 
 def _prepare_avg_pool_backward(spec: PoolSpec | AdaptivePoolSpec) -> Callable[[Array], Array]:
-    return _prepared(_average_of(spec).avg_backward, spec, spec.input_shape)
+    return _prepared(_average_of(spec).avg_backward, spec, spec.input_shape, _work(spec))
 
 
 def avg_pool_forward(spec: PoolSpec, input: Array) -> Array:
@@ -217,27 +217,12 @@ def _columns_of(spec: ConvSpec) -> _layout.Columns:
 
 
 def _prepare_unfold(spec: ConvSpec) -> Callable[[Array], Array]:
-    kernel, dtype, shape = _columns_of(spec).unfold, np.dtype(spec.dtype), _columns_shape(spec)
-    work = math.prod(shape)
-
-    def run(input: Array) -> Array:
-        columns = empty(shape, dtype)
-        kernel(input, columns, isa(), threads_for(work))
-        return columns
-
-    return run
+    shape = _columns_shape(spec)
+    return _prepared(_columns_of(spec).unfold, spec, shape, math.prod(shape))
 
 
 def _prepare_fold(spec: ConvSpec) -> Callable[[Array], Array]:
-    kernel, dtype, shape = _columns_of(spec).fold, np.dtype(spec.dtype), spec.input_shape
-    work = math.prod(_columns_shape(spec))
-
-    def run(columns: Array) -> Array:
-        out = empty(shape, dtype)
-        kernel(columns, out, isa(), threads_for(work))
-        return out
-
-    return run
+    return _prepared(_columns_of(spec).fold, spec, spec.input_shape, math.prod(_columns_shape(spec)))
 
 
 def _columns_shape(spec: ConvSpec) -> Shape:

@@ -44,7 +44,7 @@ MAX_LINE = 1 << 16  # of a row: a thread keeps several transformed rows
 MAX_CHANNELS = 1 << 13  # of all groups: the transformed tiles of one panel stay within scratch memory
 
 
-def _sums(
+def serve_samples(
     winograd: Callable[..., bool],
     product: Callable[..., Any],
     spec: ConvSpec,
@@ -59,7 +59,7 @@ def _sums(
         return
     one = replace(spec, batch=1)
     for i in range(spec.batch):
-        _sums(winograd, product, one, weight, *(x if x is None else x[i : i + 1] for x in images))
+        serve_samples(winograd, product, one, weight, *(x if x is None else x[i : i + 1] for x in images))
 
 
 def _forward(
@@ -85,7 +85,7 @@ def _forward(
     def product(spec: ConvSpec, x: Array, y: Array, residual: Array | None) -> None:
         fallback(spec, x, plain, bias, y, residual)
 
-    _sums(winograd, product, spec, plain, input, out, residual)
+    serve_samples(winograd, product, spec, plain, input, out, residual)
     return out
 
 
@@ -108,7 +108,7 @@ def _input_grad(
     def product(spec: ConvSpec, grad: Array, dx: Array) -> None:
         fallback(spec, grad, weight, bias, dx)
 
-    _sums(winograd, product, spec, weight, grad_output, out)
+    serve_samples(winograd, product, spec, weight, grad_output, out)
     return out
 
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from fastconv._spec import as_int
 from fastconv.explain._scores import require_model
-from fastconv.nn import Model
+from fastconv.nn import Model, data
 from fastconv.nn.diagnosis import Finding, Recorder, find_faults
 
 
@@ -49,13 +48,10 @@ def diagnose(model: Model, x: Any, y: Any, batch_size: int = 64) -> list[Finding
     """
     model = require_model(model, "diagnose")
     snapshots = []
-    inputs, target = model._as_data(x, y)
-    if as_int(batch_size, "batch_size") < 1:
-        raise ValueError(f"batch_size must be >= 1, got {batch_size}")
-    for number, start in enumerate(range(0, len(target), batch_size)):
-        part = slice(start, start + batch_size)
+    for number, (batch, target, weights) in enumerate(
+        data.Loader(model, x, y, batch_size=batch_size).batches()
+    ):
         recorder = Recorder(model.graph, model.params, step=number)
-        batch = model._take(inputs, part)
-        model._loss_and_gradients(batch, target[part], training=False, step=0, watchers=[recorder])
+        model._loss_and_gradients(batch, target, False, 0, weights, watchers=[recorder])
         snapshots.append(recorder.snapshot)
     return find_faults(model.graph, snapshots)

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastconv._arrays import dtype_name
+from fastconv._arrays import cross_entropy_question
 from fastconv._dispatch import Plan, plan
-from fastconv._spec import CrossEntropySpec, Shape, frozen
+from fastconv._spec import CrossEntropySpec, Shape
 from fastconv.nn._format import batched
 
 __all__ = [
@@ -140,10 +140,9 @@ class CrossEntropy(Loss):
         return _as_classes(target, output_shape, self.ignore_index)
 
     def _plan(self, op: str, output: Array, target: Array, reduction: str) -> Plan:
-        soft, weighted = target.dtype.kind == "f", self.weight is not None
         ignored = _NOTHING_IGNORED if self.ignore_index is None else self.ignore_index
-        question = output.shape, target.shape, dtype_name(output), soft, weighted
-        return plan(op, CrossEntropySpec.of, *question, *frozen(ignored, self.label_smoothing, reduction))
+        settings = self.weight is not None, ignored, self.label_smoothing, reduction
+        return plan(op, CrossEntropySpec.of, *cross_entropy_question(output, target, *settings))
 
     def _run(
         self, output: Array, target: Array, reduction: str

@@ -39,7 +39,7 @@ class _Convolution(Op):
                 f"{self.groups}"
             )
 
-    def _spec(self, input_shape: Shape, dtype: str) -> ConvSpec:
+    def spec(self, input_shape: Shape, dtype: str) -> ConvSpec:
         """The convolution that runs forwards or backwards; ``input_shape`` is (N, C, *spatial)."""
         raise NotImplementedError
 
@@ -54,7 +54,7 @@ class _Convolution(Op):
                 f"input channels must be a positive multiple of groups, got {shape[0]} and groups "
                 f"{self.groups}"
             )
-        return self._spec((1, *shape), DTYPE_OF_SHAPES)
+        return self.spec((1, *shape), DTYPE_OF_SHAPES)
 
     def param_shapes(self, *input_shapes: Shape) -> dict[str, Shape]:
         shapes: dict[str, Shape] = {"weight": self._sample_spec(input_shapes).weight_shape}
@@ -66,7 +66,7 @@ class _Convolution(Op):
         self, inputs: tuple[Array, ...], params: dict[str, Array], context: Context
     ) -> tuple[Array, Any]:
         (x,) = inputs
-        spec = self._spec(x.shape, dtype_name(x))
+        spec = self.spec(x.shape, dtype_name(x))
         output = run(self._ahead, spec, x, params["weight"], params.get("bias"), None)
         return output, (spec, x) if context.recording else None
 
@@ -132,7 +132,7 @@ class Conv(_Convolution):
     def kind(self) -> str:
         return f"conv{len(self.kernel_size)}d"
 
-    def _spec(self, input_shape: Shape, dtype: str) -> ConvSpec:
+    def spec(self, input_shape: Shape, dtype: str) -> ConvSpec:
         weight_shape = (self.out_channels, input_shape[1] // self.groups, *self.kernel_size)
         return ConvSpec.from_shapes(
             input_shape, weight_shape, dtype, self.stride, self.padding, self.dilation, self.groups
@@ -194,7 +194,7 @@ class ConvTranspose(_Convolution):
     def kind(self) -> str:
         return f"conv_transpose{len(self.kernel_size)}d"
 
-    def _spec(self, input_shape: Shape, dtype: str) -> ConvSpec:
+    def spec(self, input_shape: Shape, dtype: str) -> ConvSpec:
         weight_shape = (input_shape[1], self.out_channels // self.groups, *self.kernel_size)
         return ConvSpec.transposed(
             input_shape,

@@ -11,32 +11,32 @@
 
 static void fc_blocked_from_planes(int isa, int item, const void *planes, int64_t channels, int64_t plane, void *blocks,
                                    int64_t i) {
-    FC_RUN(isa, item, blocked_from_planes, planes, channels, plane, blocks, i);
+    FC_FLUSHED(isa, item, blocked_from_planes, planes, channels, plane, blocks, i);
 }
 
 static void fc_blocked_to_planes(int isa, int item, const void *blocks, int64_t channels, int64_t plane, void *planes,
                                  int64_t i) {
-    FC_RUN(isa, item, blocked_to_planes, blocks, channels, plane, planes, i);
+    FC_FLUSHED(isa, item, blocked_to_planes, blocks, channels, plane, planes, i);
 }
 
 static void fc_blocked_weights_item(int isa, int item, const fc_blocked_job *job, const void *w, int64_t i, void *out) {
-    FC_RUN(isa, item, blocked_weights_item, job, w, i, out);
+    FC_FLUSHED(isa, item, blocked_weights_item, job, w, i, out);
 }
 
 static void fc_blocked_conv_item(int isa, int item, const fc_blocked_job *job, int64_t i, void *scratch) {
-    FC_RUN(isa, item, blocked_conv_item, job, i, scratch);
+    FC_FLUSHED(isa, item, blocked_conv_item, job, i, scratch);
 }
 
 static void fc_blocked_stem_row(int isa, int item, const fc_blocked_stem_job *job, int64_t i) {
-    FC_RUN(isa, item, blocked_stem_row, job, i);
+    FC_FLUSHED(isa, item, blocked_stem_row, job, i);
 }
 
 static void fc_blocked_stem_item(int isa, int item, const fc_blocked_stem_job *job, int64_t i) {
-    FC_RUN(isa, item, blocked_stem_item, job, i);
+    FC_FLUSHED(isa, item, blocked_stem_item, job, i);
 }
 
 static void fc_blocked_depthwise_item(int isa, int item, const fc_blocked_job *job, int64_t i, void *scratch) {
-    FC_RUN(isa, item, blocked_depthwise_item, job, i, scratch);
+    FC_FLUSHED(isa, item, blocked_depthwise_item, job, i, scratch);
 }
 
 /* Denormals count here: a maximum is one of the numbers. */
@@ -46,11 +46,11 @@ static void fc_blocked_pool_item(int isa, int item, const fc_blocked_job *job, i
 
 static void fc_blocked_filters_item(int isa, int item, const fc_blocked_winograd_job *job, const void *w, int64_t i,
                                     void *out) {
-    FC_RUN(isa, item, blocked_filters_item, job, w, i, out);
+    FC_FLUSHED(isa, item, blocked_filters_item, job, w, i, out);
 }
 
 static void fc_blocked_tiles_item(int isa, int item, const fc_blocked_winograd_job *job, int64_t i) {
-    FC_RUN(isa, item, blocked_tiles_item, job, i);
+    FC_FLUSHED(isa, item, blocked_tiles_item, job, i);
 }
 
 static int fc_blocked_product_item(int isa, int item, const fc_blocked_winograd_job *job, int64_t i, void *scratch) {

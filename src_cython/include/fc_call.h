@@ -18,9 +18,9 @@
             FC_PICK(isa, kernel##_f64) arguments;                      \
     }
 
-/* FC_CALL(isa, itemsize, kernel, args): the value of one call, FC_RUN the same as a statement with denormals taken as zero. */
+/* FC_CALL(isa, itemsize, kernel, args): the value of one call; FC_FLUSHED: a statement, with denormals taken as zero. */
 #define FC_CALL(isa, itemsize, kernel, ...) \
     ((itemsize) == 4 ? FC_PICK(isa, kernel##_f32)(__VA_ARGS__) : FC_PICK(isa, kernel##_f64)(__VA_ARGS__))
-#define FC_RUN(isa, itemsize, kernel, ...) FC_WITHOUT_DENORMALS(FC_CALL(isa, itemsize, kernel, __VA_ARGS__))
+#define FC_FLUSHED(isa, itemsize, kernel, ...) FC_WITHOUT_DENORMALS(FC_CALL(isa, itemsize, kernel, __VA_ARGS__))
 
 #endif

@@ -12,31 +12,31 @@
 #include "fc_gemm_dispatch.h"
 
 static void fc_conv_weights_item(int isa, int item, const fc_conv_job *job, int64_t i, void *packed) {
-    FC_RUN(isa, item, conv_weights_item, job, i, packed);
+    FC_FLUSHED(isa, item, conv_weights_item, job, i, packed);
 }
 
 static void fc_conv_item(int isa, int item, const fc_conv_job *job, int64_t i, void *scratch) {
-    FC_RUN(isa, item, conv_item, job, i, scratch);
+    FC_FLUSHED(isa, item, conv_item, job, i, scratch);
 }
 
 static void fc_conv_indirect_item(int isa, int item, const fc_conv_job *job, int64_t i, void *scratch) {
-    FC_RUN(isa, item, conv_indirect_item, job, i, scratch);
+    FC_FLUSHED(isa, item, conv_indirect_item, job, i, scratch);
 }
 
 static void fc_conv_weight_item(int isa, int item, const fc_conv_weight_job *job, int64_t i, void *scratch) {
-    FC_RUN(isa, item, conv_weight_item, job, i, scratch);
+    FC_FLUSHED(isa, item, conv_weight_item, job, i, scratch);
 }
 
 static void fc_conv_weight_gather_item(int isa, int item, const fc_conv_weight_job *job, int64_t i, void *scratch) {
-    FC_RUN(isa, item, conv_weight_gather_item, job, i, scratch);
+    FC_FLUSHED(isa, item, conv_weight_gather_item, job, i, scratch);
 }
 
 static void fc_col2im_weights_item(int isa, int item, const fc_col2im_job *job, int64_t i) {
-    FC_RUN(isa, item, col2im_weights_item, job, i);
+    FC_FLUSHED(isa, item, col2im_weights_item, job, i);
 }
 
 static void fc_col2im_item(int isa, int item, const fc_col2im_job *job, int64_t i, void *scratch) {
-    FC_RUN(isa, item, col2im_item, job, i, scratch);
+    FC_FLUSHED(isa, item, col2im_item, job, i, scratch);
 }
 
 static int fc_vector_bytes(int isa) { return isa == FC_ISA_AVX512 ? 64 : isa == FC_ISA_AVX2 ? 32 : 16; }
@@ -46,12 +46,12 @@ static int fc_direct_lanes(int isa, int item) {
 }
 
 static void fc_direct_item(int isa, int item, const fc_direct_job *job, int64_t first, int64_t last, void *scratch) {
-    FC_RUN(isa, item, direct_item, job, first, last, scratch);
+    FC_FLUSHED(isa, item, direct_item, job, first, last, scratch);
 }
 
 static void fc_direct_weight_item(int isa, int item, const fc_direct_job *job, int64_t group, int64_t m0, int64_t m1,
                                   void *scratch) {
-    FC_RUN(isa, item, direct_weight_item, job, group, m0, m1, scratch);
+    FC_FLUSHED(isa, item, direct_weight_item, job, group, m0, m1, scratch);
 }
 
 static int64_t fc_matmul_bytes(const fc_matmul_job *job, int isa, int item) {
@@ -65,7 +65,7 @@ static int64_t fc_matmul_items(const fc_matmul_job *job, int isa, int item) {
 }
 
 static void fc_matmul_item(int isa, int item, const fc_matmul_job *job, int64_t i, void *scratch) {
-    FC_RUN(isa, item, matmul_item, job, i, scratch);
+    FC_FLUSHED(isa, item, matmul_item, job, i, scratch);
 }
 
 #endif

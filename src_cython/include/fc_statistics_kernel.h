@@ -2,7 +2,7 @@
  *
  * A chunk is small enough to stay in the first cache while the loops below go over it in turn.  Bits are looked at as
  * integers, so that the answer does not depend on whether the processor takes denormals for zeros. */
-#include "fc_norm_kernel.h"
+#include "fc_moments_kernel.h"
 
 #define FC_ABS_MASK ((FC_INT)(FC_TBYTES == 4 ? 0x7fffffff : 0x7fffffffffffffff))
 #define FC_LEAST_NORMAL ((FC_INT)(FC_TBYTES == 4 ? 0x00800000 : 0x0010000000000000))

@@ -26,7 +26,7 @@ static int64_t fc_winograd_sums_size(int isa, int item, const fc_winograd_job *j
 }
 
 static void fc_winograd_tiles_item(int isa, int item, const fc_winograd_job *job, int64_t i, void *scratch) {
-    FC_RUN(isa, item, winograd_tiles_item, job, i, scratch);
+    FC_FLUSHED(isa, item, winograd_tiles_item, job, i, scratch);
 }
 
 static int fc_winograd_product_item(int isa, int item, const fc_winograd_job *job, int64_t i, void *scratch) {
@@ -36,15 +36,15 @@ static int fc_winograd_product_item(int isa, int item, const fc_winograd_job *jo
 }
 
 static void fc_winograd_filters_item(int isa, int item, const fc_winograd_job *job, int64_t i, void *prepared) {
-    FC_RUN(isa, item, winograd_filters_item, job, i, prepared);
+    FC_FLUSHED(isa, item, winograd_filters_item, job, i, prepared);
 }
 
 static void fc_winograd_weight_tiles_item(int isa, int item, const fc_winograd_weight_job *job, int64_t i, void *scratch) {
-    FC_RUN(isa, item, winograd_weight_tiles_item, job, i, scratch);
+    FC_FLUSHED(isa, item, winograd_weight_tiles_item, job, i, scratch);
 }
 
 static void fc_winograd_weight_product(int isa, int item, const fc_winograd_weight_job *job, int64_t i) {
-    FC_RUN(isa, item, winograd_weight_product, job, i);
+    FC_FLUSHED(isa, item, winograd_weight_product, job, i);
 }
 
 static int fc_winograd_weight_filters_item(int isa, int item, const fc_winograd_weight_job *job, int64_t i) {
