@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +15,11 @@ from fastconv._spec import PAD_MODES, PadSpec, Shape, check_size
 from fastconv.ops._axes import scatter_add
 from fastconv.ops._base import Array, Context, Gradients, Op, Wanted, Window, single
 
-_NUMPY_MODES: Final = {"reflect": "reflect", "replicate": "edge", "circular": "wrap"}
+_NUMPY_MODES: Final[dict[str, Literal["reflect", "edge", "wrap"]]] = {
+    "reflect": "reflect",
+    "replicate": "edge",
+    "circular": "wrap",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +62,7 @@ class Pad(Op):
             most = {"reflect": n - 1, "circular": n}.get(self.mode, math.inf)
             if (low > 0 or high > 0) and self.mode != "constant" and (n < 1 or max(low, high) > most):
                 raise ValueError(
-                    f"mode {self.mode!r} pads size {n} by at most {most} on each side, got ({low}, {high})"
+                    f"mode {self.mode!r} pads size {n} by 0 to {most} on each side, got ({low}, {high})"
                 )
             if n + min(low, 0) + min(high, 0) < 0:
                 raise ValueError(f"an axis cannot be cropped below 0, got size {n} and pad ({low}, {high})")

@@ -178,7 +178,7 @@ class _ArgExtreme(Op):
 
 @dataclass(frozen=True, kw_only=True)
 class ArgMax(_ArgExtreme):
-    """Where along an axis of a sample the largest element is (int64): the first of equal ones, or the last; NaN wins."""
+    """Where along an axis of a sample the largest element is (int64), the first or the last of equal ones; NaN wins."""
 
     axis: int = 0
     keepdims: bool = True
