@@ -152,7 +152,7 @@ class Builder:
         to = "float32" if computed <= {"float16", "float32"} else "float64"
         if computed != {to} and not getattr(op, "any_dtype", False):
             inputs = tuple(array.astype(to) for array in inputs)
-        params = {key: np.array(array, to) for key, array in params.items()}
+        params = {key: np.array(array, to, order="C") for key, array in params.items()}
         output, _ = op.forward(tuple(map(np.ascontiguousarray, inputs)), params, Context(training=training))
         return Known(output if output.dtype == object else output.astype(dtype, copy=False))
 
@@ -204,7 +204,7 @@ class Builder:
             name = f"{wanted}_{number}"
         if name not in self.params:
             self._origins[name] = value.array
-            self.params[name] = np.array(value.array, self.dtype)  # its own, writable and contiguous
+            self.params[name] = np.array(value.array, self.dtype, order="C")  # its own, writable
         return name
 
     def _unique(self, name: str) -> str:

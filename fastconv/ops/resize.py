@@ -32,7 +32,7 @@ class Resize(Op):
 
     - ``"half_pixel"``: ``(y + 0.5) / s - 0.5``; ``"pytorch_half_pixel"``: the same, but 0 where m is 1
     - ``"asymmetric"``: ``y / s``
-    - ``"align_corners"``: ``y * (n - 1) / (m - 1)``
+    - ``"align_corners"``: ``y * (n - 1) / (n * s - 1)``
     - ``"half_pixel_symmetric"``: as ``"half_pixel"``, about the middle also where ``n * s`` is not m
 
     Beyond the edges the outermost elements go on.
@@ -202,7 +202,8 @@ def _coordinates(n: int, m: int, scale: float, transform: str) -> Array:
         case "asymmetric":
             return y / scale
         case "align_corners":
-            return y * ((n - 1) / (m - 1)) if m > 1 else y
+            resized = m if abs(n * scale - m) < 1e-6 * m else n * scale  # not rounded down where scales are given
+            return y * ((n - 1) / (resized - 1)) if resized > 1 else y
         case "pytorch_half_pixel" if m == 1:
             return y
     centre = n / 2 * (1 - m / (scale * n)) if transform == "half_pixel_symmetric" else 0.0

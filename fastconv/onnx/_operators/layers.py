@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+import fastconv.functional as F
 from fastconv import ops
 from fastconv._spec import Shape
 from fastconv.onnx._builder import Builder
@@ -227,9 +228,9 @@ class _Windows:
 @operator("MaxPool")
 def max_pool(b: Builder, call: Call, x: Value) -> Result:
     windows = _Windows(b, call, x)
-    order = call.attribute("storage_order", 0)
+    column_major = bool(call.attribute("storage_order", 0))
     if call.has_output(1):
-        return _max_pool_with_indices(b, windows, x, order)
+        return _max_pool_with_indices(windows, x, column_major)
     if windows.plain:
         return b.layer(
             ops.MaxPool(
@@ -262,6 +263,27 @@ def _max_of(b: Builder, x: Value, kernel: Shape, stride: Shape, dilation: Shape)
     return b.layer(op, x)
 
 
+def _max_pool_with_indices(windows: _Windows, x: Value, column_major: bool) -> tuple[Value, ...]:
+    """The maxima, and where in the whole array they are."""
+    if isinstance(x, Open):
+        raise UnsupportedModelError("its indices count over the whole batch")
+    if len(windows.sizes) > 2:
+        raise UnsupportedModelError("indices in three dimensions are not supported")
+    array = x.array.astype(np.float64)
+    padded = np.pad(array, ((0, 0), (0, 0), *(_not_negative(windows.exact_pads))), constant_values=-math.inf)
+    pool = F.max_pool1d if len(windows.sizes) == 1 else F.max_pool2d
+    maxima, flat = pool(padded, windows.kernel, windows.stride, 0, windows.dilation, return_indices=True)
+    lows = [lo for lo, _ in windows.pads]
+    place = [at - lo for at, lo in zip(np.unravel_index(flat, padded.shape[2:]), lows, strict=True)]
+    inside = np.ravel_multi_index(tuple(place), windows.sizes, order="F" if column_major else "C")
+    planes = np.arange(math.prod(array.shape[:2])).reshape(*array.shape[:2], *(1,) * len(windows.sizes))
+    return Known(maxima.astype(x.dtype)), Known(inside + planes * math.prod(windows.sizes))
+
+
+def _not_negative(pads: Pads) -> Pads:
+    return tuple((max(lo, 0), max(hi, 0)) for lo, hi in pads)
+
+
 @operator("AveragePool")
 def average_pool(b: Builder, call: Call, x: Value) -> Result:
     windows = _Windows(b, call, x)
@@ -279,12 +301,16 @@ def average_pool(b: Builder, call: Call, x: Value) -> Result:
             ),
             x,
         )
-    # sums as a depthwise convolution, over how many elements count
+    b.reserve(8 * math.prod(windows.out_sizes))
+    shares = Known((1 / windows.counts(include)).astype(x.dtype))
+    return b.broadcast(ops.Multiply(), _window_sums(b, windows, x), shares)
+
+
+def _window_sums(b: Builder, windows: _Windows, x: Value) -> Value:
+    """The sum of each window, as a depthwise convolution."""
     channels, ndim = _channels(x), len(windows.kernel)
     shape = (channels, 1, *windows.kernel)
     b.reserve(8 * (math.prod(shape) + sum(s * k for s, k in zip(windows.out_sizes, windows.kernel, strict=True))))
-    b.reserve(8 * math.prod(windows.out_sizes))
-    x = _padded(b, x, windows.exact_pads, 0.0)
     op = ops.Conv(
         out_channels=channels,
         kernel_size=windows.kernel,
@@ -294,26 +320,28 @@ def average_pool(b: Builder, call: Call, x: Value) -> Result:
         groups=channels,
         bias=False,
     )
-    sums = b.layer(op, x, {"weight": Known(np.ones(shape, np.float32))}, frozen=True)
-    return b.broadcast(ops.Multiply(), sums, Known((1 / windows.counts(include)).astype(x.dtype)))
+    ones = {"weight": Known(np.ones(shape, np.float32))}
+    return b.layer(op, _padded(b, x, windows.exact_pads, 0.0), ones, frozen=True)
 
 
 @operator("LpPool")
 def lp_pool(b: Builder, call: Call, x: Value) -> Result:
     windows = _Windows(b, call, x)
-    channels, ndim = _channels(x), len(windows.kernel)
     p = float(call.attribute("p", 2))
-    if not windows.plain:
-        x = _padded(b, x, windows.exact_pads, 0.0)
-    op = ops.LpPool(
-        kernel_size=windows.kernel,
-        stride=windows.stride,
-        padding=windows.padding if windows.plain else (0,) * ndim,
-        dilation=windows.dilation,
-        ceil_mode=windows.ceil and windows.plain,
-        p=p,
-    )
-    return b.layer(op, x)
+    if windows.plain and set(windows.dilation) == {1}:
+        return b.layer(
+            ops.LpPool(
+                kernel_size=windows.kernel,
+                stride=windows.stride,
+                padding=windows.padding,
+                dilation=windows.dilation,
+                ceil_mode=windows.ceil,
+                p=p,
+            ),
+            x,
+        )
+    powers = b.broadcast(ops.Power(), b.apply(ops.Unary(function="abs"), x), Known(np.asarray(p, x.dtype)))
+    return b.broadcast(ops.Power(), _window_sums(b, windows, powers), Known(np.asarray(1 / p, x.dtype)))
 
 
 @operator("GlobalLpPool")
@@ -380,13 +408,20 @@ def group_normalization(b: Builder, call: Call, x: Value, scale: Value, bias: Va
 
 @operator("LayerNormalization")
 def layer_normalization(b: Builder, call: Call, x: Value, scale: Value, bias: Value | None = None) -> Result:
-    unused(call, 1, 2)
     call.attribute("stash_type", 1)
     params = {"weight": known(scale, "scale")}
     params["bias"] = Known(np.zeros_like(params["weight"].array)) if bias is None else known(bias, "bias")
-    axis = call.attribute("axis", -1)
-    op = ops.LayerNorm(ndim=len(b.shape(x)) - b.axis(x, axis), eps=call.attribute("epsilon", 1e-5))
-    return b.apply(op, x, params=params)
+    first, eps = b.axis(x, call.attribute("axis", -1)), call.attribute("epsilon", 1e-5)
+    ndim = len(b.shape(x)) - first
+    y = b.apply(ops.LayerNorm(ndim=ndim, eps=eps), x, params=params)
+    if not (call.has_output(1) or call.has_output(2)):
+        return y
+    axes = tuple(range(first, first + ndim))
+    mean = b.apply(ops.Reduce(function="mean", axes=axes), x)
+    centred = b.broadcast(ops.Subtract(), x, mean)
+    variance = b.apply(ops.Reduce(function="mean", axes=axes), b.broadcast(ops.Multiply(), centred, centred))
+    deviation = b.apply(ops.Unary(function="sqrt"), b.broadcast(ops.Add(), variance, Known(np.asarray(eps, x.dtype))))
+    return y, mean, b.apply(ops.Unary(function="reciprocal"), deviation)
 
 
 @operator("LRN")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 
@@ -25,6 +26,18 @@ _FUNCTIONS = {
     "ReduceSumSquare": "sum_square",
 }
 
+_OF_NOTHING = {"max": -1, "min": 1, "log_sum_exp": -1}  # sign of the end of all numbers that is their result
+
+
+def _end(dtype: np.dtype[Any], sign: int) -> Any:
+    """The largest or smallest number of a type."""
+    if dtype.kind == "f":
+        return dtype.type(sign * math.inf)
+    if dtype.kind == "b":
+        return np.bool_(sign > 0)
+    info = np.iinfo(dtype)
+    return dtype.type(info.max if sign > 0 else info.min)
+
 
 @operator(*_FUNCTIONS)
 def reduce(b: Builder, call: Call, x: Value, axes: Value | None = None) -> Result:
@@ -39,6 +52,9 @@ def reduce(b: Builder, call: Call, x: Value, axes: Value | None = None) -> Resul
     function = _FUNCTIONS[call.op_type]
     if isinstance(x, Open) and function == "mean" and len(x.shape) > 1 and chosen == tuple(range(1, len(x.shape))):
         return b.layer(ops.GlobalAvgPool(keepdims=keepdims), x)
+    if isinstance(x, Known) and function in _OF_NOTHING and 0 in (x.array.shape[axis] for axis in chosen):
+        shape = [1 if axis in chosen else n for axis, n in enumerate(x.array.shape) if keepdims or axis not in chosen]
+        return Known(np.full(shape, _end(x.dtype, _OF_NOTHING[function])))
     return b.apply(ops.Reduce(function=function, axes=chosen, keepdims=keepdims), x)
 
 

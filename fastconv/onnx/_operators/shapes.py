@@ -172,9 +172,8 @@ def transpose(b: Builder, call: Call, x: Value) -> Result:
 @operator("DepthToSpace", "SpaceToDepth")
 def blocks(b: Builder, call: Call, x: Value) -> Result:
     block = call.attribute("blocksize", 0)
-    if call.op_type == "SpaceToDepth":
-        return b.layer(ops.SpaceToDepth(block=block), x)
-    return b.layer(ops.DepthToSpace(block=block, mode=call.attribute("mode", "DCR")), x)
+    op = ops.DepthToSpace if call.op_type == "DepthToSpace" else ops.SpaceToDepth
+    return b.layer(op(block=block, mode=call.attribute("mode", "DCR")), x)
 
 
 # ------------------------------------------------------------------------------------------ parts and wholes
