@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 from fastconv.onnx._load import load
+from fastconv.onnx._save import save
 from fastconv.onnx._values import UnsupportedModelError
 
-__all__ = ["UnsupportedModelError", "load"]
+__all__ = ["UnsupportedModelError", "load", "save"]

@@ -13,7 +13,7 @@ from fastconv.onnx._file import Call, dtype_of
 from fastconv.onnx._operators._table import Result, known, operator, scalar
 from fastconv.onnx._values import Known, Open, UnsupportedModelError, Value
 
-_UNARY = {
+FUNCTIONS = {
     "Abs": "abs",
     "Ceil": "ceil",
     "Cos": "cos",
@@ -35,9 +35,9 @@ _UNARY = {
 _ACTIVATIONS = {"Relu": "relu", "Sigmoid": "sigmoid", "Tanh": "tanh"}
 
 
-@operator(*_UNARY)
+@operator(*FUNCTIONS)
 def unary(b: Builder, call: Call, x: Value) -> Result:
-    return b.apply(ops.Unary(function=_UNARY[call.op_type]), x)
+    return b.apply(ops.Unary(function=FUNCTIONS[call.op_type]), x)
 
 
 @operator(*_ACTIVATIONS)
@@ -120,7 +120,7 @@ def logical_not(b: Builder, call: Call, x: Value) -> Result:
 
 _PAIRS = {"Sub": ops.Subtract(), "Mul": ops.Multiply(), "Pow": ops.Power()}
 _SEVERAL = {"Sum": ops.Add(), "Mean": ops.MeanOf(), "Min": ops.Minimum(), "Max": ops.Maximum()}
-_COMPARE = {
+COMPARISONS = {
     "Equal": "equal",
     "Greater": "greater",
     "GreaterOrEqual": "greater_or_equal",
@@ -162,9 +162,9 @@ def several(b: Builder, call: Call, *values: Value) -> Result:
     return values[0] if len(values) == 1 else b.broadcast(_SEVERAL[call.op_type], *values)
 
 
-@operator(*_COMPARE)
+@operator(*COMPARISONS)
 def compare(b: Builder, call: Call, x: Value, y: Value) -> Result:
-    return b.broadcast(ops.Compare(function=_COMPARE[call.op_type]), x, y, dtype=bool)
+    return b.broadcast(ops.Compare(function=COMPARISONS[call.op_type]), x, y, dtype=bool)
 
 
 @operator("Where")

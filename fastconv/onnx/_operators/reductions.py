@@ -13,7 +13,7 @@ from fastconv.onnx._file import Call
 from fastconv.onnx._operators._table import Result, integers, operator
 from fastconv.onnx._values import Known, Open, UnsupportedModelError, Value
 
-_FUNCTIONS = {
+REDUCTIONS = {
     "ReduceL1": "l1",
     "ReduceL2": "l2",
     "ReduceLogSum": "log_sum",
@@ -39,7 +39,7 @@ def _end(dtype: np.dtype[Any], sign: int) -> Any:
     return dtype.type(info.max if sign > 0 else info.min)
 
 
-@operator(*_FUNCTIONS)
+@operator(*REDUCTIONS)
 def reduce(b: Builder, call: Call, x: Value, axes: Value | None = None) -> Result:
     attribute = call.integers("axes")
     given = integers(axes, "axes") or list(attribute or ())
@@ -49,7 +49,7 @@ def reduce(b: Builder, call: Call, x: Value, axes: Value | None = None) -> Resul
     if isinstance(x, Open) and not given:
         raise UnsupportedModelError("it works along the batch axis")
     chosen = tuple(sorted({b.axis(x, axis) for axis in given})) if given else tuple(range(x.ndim))
-    function = _FUNCTIONS[call.op_type]
+    function = REDUCTIONS[call.op_type]
     if isinstance(x, Open) and function == "mean" and len(x.shape) > 1 and chosen == tuple(range(1, len(x.shape))):
         return b.layer(ops.GlobalAvgPool(keepdims=keepdims), x)
     if isinstance(x, Known) and function in _OF_NOTHING and 0 in (x.array.shape[axis] for axis in chosen):

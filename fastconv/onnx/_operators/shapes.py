@@ -298,7 +298,7 @@ def tile(b: Builder, call: Call, x: Value, repeats: Value) -> Result:
 
 # --------------------------------------------------------------------------------------- padding and resizing
 
-_PAD_MODES = {"constant": "constant", "reflect": "reflect", "edge": "replicate", "wrap": "circular"}
+PAD_MODES = {"constant": "constant", "reflect": "reflect", "edge": "replicate", "wrap": "circular"}
 
 
 @operator("Pad")
@@ -326,7 +326,7 @@ def pad(
         padding.pop(0)
     if not padding:
         return x
-    mode = _PAD_MODES[call.attribute("mode", "constant")]
+    mode = PAD_MODES[call.attribute("mode", "constant")]
     fill = float(fill) if mode == "constant" else 0.0
     return b.apply(ops.Pad(padding=tuple(side for pair in reversed(padding) for side in pair), mode=mode, value=fill), x)
 
