@@ -17,7 +17,7 @@ from fastconv.onnx._values import Array, Known, Open, UnsupportedModelError, Val
 from fastconv.ops import Constant, Context, Linear, Op
 
 LARGEST_VALUE = 2**32  # bytes of one sample of any value of a net
-LARGEST_FOLDING = 2**28  # bytes of all values together that are computed while a file is loaded
+LARGEST_FOLDING = 2**30  # bytes of all values together that are computed while a file is loaded
 _LONGEST_FOLDING = 2**34  # multiply-accumulates of the same
 
 _KERNEL_DTYPES = ("float32", "float64")
@@ -62,6 +62,11 @@ class Builder:
         value = Open(self._unique(name), shape, np.dtype(dtype))
         self.inputs[value.name] = shape
         return value
+
+    def wants(self, index: int) -> bool:
+        """Whether anything uses this output of the present call."""
+        outputs = self.call.outputs if self.call else ()
+        return index < len(outputs) and outputs[index] in self.uses
 
     def axis(self, value: Value, axis: int, *, new: int = 0) -> int:
         """An axis as ops count it: from 0, without the batch axis; ``new`` axes are about to be added."""

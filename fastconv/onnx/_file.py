@@ -16,7 +16,7 @@ import numpy as np
 from fastconv._optional import require
 from fastconv.onnx._values import Known, UnsupportedModelError
 
-OLDEST_OPSET, NEWEST_OPSET = 7, 28
+OLDEST_OPSET, NEWEST_OPSET = 6, 28
 
 Path = str | os.PathLike[str]
 
@@ -47,10 +47,6 @@ class Call:
 
     def __str__(self) -> str:
         return f"{self.op_type} {self.name!r}"
-
-    def has_output(self, index: int) -> bool:
-        """Whether somebody may use this output."""
-        return index < len(self.outputs) and self.outputs[index] != ""
 
     def attribute(self, name: str, default: Any = None) -> Any:
         """An attribute's value, of the type of ``default`` unless that is None."""

@@ -48,7 +48,7 @@ def load(source: Any, *, input_shapes: Mapping[str, Any] | None = None, seed: in
         If the file uses what this version does not know (the message names all of it), or if a node mixes the
         samples of a batch.
     ValueError
-        If the file is damaged, contradicts itself, or asks for constants of more than 256 MiB in all or for values of
+        If the file is damaged, contradicts itself, or asks for constants of more than 1 GiB in all or for values of
         more than 4 GiB per sample.
     ImportError
         If the package ``onnx`` is not installed.
@@ -95,7 +95,7 @@ def interpret(program: Program, builder: Builder, values: Mapping[str, Value]) -
         for name, value in zip(call.outputs, results, strict=False):
             if name and value is not None:
                 known[name] = value
-        missing = [name for name in call.outputs[len(results) :] if name]
+        missing = [name for name in call.outputs if name not in known and name in builder.uses]
         if missing:
             raise UnsupportedModelError(f"node {call}: its outputs {missing} are not computed here")
     return {name: known[name] for name in program.outputs}

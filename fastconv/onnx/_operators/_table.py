@@ -58,10 +58,3 @@ def scalar(value: Value | None, what: str, default: Any = None) -> Any:
     if array.size != 1:
         raise ValueError(f"its {what} must be one number, got shape {array.shape}")
     return array.reshape(()).item()
-
-
-def unused(call: Call, *indices: int) -> None:
-    """Refuse a node whose further outputs are asked for."""
-    for index in indices:
-        if call.has_output(index):
-            raise UnsupportedModelError(f"its output {call.outputs[index]!r} is not computed here")

@@ -13,7 +13,7 @@ from fastconv import ops
 from fastconv._spec import Shape
 from fastconv.onnx._builder import Builder
 from fastconv.onnx._file import Call
-from fastconv.onnx._operators._table import Result, known, operator, scalar, unused
+from fastconv.onnx._operators._table import Result, known, operator, scalar
 from fastconv.onnx._values import Array, Known, Open, UnsupportedModelError, Value
 
 Pads = tuple[tuple[int, int], ...]
@@ -229,7 +229,7 @@ class _Windows:
 def max_pool(b: Builder, call: Call, x: Value) -> Result:
     windows = _Windows(b, call, x)
     column_major = bool(call.attribute("storage_order", 0))
-    if call.has_output(1):
+    if b.wants(1):
         return _max_pool_with_indices(windows, x, column_major)
     if windows.plain:
         return b.layer(
@@ -364,6 +364,7 @@ def global_pool(b: Builder, call: Call, x: Value) -> Result:
 def batch_normalization(
     b: Builder, call: Call, x: Value, scale: Value, bias: Value, mean: Value, variance: Value
 ) -> Result:
+    call.attribute("is_test", 0)  # up to opset 6; training is not for a file to decide
     if call.attribute("spatial", 1) != 1:
         raise UnsupportedModelError("statistics per element (spatial=0) are not supported")
     params = _affine(scale, bias) | {
@@ -373,7 +374,6 @@ def batch_normalization(
     momentum = call.attribute("momentum", 0.9)
     op = ops.BatchNorm(eps=call.attribute("epsilon", 1e-5), momentum=1.0 - momentum)
     if not call.attribute("training_mode", 0):
-        unused(call, 1, 2, 3, 4)
         return b.layer(op, x, params)
     if isinstance(x, Open):
         raise UnsupportedModelError("it uses the statistics of the batch in inference (training_mode=1)")
@@ -414,7 +414,7 @@ def layer_normalization(b: Builder, call: Call, x: Value, scale: Value, bias: Va
     first, eps = b.axis(x, call.attribute("axis", -1)), call.attribute("epsilon", 1e-5)
     ndim = len(b.shape(x)) - first
     y = b.apply(ops.LayerNorm(ndim=ndim, eps=eps), x, params=params)
-    if not (call.has_output(1) or call.has_output(2)):
+    if not (b.wants(1) or b.wants(2)):
         return y
     axes = tuple(range(first, first + ndim))
     mean = b.apply(ops.Reduce(function="mean", axes=axes), x)
@@ -439,10 +439,10 @@ def local_response_normalization(b: Builder, call: Call, x: Value) -> Result:
 def dropout(
     b: Builder, call: Call, x: Value, ratio: Value | None = None, training_mode: Value | None = None
 ) -> Result:
+    call.attribute("is_test", 0)
     p = scalar(ratio, "ratio", call.attribute("ratio", 0.5))
     call.attribute("seed", 0)  # masks here are a function of the model's seed
     if isinstance(x, Open):
-        unused(call, 1)
         return b.layer(ops.Dropout(p=p), x)
     if not scalar(training_mode, "training_mode", False):
         return x, Known(np.ones(x.array.shape, bool))
@@ -457,6 +457,7 @@ def dropout(
 @operator("Gemm")
 def gemm(b: Builder, call: Call, a: Value, c: Value, bias: Value | None = None) -> Result:
     alpha, beta = call.attribute("alpha", 1.0), call.attribute("beta", 1.0)
+    call.attribute("broadcast", 0)  # up to opset 6
     if call.attribute("transA", 0):
         if isinstance(a, Open):
             raise UnsupportedModelError("it works along the batch axis (transA=1)")

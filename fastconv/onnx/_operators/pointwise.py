@@ -57,6 +57,8 @@ def leaky_relu(b: Builder, call: Call, x: Value) -> Result:
 
 @operator("PRelu")
 def prelu(b: Builder, call: Call, x: Value, slope: Value) -> Result:
+    if call.opset < 7 and isinstance(slope, Known) and slope.ndim == 1 and x.ndim > 2:  # one for each channel
+        slope = Known(slope.array.reshape(-1, *(1,) * (x.ndim - 2)), slope.name)
     if isinstance(slope, Known) and isinstance(x, Open):
         sample = known(b.sample(slope, x.ndim), "slope")
         return b.apply(ops.PRelu(slope_shape=sample.array.shape), x, params={"slope": sample})
@@ -132,13 +134,26 @@ COMPARISONS = {
 }
 
 
+def _lined_up(call: Call, x: Value, y: Value) -> Value:
+    """The second operand with the axes that opset 6 names rather than lines up at the end."""
+    if call.opset > 6:
+        return y
+    broadcast, axis = call.attribute("broadcast", 0), call.attribute("axis")
+    if not broadcast or axis is None:
+        return y
+    array = known(y, "second operand").array
+    axis += x.ndim if axis < 0 else 0
+    return Known(array.reshape(*array.shape, *(1,) * (x.ndim - axis - array.ndim)), known(y, "second operand").name)
+
+
 @operator(*_PAIRS)
 def pair(b: Builder, call: Call, x: Value, y: Value) -> Result:
-    return b.broadcast(_PAIRS[call.op_type], x, y)
+    return b.broadcast(_PAIRS[call.op_type], x, _lined_up(call, x, y))
 
 
 @operator("Add")
 def add(b: Builder, call: Call, x: Value, y: Value) -> Result:
+    y = _lined_up(call, x, y)
     for value, name, bias in ((x, call.inputs[0], y), (y, call.inputs[1], x)):
         linear = b.linear_awaiting_bias(value, name)
         if linear and isinstance(value, Open) and isinstance(bias, Known) and value.shape == bias.array.shape:
@@ -148,6 +163,7 @@ def add(b: Builder, call: Call, x: Value, y: Value) -> Result:
 
 @operator("Div")
 def divide(b: Builder, call: Call, x: Value, y: Value) -> Result:
+    y = _lined_up(call, x, y)
     if isinstance(x, Known) and isinstance(y, Known) and object in (x.array.dtype, y.array.dtype):
         return Known(x.array // y.array)  # numbers of a shape
     if x.dtype.kind in "iu" and not (isinstance(x, Known) and isinstance(y, Known)):
@@ -164,7 +180,7 @@ def several(b: Builder, call: Call, *values: Value) -> Result:
 
 @operator(*COMPARISONS)
 def compare(b: Builder, call: Call, x: Value, y: Value) -> Result:
-    return b.broadcast(ops.Compare(function=COMPARISONS[call.op_type]), x, y, dtype=bool)
+    return b.broadcast(ops.Compare(function=COMPARISONS[call.op_type]), x, _lined_up(call, x, y), dtype=bool)
 
 
 @operator("Where")
