@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -102,7 +102,9 @@ class Builder:
             return self._fold(op, (value.array,), arrays, value.dtype, training)
         return self._emit(op, (value,), params, value.dtype, frozen)
 
-    def apply(self, op: Op, *values: Value, dtype: Any = None, params: Mapping[str, Known] | None = None) -> Value:
+    def apply(
+        self, op: Op, *values: Value, dtype: Any = None, params: Mapping[str, Known] | None = None
+    ) -> Value:
         """``op`` on whole samples; one that is known is a sample as it is."""
         dtype = np.dtype(values[0].dtype if dtype is None else dtype)
         params = params or {}
@@ -116,7 +118,9 @@ class Builder:
         """``op`` on values of any shapes that broadcast; the batch axes stay where they are."""
         ndim = max(value.ndim for value in values)
         if any(isinstance(value, Open) and value.ndim < ndim for value in values):
-            raise UnsupportedModelError(f"it broadcasts the batch axis of a value to axis {ndim - 1} or further")
+            raise UnsupportedModelError(
+                f"it broadcasts the batch axis of a value to axis {ndim - 1} or further"
+            )
         if any(isinstance(value, Open) for value in values):
             values = tuple(self.sample(value, ndim) for value in values)
         return self.apply(op, *values, dtype=dtype)
@@ -145,7 +149,12 @@ class Builder:
         return self._constants[key]
 
     def _fold(
-        self, op: Op, inputs: tuple[Array, ...], params: dict[str, Array], dtype: np.dtype[Any], training: bool = False
+        self,
+        op: Op,
+        inputs: tuple[Array, ...],
+        params: dict[str, Array],
+        dtype: np.dtype[Any],
+        training: bool = False,
     ) -> Known:
         shapes = tuple(array.shape[1:] for array in inputs)
         size = inputs[0].shape[0] * math.prod(op.infer_shape(*shapes)) * dtype.itemsize
@@ -223,17 +232,17 @@ class Builder:
 
     # ---- the end
 
-    def linear_awaiting_bias(self, value: Value, name: str) -> Node | None:
-        """The node before, if it is a linear layer without bias whose value only the present call uses."""
+    def join_bias(self, value: Value, name: str, bias: Value) -> Value | None:
+        """The value with a bias, if it is that of a linear layer just made, has none, and nothing else uses it."""
         last = self.nodes[-1] if self.nodes else None
-        if last and isinstance(value, Open) and value.name == last.name and self.uses.get(name) == 1:
-            return last if isinstance(last.op, Linear) and not last.op.bias else None
-        return None
-
-    def add_bias(self, node: Node, value: Open, bias: Known) -> Open:
-        """Give the linear layer that has just been made a bias."""
-        params = (*node.params, self._param(bias, f"{node.name}.bias"))
-        self.nodes[-1] = replace(node, op=replace(node.op, bias=True), params=params)
+        if not (last and isinstance(value, Open) and value.name == last.name and self.uses.get(name) == 1):
+            return None
+        if not (isinstance(last.op, Linear) and isinstance(bias, Known) and bias.array.shape == value.shape):
+            return None
+        if last.op.bias:
+            return None
+        params = (*last.params, self._param(bias, f"{last.name}.bias"))
+        self.nodes[-1] = replace(last, op=replace(last.op, bias=True), params=params)
         return value
 
     def graph(self, outputs: Mapping[str, Value]) -> Graph:

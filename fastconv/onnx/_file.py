@@ -290,7 +290,9 @@ def _attribute(attribute: Any, tensors: _Tensors, onnx: Any) -> Any:
         case kinds.TENSOR:
             return tensors.array(attribute.t)
         case other:
-            raise UnsupportedModelError(f"attribute {attribute.name!r} is of type {other}, which is not known here")
+            raise UnsupportedModelError(
+                f"attribute {attribute.name!r} is of type {other}, which is not known here"
+            )
 
 
 @dataclass(frozen=True)
@@ -347,14 +349,18 @@ class _Tensors:
         except (OSError, ValueError) as error:
             raise ValueError(f"tensor {tensor.name!r}: cannot read {location!r}: {error}") from None
         if os.path.isabs(location) or os.path.commonpath([folder, path]) != folder:
-            raise ValueError(f"tensor {tensor.name!r}: external data must stay in the model's folder, got {location!r}")
+            raise ValueError(
+                f"tensor {tensor.name!r}: external data must stay in the model's folder, got {location!r}"
+            )
         if not stat.S_ISREG(status.st_mode):
             raise ValueError(f"tensor {tensor.name!r}: {location!r} is no regular file")
         try:
             offset = int(entries.get("offset", "0"))
             length = int(entries.get("length", str(status.st_size - offset)))
         except ValueError:
-            raise ValueError(f"tensor {tensor.name!r}: offset and length must be integers, got {entries}") from None
+            raise ValueError(
+                f"tensor {tensor.name!r}: offset and length must be integers, got {entries}"
+            ) from None
         if offset < 0 or length < 0 or offset + length > status.st_size:
             raise ValueError(
                 f"tensor {tensor.name!r}: bytes {offset} to {offset + length} are not in {location!r}, "

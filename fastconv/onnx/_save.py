@@ -18,7 +18,7 @@ from fastconv.onnx._file import NEWEST_OPSET
 from fastconv.onnx._operators.pointwise import COMPARISONS, FUNCTIONS
 from fastconv.onnx._operators.reductions import REDUCTIONS
 from fastconv.onnx._operators.shapes import PAD_MODES
-from fastconv.onnx._values import Array, UnsupportedModelError
+from fastconv.onnx._values import UnsupportedModelError
 from fastconv.ops import Op
 
 OLDEST_WRITTEN = 13  # from here on axes and sizes are inputs
@@ -174,9 +174,13 @@ class _Writer:
                 writer(self, node.op, *node.inputs)
             except _NoCounterpart as reason:
                 problems.append(f"layer {node.name!r} ({node.op.kind}): {reason}")
-        problems += [f"output {name!r} depends on no input" for name in self.graph.outputs if name in self._fixed]
+        problems += [
+            f"output {name!r} depends on no input" for name in self.graph.outputs if name in self._fixed
+        ]
         if problems:
-            raise UnsupportedModelError(f"this cannot be written in opset {self.opset}: " + "; ".join(problems))
+            raise UnsupportedModelError(
+                f"this cannot be written in opset {self.opset}: " + "; ".join(problems)
+            )
         helper = self._onnx.helper
         outputs = list(dict.fromkeys(self.graph.outputs))
         used = {name for node in self._nodes for name in node.input}
@@ -227,7 +231,9 @@ def _ends(pads: Sequence[tuple[int, int]]) -> list[int]:
 
 @_writes(ops.Conv, ops.ConvTranspose)
 def _conv(w: _Writer, op: Any, x: str) -> None:
-    more = {"output_padding": op.output_padding} if isinstance(op, ops.ConvTranspose) else {}
+    more: dict[str, Any] = {}
+    if isinstance(op, ops.ConvTranspose):
+        more = {"output_padding": op.output_padding}
     w.last(
         type(op).__name__,
         [x, *w.params.values()],
@@ -293,8 +299,12 @@ def _lp_pool(w: _Writer, op: ops.LpPool, x: str) -> None:
 
 @_writes(ops.GlobalAvgPool, ops.GlobalMaxPool, ops.GlobalLpPool)
 def _global_pool(w: _Writer, op: Any, x: str) -> None:
-    names = {ops.GlobalAvgPool: "GlobalAveragePool", ops.GlobalMaxPool: "GlobalMaxPool", ops.GlobalLpPool: "GlobalLpPool"}
-    more = {}
+    names = {
+        ops.GlobalAvgPool: "GlobalAveragePool",
+        ops.GlobalMaxPool: "GlobalMaxPool",
+        ops.GlobalLpPool: "GlobalLpPool",
+    }
+    more: dict[str, Any] = {}
     if isinstance(op, ops.GlobalLpPool):
         if op.p != int(op.p):
             raise _NoCounterpart(f"p must be a whole number there, not {op.p}")
@@ -310,7 +320,9 @@ def _adaptive_pool(w: _Writer, op: Any, x: str) -> None:
     sizes = w.shapes[0][1:]
     wanted = [n if m is None else m for n, m in zip(sizes, op.output_size, strict=True)]
     if any(n % m for n, m in zip(sizes, wanted, strict=True)):
-        raise _NoCounterpart(f"windows of unequal size, as for {wanted} out of {list(sizes)}, have no counterpart")
+        raise _NoCounterpart(
+            f"windows of unequal size, as for {wanted} out of {list(sizes)}, have no counterpart"
+        )
     kernel = [n // m for n, m in zip(sizes, wanted, strict=True)]
     name = "AveragePool" if isinstance(op, ops.AdaptiveAvgPool) else "MaxPool"
     w.last(name, [x], kernel_shape=kernel, strides=kernel)
@@ -394,7 +406,9 @@ def _prelu(w: _Writer, op: ops.PRelu, x: str) -> None:
     w.last("PRelu", [x, w.params["slope"]])
 
 
-_SIMPLE = {ours: theirs for theirs, ours in FUNCTIONS.items() if ours not in ("hard_swish", "mish", "softplus")}
+_SIMPLE = {
+    ours: theirs for theirs, ours in FUNCTIONS.items() if ours not in ("hard_swish", "mish", "softplus")
+}
 
 
 @_writes(ops.Unary)
@@ -429,7 +443,9 @@ def _unary(w: _Writer, op: ops.Unary, x: str) -> None:
         case "gelu_tanh":
             cube = w.step("Mul", [w.step("Mul", [x, x]), x])
             inner = w.step("Add", [x, w.step("Mul", [cube, w.value(0.044715)])])
-            _half_of_x_and_more(w, x, w.step("Tanh", [w.step("Mul", [inner, w.value(math.sqrt(2 / math.pi))])]))
+            _half_of_x_and_more(
+                w, x, w.step("Tanh", [w.step("Mul", [inner, w.value(math.sqrt(2 / math.pi))])])
+            )
         case "not":
             w.last("Not", [w.cast(x, "bool")])
         case other:
@@ -571,11 +587,14 @@ def _resize(w: _Writer, op: ops.Resize, x: str) -> None:
     kept = len(w.shapes[0]) - len(op.out_size)
     if op.scales is None:
         # of the axes that stay, the batch among them, the size is only known when it runs
-        stay = w.step("Slice", [w.step("Shape", [x], "int64"), *(w.integers([n], "bounds") for n in (0, 1 + kept))])
+        stay = w.step(
+            "Slice", [w.step("Shape", [x], "int64"), *(w.integers([n], "bounds") for n in (0, 1 + kept))]
+        )
         sizes = w.step("Concat", [stay, w.integers(op.out_size, "sizes")], "int64", axis=0)
         inputs = [x, "", "", sizes]
     else:
         inputs = [x, "", w.value([1.0] * (1 + kept) + list(op.scales), np.float32, "scales")]
+    more: dict[str, Any] = {"antialias": 1} if op.antialias else {}
     w.last(
         "Resize",
         inputs,
@@ -584,7 +603,7 @@ def _resize(w: _Writer, op: ops.Resize, x: str) -> None:
         nearest_mode=op.nearest_mode,
         cubic_coeff_a=op.cubic_coeff,
         exclude_outside=int(op.exclude_outside),
-        **({"antialias": 1} if op.antialias else {}),
+        **more,
     )
 
 
@@ -617,5 +636,5 @@ def _reduce(w: _Writer, op: ops.Reduce, x: str) -> None:
 
 @_writes(ops.ArgMax, ops.ArgMin)
 def _arg_extreme(w: _Writer, op: Any, x: str) -> None:
-    more = {"keepdims": int(op.keepdims), "select_last_index": int(op.select_last)}
+    more: dict[str, Any] = {"keepdims": int(op.keepdims), "select_last_index": int(op.select_last)}
     w.last(type(op).__name__, [x], "int64", axis=_axis(op.axis), **more)

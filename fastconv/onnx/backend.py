@@ -69,7 +69,9 @@ class FastconvRep(_BackendRep):
         """
         arrays = self._arrays(inputs)
         if self.model is not None and all(len(array) for array in arrays.values()):
-            result = self.model.predict(tuple(arrays.values()) if len(arrays) > 1 else next(iter(arrays.values())))
+            result = self.model.predict(
+                tuple(arrays.values()) if len(arrays) > 1 else next(iter(arrays.values()))
+            )
             outputs = result if isinstance(result, tuple) else (result,)
         else:
             builder = Builder(self._program, limited=False)
@@ -92,7 +94,8 @@ class FastconvRep(_BackendRep):
 def _checked(name: str, value: Any, kind: TensorType) -> Array:
     array = np.asarray(value)
     fits = kind.shape is None or (
-        array.ndim == len(kind.shape) and all(n in (None, m) for n, m in zip(kind.shape, array.shape, strict=True))
+        array.ndim == len(kind.shape)
+        and all(n in (None, m) for n, m in zip(kind.shape, array.shape, strict=True))
     )
     if array.dtype != kind.dtype or not fits:
         raise ValueError(
@@ -162,12 +165,17 @@ class FastconvBackend(_Backend):
         arrays = [np.asarray(value) for value in inputs]
         names = [name for name in node.input if name]
         dtypes = [array.dtype for array in arrays]
-        info = [dtypes[0]] * len(node.output) if outputs_info is None else [dtype for dtype, _ in outputs_info]
+        info = (
+            [dtypes[0]] * len(node.output) if outputs_info is None else [dtype for dtype, _ in outputs_info]
+        )
         describe, code = onnx.helper.make_tensor_value_info, onnx.helper.np_dtype_to_tensor_dtype
         graph = onnx.helper.make_graph(
             [node],
             "node",
-            [describe(name, code(array.dtype), array.shape) for name, array in zip(names, arrays, strict=True)],
+            [
+                describe(name, code(array.dtype), array.shape)
+                for name, array in zip(names, arrays, strict=True)
+            ],
             [
                 describe(name, code(np.dtype(dtype)), None)
                 for name, dtype in zip(node.output, info, strict=True)

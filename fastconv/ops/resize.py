@@ -204,7 +204,9 @@ def _coordinates(n: int, m: int, scale: float, transform: str) -> Array:
         case "asymmetric":
             return y / scale
         case "align_corners":
-            resized = m if abs(n * scale - m) < 1e-6 * m else n * scale  # not rounded down where scales are given
+            resized = (
+                m if abs(n * scale - m) < 1e-6 * m else n * scale
+            )  # not rounded down where scales are given
             return y * ((n - 1) / (resized - 1)) if resized > 1 else y
         case "pytorch_half_pixel" if m == 1:
             return y

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from fastconv.onnx._file import Call
 from fastconv.onnx._values import Batch, Known, UnsupportedModelError, Value
 
 Result = Value | tuple[Value | None, ...]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from functools import reduce
-from typing import Any
 
 import numpy as np
 
@@ -146,8 +145,7 @@ def conv_transpose(b: Builder, call: Call, x: Value, weight: Value, bias: Value 
     groups = call.attribute("group", 1)
     inside = tuple((max(lo, 0), max(hi - e, 0)) for (lo, hi), e in zip(pads, extra, strict=True))
     outside = tuple(
-        (i_lo - lo, i_hi - (hi - e))
-        for (lo, hi), (i_lo, i_hi), e in zip(pads, inside, extra, strict=True)
+        (i_lo - lo, i_hi - (hi - e)) for (lo, hi), (i_lo, i_hi), e in zip(pads, inside, extra, strict=True)
     )
     op = ops.ConvTranspose(
         out_channels=shape[1] * groups,
@@ -209,7 +207,12 @@ class _Windows:
         return tuple(
             (lo, (size - 1) * s + r - n - lo)
             for n, (lo, _), size, s, r in zip(
-                self.sizes, self.pads, self.out_sizes, self.stride, _reach(self.kernel, self.dilation), strict=True
+                self.sizes,
+                self.pads,
+                self.out_sizes,
+                self.stride,
+                _reach(self.kernel, self.dilation),
+                strict=True,
             )
         )
 
@@ -250,9 +253,7 @@ def max_pool(b: Builder, call: Call, x: Value) -> Result:
     x = b.layer(ops.Reshape(shape=(channels * depth, *plane)), x)
     x = _max_of(b, x, windows.kernel[1:], windows.stride[1:], windows.dilation[1:])
     x = b.layer(ops.Reshape(shape=(channels, depth, math.prod(windows.out_sizes[1:]))), x)
-    x = _max_of(
-        b, x, (windows.kernel[0], 1), (windows.stride[0], 1), (windows.dilation[0], 1)
-    )
+    x = _max_of(b, x, (windows.kernel[0], 1), (windows.stride[0], 1), (windows.dilation[0], 1))
     return b.layer(ops.Reshape(shape=(channels, *windows.out_sizes)), x)
 
 
@@ -310,7 +311,9 @@ def _window_sums(b: Builder, windows: _Windows, x: Value) -> Value:
     """The sum of each window, as a depthwise convolution."""
     channels, ndim = _channels(x), len(windows.kernel)
     shape = (channels, 1, *windows.kernel)
-    b.reserve(8 * (math.prod(shape) + sum(s * k for s, k in zip(windows.out_sizes, windows.kernel, strict=True))))
+    b.reserve(
+        8 * (math.prod(shape) + sum(s * k for s, k in zip(windows.out_sizes, windows.kernel, strict=True)))
+    )
     op = ops.Conv(
         out_channels=channels,
         kernel_size=windows.kernel,
@@ -420,7 +423,9 @@ def layer_normalization(b: Builder, call: Call, x: Value, scale: Value, bias: Va
     mean = b.apply(ops.Reduce(function="mean", axes=axes), x)
     centred = b.broadcast(ops.Subtract(), x, mean)
     variance = b.apply(ops.Reduce(function="mean", axes=axes), b.broadcast(ops.Multiply(), centred, centred))
-    deviation = b.apply(ops.Unary(function="sqrt"), b.broadcast(ops.Add(), variance, Known(np.asarray(eps, x.dtype))))
+    deviation = b.apply(
+        ops.Unary(function="sqrt"), b.broadcast(ops.Add(), variance, Known(np.asarray(eps, x.dtype)))
+    )
     return y, mean, b.apply(ops.Unary(function="reciprocal"), deviation)
 
 
@@ -486,7 +491,9 @@ def _scaled(array: Array, factor: float) -> Array:
 @operator("MatMul")
 def matmul(b: Builder, call: Call, a: Value, c: Value) -> Result:
     if isinstance(a, Open) and a.ndim == 2 and isinstance(c, Known) and c.ndim == 2:
-        return b.layer(ops.Linear(out_features=c.array.shape[1], bias=False), a, {"weight": Known(c.array.T, c.name)})
+        return b.layer(
+            ops.Linear(out_features=c.array.shape[1], bias=False), a, {"weight": Known(c.array.T, c.name)}
+        )
     ndim = max(a.ndim, c.ndim)
     for value in (a, c):
         if isinstance(value, Open) and (value.ndim < ndim or ndim < 3):

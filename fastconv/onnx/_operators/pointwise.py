@@ -77,7 +77,10 @@ def elu(b: Builder, call: Call, x: Value) -> Result:
 
 @operator("Selu")
 def selu(b: Builder, call: Call, x: Value) -> Result:
-    alpha, gamma = call.attribute("alpha", 1.67326319217681884765625), call.attribute("gamma", 1.05070102214813232421875)
+    alpha, gamma = (
+        call.attribute("alpha", 1.67326319217681884765625),
+        call.attribute("gamma", 1.05070102214813232421875),
+    )
     return b.apply(ops.Unary(function="selu", alpha=alpha, beta=gamma), x)
 
 
@@ -143,7 +146,9 @@ def _lined_up(call: Call, x: Value, y: Value) -> Value:
         return y
     array = known(y, "second operand").array
     axis += x.ndim if axis < 0 else 0
-    return Known(array.reshape(*array.shape, *(1,) * (x.ndim - axis - array.ndim)), known(y, "second operand").name)
+    return Known(
+        array.reshape(*array.shape, *(1,) * (x.ndim - axis - array.ndim)), known(y, "second operand").name
+    )
 
 
 @operator(*_PAIRS)
@@ -154,11 +159,8 @@ def pair(b: Builder, call: Call, x: Value, y: Value) -> Result:
 @operator("Add")
 def add(b: Builder, call: Call, x: Value, y: Value) -> Result:
     y = _lined_up(call, x, y)
-    for value, name, bias in ((x, call.inputs[0], y), (y, call.inputs[1], x)):
-        linear = b.linear_awaiting_bias(value, name)
-        if linear and isinstance(value, Open) and isinstance(bias, Known) and value.shape == bias.array.shape:
-            return b.add_bias(linear, value, bias)
-    return b.broadcast(ops.Add(), x, y)
+    joined = b.join_bias(x, call.inputs[0], y) or b.join_bias(y, call.inputs[1], x)
+    return joined or b.broadcast(ops.Add(), x, y)
 
 
 @operator("Div")
@@ -217,5 +219,9 @@ def _as_dtype(b: Builder, x: Value, dtype: np.dtype[Any]) -> Value:
         with np.errstate(all="ignore"):
             return Known(x.array.astype(dtype), x.name if x.dtype.kind == dtype.kind == "f" else None)
     if dtype.kind == "f":  # all floats of a net are of one type
-        return Open(x.name, x.shape, dtype) if x.dtype.kind == "f" else b.apply(ops.Cast(to=b.dtype.name), x, dtype=dtype)
+        return (
+            Open(x.name, x.shape, dtype)
+            if x.dtype.kind == "f"
+            else b.apply(ops.Cast(to=b.dtype.name), x, dtype=dtype)
+        )
     return b.apply(ops.Cast(to=dtype.name), x, dtype=dtype)

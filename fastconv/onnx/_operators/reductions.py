@@ -50,10 +50,19 @@ def reduce(b: Builder, call: Call, x: Value, axes: Value | None = None) -> Resul
         raise UnsupportedModelError("it works along the batch axis")
     chosen = tuple(sorted({b.axis(x, axis) for axis in given})) if given else tuple(range(x.ndim))
     function = REDUCTIONS[call.op_type]
-    if isinstance(x, Open) and function == "mean" and len(x.shape) > 1 and chosen == tuple(range(1, len(x.shape))):
+    if (
+        isinstance(x, Open)
+        and function == "mean"
+        and len(x.shape) > 1
+        and chosen == tuple(range(1, len(x.shape)))
+    ):
         return b.layer(ops.GlobalAvgPool(keepdims=keepdims), x)
     if isinstance(x, Known) and function in _OF_NOTHING and 0 in (x.array.shape[axis] for axis in chosen):
-        shape = [1 if axis in chosen else n for axis, n in enumerate(x.array.shape) if keepdims or axis not in chosen]
+        shape = [
+            1 if axis in chosen else n
+            for axis, n in enumerate(x.array.shape)
+            if keepdims or axis not in chosen
+        ]
         return Known(np.full(shape, _end(x.dtype, _OF_NOTHING[function])))
     return b.apply(ops.Reduce(function=function, axes=chosen, keepdims=keepdims), x)
 

@@ -15,7 +15,6 @@ from fastconv.onnx._file import Call
 from fastconv.onnx._operators._table import Result, integers, known, numbers, operator, scalar
 from fastconv.onnx._values import Batch, Known, Open, UnsupportedModelError, Value
 
-
 # ---------------------------------------------------------------------------------------- values of the file
 
 
@@ -48,7 +47,9 @@ def constant_of_shape(b: Builder, call: Call, shape: Value) -> Result:
 
 @operator("Range")
 def numbers_between(b: Builder, call: Call, start: Value, limit: Value, delta: Value) -> Result:
-    first, end, step = (scalar(value, what) for value, what in ((start, "start"), (limit, "limit"), (delta, "delta")))
+    first, end, step = (
+        scalar(value, what) for value, what in ((start, "start"), (limit, "limit"), (delta, "delta"))
+    )
     dtype = known(start, "start").dtype
     count = max(math.ceil((end - first) / step), 0)
     b.reserve(count * dtype.itemsize)
@@ -95,7 +96,9 @@ def reshape(b: Builder, call: Call, x: Value, shape: Value) -> Result:
     own: list[Any] = list(x.array.shape) if isinstance(x, Known) else [Batch(), *x.shape]
     if not call.attribute("allowzero", 0):
         if any(size == 0 and index >= len(own) for index, size in enumerate(target)):
-            raise ValueError(f"a 0 in its shape {target} stands for a size of the input, which has {len(own)} axes")
+            raise ValueError(
+                f"a 0 in its shape {target} stands for a size of the input, which has {len(own)} axes"
+            )
         target = [own[index] if size == 0 else size for index, size in enumerate(target)]
     if target.count(-1) > 1 or any(isinstance(size, int) and size < -1 for size in target):
         raise ValueError(f"its shape must hold sizes and at most one -1, got {target}")
@@ -106,7 +109,9 @@ def reshape(b: Builder, call: Call, x: Value, shape: Value) -> Result:
         sample = _without_minus_one(target[1:], count)
         if math.prod(sample) == count:
             return _reshaped(b, x, sample)
-    raise UnsupportedModelError(f"it reshapes (N, {', '.join(map(str, x.shape))}) to {target}: the batch axis is mixed up")
+    raise UnsupportedModelError(
+        f"it reshapes (N, {', '.join(map(str, x.shape))}) to {target}: the batch axis is mixed up"
+    )
 
 
 def _without_minus_one(sizes: list[int], count: int) -> Shape:
@@ -138,7 +143,9 @@ def _axes(call: Call, value: Value | None) -> list[int] | None:
 @operator("Squeeze")
 def squeeze(b: Builder, call: Call, x: Value, axes: Value | None = None) -> Result:
     shape, given = b.shape(x), _axes(call, axes)
-    chosen = [i for i, n in enumerate(shape) if n == 1] if given is None else [b.axis(x, axis) for axis in given]
+    chosen = (
+        [i for i, n in enumerate(shape) if n == 1] if given is None else [b.axis(x, axis) for axis in given]
+    )
     if any(shape[axis] != 1 for axis in chosen):
         raise ValueError(f"it leaves out axes of size 1, got {given} of {shape}")
     return _reshaped(b, x, tuple(n for axis, n in enumerate(shape) if axis not in chosen))
@@ -198,7 +205,9 @@ def cut(
     chosen = list(range(len(first))) if chosen is None else chosen
     step = integers(steps, "steps") or [1] * len(first)
     if not len(first) == len(last) == len(chosen) == len(step):
-        raise ValueError(f"its starts, ends, axes and steps must be of one length, got {first}, {last}, {chosen}, {step}")
+        raise ValueError(
+            f"its starts, ends, axes and steps must be of one length, got {first}, {last}, {chosen}, {step}"
+        )
     shape = b.shape(x)
     parts: list[tuple[int, int, int]] = [(0, n, 1) for n in shape]
     for axis, start, stop, by in zip(chosen, first, last, step, strict=True):
@@ -225,12 +234,16 @@ def split(b: Builder, call: Call, x: Value, sizes: Value | None = None) -> Resul
         even = -(-shape[axis] // count)
         parts = [max(min(even, shape[axis] - even * i), 0) for i in range(count)]
     if len(parts) != count or sum(parts) != shape[axis] or min(parts) < 0:
-        raise ValueError(f"its parts must add up to {shape[axis]}, one for each of {count} outputs, got {parts}")
+        raise ValueError(
+            f"its parts must add up to {shape[axis]}, one for each of {count} outputs, got {parts}"
+        )
     results = []
     for end, part in zip(accumulate(parts), parts, strict=True):
         starts, stops = [0] * len(shape), list(shape)
         starts[axis], stops[axis] = end - part, end
-        results.append(b.apply(ops.Slice(starts=tuple(starts), stops=tuple(stops), steps=(1,) * len(shape)), x))
+        results.append(
+            b.apply(ops.Slice(starts=tuple(starts), stops=tuple(stops), steps=(1,) * len(shape)), x)
+        )
     return tuple(results)
 
 
@@ -243,7 +256,9 @@ def gather(b: Builder, call: Call, x: Value, indices: Value) -> Result:
     if isinstance(x, Known):
         b.reserve(x.array.size // max(x.array.shape[axis], 1) * where.size * x.dtype.itemsize)
         return Known(np.asarray(np.take(x.array, where, axis)))
-    return b.apply(ops.Gather(axis=axis, indices=tuple(where.reshape(-1).tolist()), indices_shape=where.shape), x)
+    return b.apply(
+        ops.Gather(axis=axis, indices=tuple(where.reshape(-1).tolist()), indices_shape=where.shape), x
+    )
 
 
 @operator("Concat")
@@ -280,7 +295,11 @@ def expand(b: Builder, call: Call, x: Value, shape: Value) -> Result:
     if len(target) > x.ndim or target[0] not in (1, Batch(), b.batch):
         raise UnsupportedModelError(f"it repeats along the batch axis, to {target}")
     sizes = tuple(integers(Known(_numbers_of_shape(target[1:])), "shape") or ())
-    return x if all(n in (1, m) for n, m in zip(sizes, x.shape, strict=True)) else b.apply(ops.Expand(shape=sizes), x)
+    return (
+        x
+        if all(n in (1, m) for n, m in zip(sizes, x.shape, strict=True))
+        else b.apply(ops.Expand(shape=sizes), x)
+    )
 
 
 @operator("Tile")
@@ -328,7 +347,9 @@ def pad(
         return x
     mode = PAD_MODES[call.attribute("mode", "constant")]
     fill = float(fill) if mode == "constant" else 0.0
-    return b.apply(ops.Pad(padding=tuple(side for pair in reversed(padding) for side in pair), mode=mode, value=fill), x)
+    return b.apply(
+        ops.Pad(padding=tuple(side for pair in reversed(padding) for side in pair), mode=mode, value=fill), x
+    )
 
 
 @operator("Upsample", "Resize")
