@@ -17,8 +17,7 @@ from fastconv.onnx._values import Array, Known, Open, UnsupportedModelError, Val
 from fastconv.ops import Constant, Context, Linear, Op
 
 LARGEST_VALUE = 2**32  # bytes of one sample of any value of a net
-LARGEST_FOLDING = 2**30  # bytes of all values together that are computed while a file is loaded
-_LONGEST_FOLDING = 2**34  # multiply-accumulates of the same
+_LONGEST_FOLDING = 2**34  # multiply-accumulates on constants while a file is loaded
 
 _KERNEL_DTYPES = ("float32", "float64")
 
@@ -33,12 +32,17 @@ class Builder:
         The batch size that the file was made for, if it names one.
     dtype : str
         Of the net's parameters.
-    limited : bool
-        Whether what is computed at once must stay below ``LARGEST_FOLDING``, as for a file nobody has run yet.
+    max_folding : int, optional
+        Bytes of all values together that are computed at once; None is for a model that runs, so computes for long,
+        too.
     """
 
     def __init__(
-        self, program: Program, batch: int | None = None, dtype: str = "float32", limited: bool = True
+        self,
+        program: Program,
+        batch: int | None = None,
+        dtype: str = "float32",
+        max_folding: int | None = None,
     ) -> None:
         self.batch = batch
         self.dtype = np.dtype(dtype)
@@ -48,7 +52,7 @@ class Builder:
         self.frozen: set[str] = set()
         self.uses = program.uses()
         self.call: Call | None = None  # the one being translated, after which nodes are named
-        self._limited = limited
+        self._max_folding = max_folding
         self._folded, self._macs = 0, 0
         self._names: set[str] = set()
         self._origins: dict[str, Array] = {}  # the file's array behind a parameter
@@ -160,7 +164,7 @@ class Builder:
         size = inputs[0].shape[0] * math.prod(op.infer_shape(*shapes)) * dtype.itemsize
         self.reserve(size)
         self._macs += inputs[0].shape[0] * op.macs(*shapes)
-        if self._limited and self._macs > _LONGEST_FOLDING:
+        if self._max_folding is not None and self._macs > _LONGEST_FOLDING:
             raise UnsupportedModelError("its constants take too long to compute")
         computed = {array.dtype.name for array in inputs} | {"float32"}
         to = "float32" if computed <= {"float16", "float32"} else "float64"
@@ -179,10 +183,12 @@ class Builder:
             If the file asks for more than the limits.
         """
         self._folded += size
-        if size > LARGEST_VALUE or (self._limited and self._folded > LARGEST_FOLDING):
+        if self._max_folding is not None and self._folded > self._max_folding:
             raise UnsupportedModelError(
-                f"it computes {size} bytes of constants, more than is allowed ({LARGEST_FOLDING} in a file)"
+                f"constants of {self._folded} bytes would be computed, more than max_folding={self._max_folding}"
             )
+        if size > LARGEST_VALUE:
+            raise UnsupportedModelError(f"a value of {size} bytes is larger than {LARGEST_VALUE}")
 
     def _emit(
         self,

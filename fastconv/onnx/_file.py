@@ -110,6 +110,8 @@ def read(source: Any, operators: Collection[str]) -> Program:
             with open(source, "rb") as file:
                 source = file.read()
         model = _parse(onnx, bytes(source))
+    if not all(isinstance(text, str) for text in _strings(model)):  # else it is bytes
+        raise ValueError("the model has names that are not UTF-8")
     _check_support(model, operators, onnx)
     opset = next(entry.version for entry in model.opset_import if entry.domain in _DOMAINS)
     return _program(model.graph, opset, _Tensors(onnx, folder), onnx)
@@ -125,6 +127,24 @@ def _parse(onnx: Any, content: bytes) -> Any:
     if not model.HasField("graph") or not model.graph.output:
         raise ValueError("this is not an ONNX file, or not a whole one: it holds no graph with an output")
     return model
+
+
+def _strings(model: Any) -> Iterator[Any]:
+    """All names that are looked at later."""
+    for opset in model.opset_import:
+        yield opset.domain
+    for function in model.functions:
+        yield function.name
+    for node in model.graph.node:
+        yield from (node.name, node.domain, node.op_type, *node.input, *node.output)
+        for attribute in node.attribute:
+            yield from (attribute.name, attribute.ref_attr_name)
+    for tensor in (*model.graph.initializer, *(a.t for node in model.graph.node for a in node.attribute)):
+        yield tensor.name
+        for entry in tensor.external_data:
+            yield from (entry.key, entry.value)
+    for info in (*model.graph.input, *model.graph.output):
+        yield info.name
 
 
 # ------------------------------------------------------------------------------------------- what is supported

@@ -7,18 +7,24 @@ from typing import Any
 
 import numpy as np
 
-from fastconv._spec import Shape, as_shape
+from fastconv._spec import Shape, as_int, as_shape
 from fastconv.nn.model import Model
 from fastconv.onnx._builder import Builder
 from fastconv.onnx._file import Program, read
-from fastconv.onnx._operators import TRANSLATORS
+from fastconv.onnx._operators import TRANSLATORS, translate
 from fastconv.onnx._values import UnsupportedModelError, Value
 
 # What a translator may meet in a file that is not as it should be; all of it ends as one error that names the node.
 _FAILURES = (ArithmeticError, LookupError, MemoryError, TypeError, ValueError)
 
 
-def load(source: Any, *, input_shapes: Mapping[str, Any] | None = None, seed: int = 0) -> Model:
+def load(
+    source: Any,
+    *,
+    input_shapes: Mapping[str, Any] | None = None,
+    seed: int = 0,
+    max_folding: int = 2**28,
+) -> Model:
     """The net in an ONNX file, as a model that infers, trains and explains.
 
     Axis 0 of every input and output is the batch, whatever size the file gives it.  What depends on no input is
@@ -35,6 +41,8 @@ def load(source: Any, *, input_shapes: Mapping[str, Any] | None = None, seed: in
         For inputs whose sizes the file leaves open.
     seed : int
         Of the model.
+    max_folding : int
+        Bytes of all values together that may be computed from constants, which a small file can make large.
 
     Returns
     -------
@@ -48,21 +56,21 @@ def load(source: Any, *, input_shapes: Mapping[str, Any] | None = None, seed: in
         If the file uses what this version does not know (the message names all of it), or if a node mixes the
         samples of a batch.
     ValueError
-        If the file is damaged, contradicts itself, or asks for constants of more than 1 GiB in all or for values of
+        If the file is damaged, contradicts itself, or asks for more constants than ``max_folding`` or for a value of
         more than 4 GiB per sample.
     ImportError
         If the package ``onnx`` is not installed.
     """
-    return build(read(source, TRANSLATORS), input_shapes or {}, seed)
+    return build(read(source, TRANSLATORS), input_shapes or {}, seed, as_int(max_folding, "max_folding", 0))
 
 
-def build(program: Program, input_shapes: Mapping[str, Any], seed: int) -> Model:
+def build(program: Program, input_shapes: Mapping[str, Any], seed: int, max_folding: int) -> Model:
     """The model of a program; see :func:`load`."""
     unknown = sorted(set(input_shapes) - set(program.inputs))
     if unknown:
         raise ValueError(f"the model's inputs are {list(program.inputs)}, got shapes for {unknown}")
     dtype = _float_type(program)
-    builder = Builder(program, _batch_size(program), dtype)
+    builder = Builder(program, _batch_size(program), dtype, max_folding)
     values: dict[str, Value] = {}
     for name, kind in program.inputs.items():
         shape = _sample_shape(name, kind.shape, input_shapes)
@@ -86,7 +94,7 @@ def interpret(program: Program, builder: Builder, values: Mapping[str, Value]) -
         builder.call = call
         try:
             with np.errstate(all="ignore"):
-                result = TRANSLATORS[call.op_type](builder, call, *operands)
+                result = translate(builder, call, operands)
             if call.unread():
                 raise UnsupportedModelError(f"its attributes {call.unread()} are not known")
         except _FAILURES as error:

@@ -15,7 +15,7 @@ import numpy as np
 
 from fastconv._optional import require
 from fastconv.nn.model import Model
-from fastconv.onnx._builder import Builder
+from fastconv.onnx._builder import LARGEST_VALUE, Builder
 from fastconv.onnx._file import NEWEST_OPSET, Program, TensorType, read
 from fastconv.onnx._load import build, interpret
 from fastconv.onnx._operators import TRANSLATORS
@@ -49,7 +49,7 @@ class FastconvRep(_BackendRep):
             self.reason = f"a net takes inputs of one float type, the model's are of {sorted(dtypes)}"
             return
         try:
-            self.model = build(program, {}, 0)
+            self.model = build(program, {}, 0, LARGEST_VALUE)
         except ValueError as error:
             self.reason = str(error)
         else:
@@ -74,7 +74,7 @@ class FastconvRep(_BackendRep):
             )
             outputs = result if isinstance(result, tuple) else (result,)
         else:
-            builder = Builder(self._program, limited=False)
+            builder = Builder(self._program)
             values = interpret(self._program, builder, {name: Known(array) for name, array in arrays.items()})
             outputs = tuple(value.array for value in values.values() if isinstance(value, Known))
         kinds = self._program.outputs.values()

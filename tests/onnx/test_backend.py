@@ -31,11 +31,12 @@ with warnings.catch_warnings():
 
 # What a file may use, besides constants and types.
 REQUIRED = """
-    Conv ConvTranspose MaxPool AveragePool LpPool GlobalAveragePool GlobalMaxPool GlobalLpPool BatchNormalization
-    InstanceNormalization LRN Dropout Relu LeakyRelu PRelu Clip Elu Selu Celu HardSigmoid HardSwish Sigmoid Tanh
-    Softplus Softsign Mish Gelu Softmax LogSoftmax Gemm MatMul Add Sub Mul Div Pow Sqrt Exp Neg Abs Min Max Sum Mean Concat Split
-    Slice Gather Transpose Reshape Flatten Squeeze Unsqueeze Expand Tile Pad Resize DepthToSpace SpaceToDepth ReduceMean
-    ReduceSum ReduceMax ReduceMin ArgMax Cast Constant ConstantOfShape Shape Identity Where Equal Greater Less
+    Conv ConvTranspose MaxPool AveragePool LpPool GlobalAveragePool GlobalMaxPool GlobalLpPool
+    BatchNormalization InstanceNormalization LRN Dropout Relu LeakyRelu PRelu Clip Elu Selu Celu HardSigmoid
+    HardSwish Sigmoid Tanh Softplus Softsign Mish Gelu Softmax LogSoftmax Gemm MatMul Add Sub Mul Div Pow Sqrt
+    Exp Neg Abs Min Max Sum Mean Concat Split Slice Gather Transpose Reshape Flatten Squeeze Unsqueeze Expand
+    Tile Pad Resize DepthToSpace SpaceToDepth ReduceMean ReduceSum ReduceMax ReduceMin ArgMax Cast Constant
+    ConstantOfShape Shape Identity Where Equal Greater Less
 """
 
 # Every case that is left out although its operators are read: patterns of names, by reason.

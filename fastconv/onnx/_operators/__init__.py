@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from fastconv.onnx._operators import layers, pointwise, reductions, shapes
-from fastconv.onnx._operators._table import TRANSLATORS
+from fastconv.onnx._operators._table import TRANSLATORS, translate
 
-__all__ = ["TRANSLATORS", "layers", "pointwise", "reductions", "shapes"]
+__all__ = ["TRANSLATORS", "layers", "pointwise", "reductions", "shapes", "translate"]

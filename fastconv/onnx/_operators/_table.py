@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
+import math
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
+from fastconv.onnx._builder import Builder
+from fastconv.onnx._file import Call
 from fastconv.onnx._values import Batch, Known, UnsupportedModelError, Value
 
 Result = Value | tuple[Value | None, ...]
@@ -22,6 +27,30 @@ def operator(*op_types: str) -> Callable[[Translator], Translator]:
         return translator
 
     return enter
+
+
+def translate(builder: Builder, call: Call, operands: list[Value | None]) -> Result:
+    """What a call's operator makes of its operands.
+
+    Raises
+    ------
+    ValueError, UnsupportedModelError
+        If there are too many of them or too few, or for a reason of the operator's.
+    """
+    translator = TRANSLATORS[call.op_type]
+    fewest, most = _arity(translator)
+    if not fewest <= len(operands) <= most or None in operands[:fewest]:
+        raise ValueError(f"it takes {fewest} inputs or more, up to {most}, got {list(call.inputs)}")
+    return translator(builder, call, *operands)
+
+
+@cache
+def _arity(translator: Translator) -> tuple[int, float]:
+    """How many inputs must be there, and how many may."""
+    parameters = list(inspect.signature(translator).parameters.values())[2:]
+    if any(each.kind is inspect.Parameter.VAR_POSITIONAL for each in parameters):
+        return 0, math.inf
+    return sum(each.default is inspect.Parameter.empty for each in parameters), len(parameters)
 
 
 def known(value: Value | None, what: str) -> Known:

@@ -263,7 +263,7 @@ def gather(b: Builder, call: Call, x: Value, indices: Value) -> Result:
 
 @operator("Concat")
 def concat(b: Builder, call: Call, *values: Value) -> Result:
-    if "axis" not in call.attributes or not values:
+    if "axis" not in call.attributes or not values or None in values:
         raise ValueError("it needs an axis and one or more inputs")
     if len(values) == 1:
         return values[0]
