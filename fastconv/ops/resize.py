@@ -39,15 +39,15 @@ class Resize(Op):
 
     Parameters
     ----------
-    out_size : tuple of int
-        Sizes of the last ``len(out_size)`` axes.
+    out_size : tuple of int, optional
+        Sizes of as many last axes; None is ``floor(n * s)`` with the ``scales``.
     mode : {"nearest", "linear", "cubic"}
         Cubic is Keys' (1981) convolution with the coefficient ``cubic_coeff``.
     coordinate_transform : str
     nearest_mode : {"round_prefer_floor", "round_prefer_ceil", "floor", "ceil"}
         Which position is nearest to x.
     scales : tuple of float, optional
-        Of the axes of ``out_size``; None is ``m / n``.
+        s of these axes; None is ``m / n``.
     antialias : bool
         Where an axis shrinks, the linear or cubic kernel is stretched by ``1 / s``.
     cubic_coeff : float
@@ -55,7 +55,7 @@ class Resize(Op):
         Weights beyond the edges go to those inside, in proportion, rather than to the outermost element.
     """
 
-    out_size: Shape
+    out_size: Shape | None = None
     mode: str = "nearest"
     coordinate_transform: str = "half_pixel"
     nearest_mode: str = "round_prefer_floor"
@@ -72,10 +72,13 @@ class Resize(Op):
         ):
             if value not in choices:
                 raise ValueError(f"{name} must be one of {choices}, got {value!r}")
-        if not self.out_size or any(size < 1 for size in self.out_size):
+        if self.out_size is None and self.scales is None:
+            raise ValueError("either out_size or scales must be given, got neither")
+        if self.out_size is not None and (not self.out_size or min(self.out_size) < 1):
             raise ValueError(f"out_size must hold sizes >= 1, got {self.out_size!r}")
         if self.scales is not None and (
-            len(self.scales) != len(self.out_size) or not all(0 < s < math.inf for s in self.scales)
+            len(self.scales) != len(self.out_size or self.scales or "?")
+            or not all(0 < s < math.inf for s in self.scales)
         ):
             raise ValueError(f"scales must be finite numbers > 0, one for each size, got {self.scales!r}")
 
@@ -85,18 +88,24 @@ class Resize(Op):
 
     def infer_shape(self, *input_shapes: Shape) -> Shape:
         shape = single(input_shapes, self.kind)
-        kept = len(shape) - len(self.out_size)
+        axes = len(self.out_size or self.scales or ())
+        kept = len(shape) - axes
         if kept < 0 or 0 in shape[kept:]:
-            raise ValueError(f"resize to {self.out_size} takes as many axes of size >= 1, got {shape}")
-        resized = (*shape[:kept], *self.out_size)
-        check_size(resized, "output")
-        return resized
+            raise ValueError(f"{self.kind} of {axes} axes takes as many axes of size >= 1, got {shape}")
+        sizes = self.out_size or tuple(
+            math.floor(n * scale) for n, scale in zip(shape[kept:], self.scales or (), strict=True)
+        )
+        if min(sizes) < 1:
+            raise ValueError(f"{self.kind} by {self.scales} must give sizes >= 1, got {sizes} for {shape}")
+        check_size((*shape[:kept], *sizes), "output")
+        return (*shape[:kept], *sizes)
 
     def _taps(self, shape: Shape) -> list[tuple[int, Array, Array]]:
         """(axis of the array, indices, weights) of each axis that changes, for a sample's shape."""
-        first = len(shape) - len(self.out_size)
+        first = len(shape) - len(self.out_size or self.scales or ())
+        sizes = zip(shape[first:], self.infer_shape(shape)[first:], strict=True)
         found = []
-        for place, (n, m) in enumerate(zip(shape[first:], self.out_size, strict=True)):
+        for place, (n, m) in enumerate(sizes):
             scale = m / n if self.scales is None else self.scales[place]
             indices, weights = _taps(
                 n,
