@@ -222,7 +222,7 @@ class _Layouts:
             op = "block" if blocked else "unblock"
 
             def run(arrays: Sequence[Array], out: Array | None) -> Array:
-                spec = LayoutSpec(planes_shape=(len(arrays[0]), *plain), dtype=self.dtype)
+                spec = LayoutSpec(planes_shape=(len(arrays[0]), *plain), dtype=_arrays.dtype_name(arrays[0]))
                 result: Array = _dispatch.run(op, spec, arrays[0])
                 return result
 

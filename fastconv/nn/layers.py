@@ -856,6 +856,10 @@ class Upsample(Layer):
         scales = self._scale if isinstance(self._scale, (tuple, list)) else (self._scale,) * ndim
         if len(scales) != ndim or not all(0 < float(scale) < math.inf for scale in scales):
             raise ValueError(f"scale_factor must be one finite number > 0 or {ndim}, got {self._scale!r}")
+        if self.op.coordinate_transform == "align_corners":  # those of the size, which is a whole number
+            return replace(
+                self.op, out_size=tuple(math.floor(n * s) for n, s in zip(shape, scales, strict=True))
+            )
         return replace(self.op, out_size=None, scales=tuple(map(float, scales)))
 
 

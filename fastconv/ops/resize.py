@@ -32,7 +32,7 @@ class Resize(Op):
 
     - ``"half_pixel"``: ``(y + 0.5) / s - 0.5``; ``"pytorch_half_pixel"``: the same, but 0 where m is 1
     - ``"asymmetric"``: ``y / s``
-    - ``"align_corners"``: ``y * (n - 1) / (m - 1)``
+    - ``"align_corners"``: ``y * (n - 1) / (n * s - 1)``
     - ``"half_pixel_symmetric"``: as ``"half_pixel"``, about the middle also where ``n * s`` is not m
 
     Beyond the edges the outermost elements go on.
@@ -76,11 +76,10 @@ class Resize(Op):
             raise ValueError("either out_size or scales must be given, got neither")
         if self.out_size is not None and (not self.out_size or min(self.out_size) < 1):
             raise ValueError(f"out_size must hold sizes >= 1, got {self.out_size!r}")
-        if self.scales is not None and (
-            len(self.scales) != len(self.out_size or self.scales or "?")
-            or not all(0 < s < math.inf for s in self.scales)
-        ):
-            raise ValueError(f"scales must be finite numbers > 0, one for each size, got {self.scales!r}")
+        if self.scales is not None:
+            axes = len(self.scales if self.out_size is None else self.out_size)
+            if not len(self.scales) == axes > 0 or not all(0 < s < math.inf for s in self.scales):
+                raise ValueError(f"scales must be finite numbers > 0, one for each size, got {self.scales!r}")
 
     @property
     def kind(self) -> str:
@@ -106,7 +105,7 @@ class Resize(Op):
         sizes = zip(shape[first:], self.infer_shape(shape)[first:], strict=True)
         found = []
         for place, (n, m) in enumerate(sizes):
-            scale = m / n if self.scales is None else self.scales[place]
+            scale = None if self.scales is None else self.scales[place]
             indices, weights = _taps(
                 n,
                 m,
@@ -181,7 +180,7 @@ def _along(weights: Array, axis: int, ndim: int) -> list[Array]:
 def _taps(
     n: int,
     m: int,
-    scale: float,
+    scale: float | None,
     mode: str,
     coordinate_transform: str,
     nearest_mode: str,
@@ -194,7 +193,7 @@ def _taps(
     if mode == "nearest":
         indices = np.clip(_nearest(at, nearest_mode), 0, n - 1).astype(np.intp)[:, None]
         return indices, np.ones_like(indices, dtype=np.float64)
-    stretch = max(1.0, 1.0 / scale) if antialias else 1.0
+    stretch = max(1.0, n / m if scale is None else 1.0 / scale) if antialias else 1.0
     reach = (1 if mode == "linear" else 2) * stretch
     offsets = np.arange(math.floor(-reach) + 1, math.ceil(reach) + 1)
     positions = np.floor(at).astype(np.intp)[:, None] + offsets
@@ -207,17 +206,18 @@ def _taps(
     return np.clip(positions[:, used], 0, n - 1), weights[:, used]
 
 
-def _coordinates(n: int, m: int, scale: float, transform: str) -> Array:
+def _coordinates(n: int, m: int, scale: float | None, transform: str) -> Array:
     y = np.arange(m, dtype=np.float64)
+    length = m if scale is None else n * scale
     match transform:
-        case "asymmetric":
-            return y / scale
         case "align_corners":
-            return y * ((n - 1) / (m - 1)) if m > 1 else y
+            return y * (n - 1) / (length - 1) if length > 1 else np.zeros(m)
         case "pytorch_half_pixel" if m == 1:
             return y
-    centre = n / 2 * (1 - m / (scale * n)) if transform == "half_pixel_symmetric" else 0.0
-    return centre + (y + 0.5) / scale - 0.5
+        case "asymmetric":
+            return y * n / length
+    centre = n / 2 * (1 - m / length) if transform == "half_pixel_symmetric" else 0.0
+    return centre + (y + 0.5) * n / length - 0.5
 
 
 def _nearest(at: Array, mode: str) -> Array:
