@@ -215,9 +215,10 @@ def _coordinates(n: int, m: int, scale: float | None, transform: str) -> Array:
         case "pytorch_half_pixel" if m == 1:
             return y
         case "asymmetric":
-            return y * n / length
+            return y * n / m if scale is None else y / scale
+    middle = (y + 0.5) * n / m if scale is None else (y + 0.5) / scale
     centre = n / 2 * (1 - m / length) if transform == "half_pixel_symmetric" else 0.0
-    return centre + (y + 0.5) * n / length - 0.5
+    return centre + middle - 0.5
 
 
 def _nearest(at: Array, mode: str) -> Array:
