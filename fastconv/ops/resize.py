@@ -96,6 +96,9 @@ class Resize(Op):
         )
         if min(sizes) < 1:
             raise ValueError(f"{self.kind} by {self.scales} must give sizes >= 1, got {sizes} for {shape}")
+        for n, m, scale in zip(shape[kept:], sizes, self.scales or (), strict=False):
+            if not -0.5 <= n * scale - m < 1:  # what rounding either way leaves
+                raise ValueError(f"{self.kind} by {self.scales} does not make {sizes} of {shape[kept:]}")
         check_size((*shape[:kept], *sizes), "output")
         return (*shape[:kept], *sizes)
 

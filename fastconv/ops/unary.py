@@ -175,10 +175,10 @@ class Unary(Op):
         )
 
     @property
-    def keeps_zero(self) -> bool:
-        """Whether 0 becomes 0."""
-        output, _ = self.forward((np.zeros(1),), {}, Context())
-        return bool(output[0] == 0)
+    def is_tame(self) -> bool:
+        """Whether 0 becomes 0, and every finite number a finite one."""
+        output, _ = self.forward((np.array([0.0, -1.0]),), {}, Context())  # -1 is where a root is none
+        return bool(output[0] == 0 and np.isfinite(output[1]))
 
     def infer_shape(self, *input_shapes: Shape) -> Shape:
         return single(input_shapes, self.kind)
