@@ -4,8 +4,8 @@ What no input reaches is computed at once.  Three passes, each a function below,
 inference does not need (dropout, noise), folds batch normalisation into the convolution before it, and gives
 convolutions and linear layers the sum and the activation behind them as an epilogue.  ``_lay_out`` keeps images in the
 blocked layout (see :mod:`fastconv.blocked`) from one layer to the next and changes it only where a step needs the other
-one.  ``InferencePlan`` runs the steps; weights are packed once, and a result's memory
-serves a later one of its size as soon as nobody needs it.
+one.  ``InferencePlan`` runs the steps; weights are packed once, and a result's memory serves a later one of its size as
+soon as nobody needs it.
 
 An op that no pass knows runs as it is, on plain arrays.
 """
@@ -222,7 +222,7 @@ class _Layouts:
             op = "block" if blocked else "unblock"
 
             def run(arrays: Sequence[Array], out: Array | None) -> Array:
-                spec = LayoutSpec(planes_shape=(len(arrays[0]), *plain), dtype=self.dtype)
+                spec = LayoutSpec(planes_shape=(len(arrays[0]), *plain), dtype=_arrays.dtype_name(arrays[0]))
                 result: Array = _dispatch.run(op, spec, arrays[0])
                 return result
 
@@ -287,7 +287,7 @@ def _stays_blocked(out: _Layouts, unit: _Unit) -> bool:
             out.add(unit, True, _pool(op, out.dtype), "blocked windows")
         case GlobalAvgPool():
             out.add(unit, False, _global_pool(graph, unit), "blocked windows", inputs_blocked=True)
-        case Activation() | Unary(keeps_zero=True):  # what fills a block up stays finite
+        case Activation() | Unary(is_tame=True):  # what fills a block up stays finite
             out.add(unit, True, _plain_forward(op, unit.params), "element by element")
         case Add() | Multiply() if graph.is_uniform(unit.node):
             out.add(unit, True, _joined(op), "element by element")
