@@ -64,7 +64,7 @@ def _pack(m: int, spec: ConvSpec, weight: Array) -> Packed:
     isa = _config.isa()
     form = empty((_blocked.packed_size(spec, m, isa),), spec.dtype)
     _blocked.pack(spec, weight, form, m, isa, _config.threads_for(form.size))
-    return Packed(weight, form, isa)
+    return Packed(weight if m > DEPTHWISE else None, form, isa)  # Winograd may leave a sample to plain sums
 
 
 def _prepare(kind: type[_blocked.Conv], m: int, spec: ConvSpec) -> Callable[..., Array]:
