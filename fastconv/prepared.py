@@ -26,7 +26,9 @@ Array = NDArray[Any]
 _MOST_SHAPES = 1024
 FORWARD_OPS = {  # by layout of input and result
     "plain": "conv_forward",
-    "blocked": "blocked_conv_forward", "stem": "blocked_stem_forward"}
+    "blocked": "blocked_conv_forward",
+    "stem": "blocked_stem_forward",
+}
 
 
 class PreparedConv:

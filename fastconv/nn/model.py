@@ -214,7 +214,7 @@ class Model:
     # ---- inference
 
     def compile_inference(self) -> InferencePlan:
-        """Freeze the present parameters into an inference plan, which :meth:`predict` then runs.
+        """Freeze the present parameters into an inference plan, which :meth:`predict` and :meth:`evaluate` then run.
 
         Batch normalisation is folded, activations and sums are joined to the convolutions before them, images keep
         the blocked layout from layer to layer, and weights are packed once.  Results agree with those of the graph
@@ -265,16 +265,9 @@ class Model:
         plan = self._plan or self.compile_inference()
         return plan.report(None if x is None else self._take(self._as_inputs(x), slice(None)), batch_size)
 
-    def _inference(self, steps: int | None) -> Callable[[dict[str, Array]], dict[str, Array]]:
-        """What runs batches in inference mode: a plan where there is one, or where it pays for so many batches.
-
-        A plan made here lives no longer than the call, so that it never lags behind the parameters.
-        """
-        if self._plan is not None:
-            return self._plan
-        if steps is not None and steps > 1:
-            return InferencePlan(self.graph, self.params, self.dtype.name)
-        return lambda batch: forward(self._fused, self.params, batch)
+    def _infer(self, batch: dict[str, Array]) -> dict[str, Array]:
+        """Outputs by name in inference mode: by the plan if there is one."""
+        return self._plan(batch) if self._plan else forward(self._fused, self.params, batch)
 
     def predict(self, x: Any, batch_size: int = 256, *, steps: int | None = None) -> Any:
         """The output for ``x`` in inference mode: for a net trained with cross-entropy, the logits.
@@ -294,10 +287,8 @@ class Model:
         ndarray of shape (N, *output shape), or a tuple of them if the net has several outputs
         """
         outputs: list[list[Array]] = [[] for _ in self.graph.outputs]
-        batches = data.Loader(self, x, batch_size=batch_size, steps=steps, targets=False)
-        run = self._inference(batches.steps)
-        for batch, _, _ in batches.batches():
-            values = run(batch)
+        for batch, _, _ in data.Loader(self, x, batch_size=batch_size, steps=steps, targets=False).batches():
+            values = self._infer(batch)
             for parts, name in zip(outputs, self.graph.outputs, strict=True):
                 parts.append(values[name])
         joined = tuple(parts[0] if len(parts) == 1 else np.concatenate(parts) for parts in outputs)
@@ -809,9 +800,8 @@ class Model:
 
     def _outputs(self, loader: data.Loader) -> Iterator[tuple[Any, Any, Array | None]]:
         """(output in inference mode, target, weights of the samples) batch by batch."""
-        run = self._inference(loader.steps)
         for inputs, target, weights in loader.batches():
-            yield self._output(run(inputs)), target, weights
+            yield self._output(self._infer(inputs)), target, weights
 
 
 class Sequential(Model):

@@ -9,7 +9,8 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 
-from fastconv._spec import Shape
+from fastconv._dispatch import plan
+from fastconv._spec import ActivationSpec, Shape
 from fastconv.ops._base import Array, Context, Gradients, Op, Wanted, single
 from fastconv.ops._erf import erf
 
@@ -44,9 +45,18 @@ def _inside(x: Array, low: float, high: float) -> Array:
     return np.where((x < low) | (x > high), 0, np.where(np.isnan(x), x, 1))
 
 
+def _kernel(function: str, x: Array) -> Array:
+    """Sigmoid or hyperbolic tangent."""
+    y: Array = plan("activation_forward", ActivationSpec.of, function, x.size, x.dtype, 0.0).run(x)
+    return y
+
+
 def _sigmoid(x: Array) -> Array:
-    decay = np.exp(-np.abs(x))  # never overflows
-    return np.where(x >= 0, 1, decay) / (1 + decay)
+    return _kernel("sigmoid", x)
+
+
+def _tanh(x: Array) -> Array:
+    return _kernel("tanh", x)
 
 
 def _softplus(x: Array) -> Array:
@@ -59,7 +69,7 @@ def _silu_slope(x: Array, alpha: float, beta: float) -> Array:
 
 
 def _mish_slope(x: Array, alpha: float, beta: float) -> Array:
-    tanh = np.tanh(_softplus(x))
+    tanh = _tanh(_softplus(x))
     return tanh + x * (1 - tanh * tanh) * _sigmoid(x)
 
 
@@ -74,7 +84,7 @@ def _gelu_slope(x: Array, alpha: float, beta: float) -> Array:
 
 def _gelu_tanh(x: Array) -> Array:
     """Hyperbolic tangent in the approximation of GELU."""
-    return np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x * x * x))
+    return _tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x * x * x))
 
 
 def _gelu_tanh_slope(x: Array, alpha: float, beta: float) -> Array:
@@ -105,7 +115,7 @@ _FUNCTIONS: Final = {
         lambda x, a, b: np.clip(x + 3, 0, 6) / 6 + x / 6 * _inside(x, -3, 3),
     ),
     "log": _Function(lambda x, a, b: np.log(x), lambda x, a, b: 1 / x),
-    "mish": _Function(lambda x, a, b: x * np.tanh(_softplus(x)), _mish_slope),
+    "mish": _Function(lambda x, a, b: x * _tanh(_softplus(x)), _mish_slope),
     "neg": _Function(lambda x, a, b: -x, lambda x, a, b: np.full_like(x, -1)),
     "not": _Function(lambda x, a, b: np.logical_not(x)),
     "reciprocal": _Function(lambda x, a, b: np.reciprocal(x), lambda x, a, b: -1 / (x * x)),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,7 +14,11 @@ from fastconv.graph import Graph, Node
 from fastconv.ops import (
     Activation,
     Add,
+    ArgMax,
+    ArgMin,
     BatchNorm,
+    Cast,
+    Compare,
     Conv,
     DropBlock,
     Dropout,
@@ -22,6 +26,7 @@ from fastconv.ops import (
     Linear,
     Multiply,
     Pad,
+    Where,
 )
 
 Array = NDArray[Any]
@@ -59,15 +64,41 @@ class Unit:
         weight, bias = self.params["weight"], self.params.get("bias")
         if not self.folded:
             return weight, bias
-        scale, shift = np.ones(len(weight)), np.zeros(len(weight)) if bias is None else bias.astype(np.float64)
+        scale, shift = (
+            np.ones(len(weight)),
+            np.zeros(len(weight)) if bias is None else bias.astype(np.float64),
+        )
         for each in self.folded:
             scale, shift = scale * each.scale, shift * each.scale + each.shift
         tall = scale.reshape(-1, *(1,) * (weight.ndim - 1))
         return (weight * tall).astype(weight.dtype), shift.astype(weight.dtype)
 
 
-def fuse(graph: Graph, params: Mapping[str, Array], constants: Mapping[str, Array]) -> list[Unit]:
-    """Units in an order in which each comes behind what it uses; ``constants`` are computed already."""
+def of_other_dtypes(graph: Graph, dtype: str) -> set[str]:
+    """Values that may be of another dtype than the net's."""
+    found: set[str] = set()
+    for node in graph.nodes:
+        match node.op:
+            case Cast(to=to):
+                other = to != dtype
+            case Compare() | ArgMax() | ArgMin():
+                other = True
+            case Where():
+                other = not found.isdisjoint(node.inputs[1:])
+            case _:
+                other = not found.isdisjoint(node.inputs)
+        if other:
+            found.add(node.name)
+    return found
+
+
+def fuse(
+    graph: Graph, params: Mapping[str, Array], constants: Mapping[str, Array], foreign: Collection[str]
+) -> list[Unit]:
+    """Units in an order in which each comes behind what it uses.
+
+    ``constants`` are computed already; ``foreign`` values are no part of a sum in a convolution's epilogue.
+    """
     same_as: dict[str, str] = {}  # what a node without effect passes on
     consumers: dict[str, list[Node]] = {}
     nodes: list[Node] = []
@@ -93,14 +124,16 @@ def fuse(graph: Graph, params: Mapping[str, Array], constants: Mapping[str, Arra
     for node in nodes:
         if node.name in taken:
             continue
-        unit = Unit(node=node, nodes=(node.name,), inputs=node.inputs, params=graph.local_params(node, params))
+        unit = Unit(
+            node=node, nodes=(node.name,), inputs=node.inputs, params=graph.local_params(node, params)
+        )
         if isinstance(node.op, Pad) and (after := only_consumer(node.name)):
             unit = _padded_convolution(unit, node.op, after, graph, params) or unit
         if isinstance(node.op, BatchNorm) and len(graph.shapes[node.name]) == 3:
             unit = _as_convolution(unit, node.op, graph.shapes[node.name])
         if isinstance(unit.node.op, (Conv, Linear)):
             while (after := only_consumer(unit.name)) and (
-                longer := _absorb(unit, after, graph, params, constants)
+                longer := _absorb(unit, after, graph, params, constants, foreign)
             ):
                 unit = longer
         taken.update(unit.nodes)
@@ -109,7 +142,12 @@ def fuse(graph: Graph, params: Mapping[str, Array], constants: Mapping[str, Arra
 
 
 def _absorb(
-    unit: Unit, after: Node, graph: Graph, params: Mapping[str, Array], constants: Mapping[str, Array]
+    unit: Unit,
+    after: Node,
+    graph: Graph,
+    params: Mapping[str, Array],
+    constants: Mapping[str, Array],
+    foreign: Collection[str],
 ) -> Unit | None:
     """The unit with the node behind it made part of it, where its epilogue has room for that."""
     longer = replace(unit, nodes=(*unit.nodes, after.name))
@@ -125,12 +163,14 @@ def _absorb(
     if not isinstance(op, (Add, Multiply)) or len(after.inputs) != 2:
         return None
     others = [name for name in after.inputs if name != unit.name]
-    if len(others) == 1 and others[0] in constants:
+    if len(others) != 1 or others[0] in foreign:
+        return None
+    if others[0] in constants:
         factor = _each_channel(constants[others[0]], graph.shapes[unit.name])
         if factor is not None and graph.shapes[after.name] == graph.shapes[unit.name]:
             affine = Affine(shift=factor) if isinstance(op, Add) else Affine(scale=factor)
             return replace(longer, folded=(*unit.folded, affine))
-    elif len(others) == 1 and isinstance(op, Add) and isinstance(unit.node.op, Conv) and graph.is_uniform(after):
+    elif isinstance(op, Add) and isinstance(unit.node.op, Conv) and graph.is_uniform(after):
         return replace(longer, residual=others[0])
     return None
 

@@ -33,6 +33,7 @@ from fastconv.plan._steps import (
     Kernel,
     Step,
     change_of_layout,
+    checked,
     concatenated,
     fixed,
     global_pool,
@@ -52,12 +53,14 @@ class _Layouts:
 
     graph: Graph
     dtype: str
-    constants: Collection[str]
+    foreign: set[str]  # values that may be of another dtype
     flat_only: Collection[str]  # values that nothing but linear layers use
     steps: list[Step] = field(default_factory=list)
     kernels: list[Kernel] = field(default_factory=list)
     blocked: set[str] = field(default_factory=set)  # names of values made in the blocked layout
-    flattened: dict[str, Shape] = field(default_factory=dict)  # values that are blocked images, flat: of which shape
+    flattened: dict[str, Shape] = field(
+        default_factory=dict
+    )  # values that are blocked images, flat: of which shape
     converted: set[str] = field(default_factory=set)  # under which a step has brought them into the other one
 
     def shape(self, name: str, blocked: bool) -> Shape:
@@ -72,6 +75,8 @@ class _Layouts:
         if other not in self.converted:
             self.converted.add(other)
             bind = change_of_layout("block" if blocked else "unblock", self.graph.shapes[name], self.dtype)
+            if name in self.foreign:
+                bind = checked(bind, self.dtype)
             self.steps.append(Step(name=other, inputs=(name,), shape=self.shape(name, blocked), bind=bind))
         return other
 
@@ -90,6 +95,8 @@ class _Layouts:
             inputs.append(self.value(unit.residual, blocked))
         if blocked:
             self.blocked.add(unit.name)
+        if memory == "given" and not self.foreign.isdisjoint(unit.inputs):
+            bind = checked(bind, self.dtype)
         self.steps.append(
             Step(
                 name=unit.name,
@@ -119,8 +126,8 @@ class Layout:
     outputs: dict[str, str]
 
 
-def lay_out(graph: Graph, units: list[Unit], constants: Collection[str], dtype: str) -> Layout:
-    """Steps for the units, with changes of layout where they are needed."""
+def lay_out(graph: Graph, units: list[Unit], foreign: set[str], dtype: str) -> Layout:
+    """Steps for the units, with changes of layout where they are needed; ``foreign`` values are not blocked."""
     users: dict[str, list[Op]] = {}
     for unit in units:
         for name in unit.inputs:
@@ -130,7 +137,7 @@ def lay_out(graph: Graph, units: list[Unit], constants: Collection[str], dtype: 
         for name, ops in users.items()
         if name not in graph.outputs and all(isinstance(op, Linear) for op in ops)
     }
-    out = _Layouts(graph, dtype, constants, flat_only)
+    out = _Layouts(graph, dtype, foreign, flat_only)
     for unit in units:
         op = unit.node.op
         if isinstance(op, Conv):
@@ -139,7 +146,7 @@ def lay_out(graph: Graph, units: list[Unit], constants: Collection[str], dtype: 
             _lay_out_linear(out, unit, op)
         elif not _stays_blocked(out, unit):
             out.add(unit, False, fixed(plain_forward(op, unit.params), op.kind), memory="shared")
-    outputs = {name: name if name in constants else out.value(name, False) for name in graph.outputs}
+    outputs = {name: out.value(name, False) for name in graph.outputs}
     return Layout(steps=tuple(out.steps), kernels=tuple(out.kernels), outputs=outputs)
 
 
@@ -149,12 +156,14 @@ def _stays_blocked(out: _Layouts, unit: Unit) -> bool:
     shape = graph.shapes[unit.inputs[0]]
     if not any(name in out.blocked for name in unit.inputs) or len(shape) != 3:
         return False
+    if not out.foreign.isdisjoint(unit.inputs):
+        return False
     whole = all(graph.shapes[name][0] % block_lanes(out.dtype) == 0 for name in unit.inputs)
     match op:
         case MaxPool() | AvgPool():
             out.add(unit, True, pool(op, shape, out.dtype))
         case GlobalAvgPool():
-            out.add(unit, False, global_pool(shape, out.dtype), inputs_blocked=True)
+            out.add(unit, False, global_pool(shape, graph.shapes[unit.name], out.dtype), inputs_blocked=True)
         case Activation() | Unary(keeps_zero=True):  # what fills a block up stays finite
             run = plain_forward(op, unit.params)
             out.add(unit, True, fixed(run, "element by element"), memory="own")

@@ -13,7 +13,7 @@ from fastconv import _arrays
 from fastconv._memory import empty
 from fastconv._spec import as_int
 from fastconv.graph import Graph, forward
-from fastconv.plan._fuse import fuse
+from fastconv.plan._fuse import fuse, of_other_dtypes
 from fastconv.plan._layout import lay_out
 from fastconv.plan._memory import ALIGNMENT, arrange, lives
 from fastconv.plan._report import Report, Row
@@ -77,7 +77,8 @@ class InferencePlan:
         self.graph = graph
         self.dtype = dtype
         self._constants = _constants(graph, params)
-        layout = lay_out(graph, fuse(graph, params, self._constants), self._constants, dtype)
+        foreign = of_other_dtypes(graph, dtype)
+        layout = lay_out(graph, fuse(graph, params, self._constants, foreign), foreign, dtype)
         self.steps: tuple[Step, ...] = layout.steps
         self.first_seconds: dict[int, float] = {}
         self._kernels, self._outputs = layout.kernels, layout.outputs
@@ -98,7 +99,9 @@ class InferencePlan:
             pass
         return {name: values[found] for name, found in self._outputs.items()}
 
-    def report(self, inputs: Mapping[str, Array] | None = None, batch_size: int = 1, repeats: int = 5) -> Report:
+    def report(
+        self, inputs: Mapping[str, Array] | None = None, batch_size: int = 1, repeats: int = 5
+    ) -> Report:
         """Run the plan and say of each step what serves it, why, and how long it takes.
 
         Parameters

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from fastconv import _dispatch
+from fastconv import _arrays, _dispatch
 from fastconv._dispatch import Implementation, Packed
 from fastconv._spec import ConvSpec, LayoutSpec, PoolSpec, Shape, block_lanes
 from fastconv.ops import Add, AvgPool, Context, MaxPool, Multiply, Op
@@ -65,6 +65,23 @@ def fixed(run: Run, by: str) -> Bind:
     return lambda batch: Bound(run, by)
 
 
+def checked(bind: Bind, dtype: str) -> Bind:
+    """The same for arrays that may be of another dtype than the net's, which no kernel takes."""
+
+    def bind_checked(batch: int) -> Bound:
+        bound = bind(batch)
+
+        def run(arrays: Sequence[Array], out: Array | None) -> Array:
+            for x in arrays:
+                if _arrays.dtype_name(x) != dtype:
+                    raise TypeError(f"a layer's input must be {dtype} like the net, got {x.dtype}")
+            return bound.run(arrays, out)
+
+        return bound._replace(run=run)
+
+    return bind_checked
+
+
 # ------------------------------------------------------------------------------------------------ convolution
 
 
@@ -80,11 +97,8 @@ class Kernel:
         self._weight: Array | None = weight
         self._bias = None if bias is None else bias.copy()
         self._forms: dict[tuple[str, Hashable], Packed] = {}  # by implementation and layout
-        self._only: Packed | None = None
-        if _dispatch.is_settled(op, spec):
-            form = self._form(_dispatch.select(op, spec), spec)
-            self._only = form if isinstance(form, Packed) and form.weight is None else None
-        if self._only:
+        settled = _dispatch.is_settled(op, spec) and self._form(_dispatch.select(op, spec), spec)
+        if isinstance(settled, Packed) and settled.weight is None:
             self._weight = None
         else:
             self._weight = np.array(weight, order="C")  # whose later changes are of no account
@@ -109,8 +123,8 @@ class Kernel:
         return sum(array.nbytes for array in arrays if array is not None)
 
     def _form(self, implementation: Implementation, spec: ConvSpec) -> Array | Packed:
-        if self._only:
-            return self._only
+        if self._weight is None:
+            return next(iter(self._forms.values()))
         layout = implementation.layout and implementation.layout(spec)
         if layout is None or implementation.pack is None:
             return self._weight
@@ -126,7 +140,7 @@ def _as_it_is(spec: Any) -> Any:
 
 def linear(kernel: Kernel, features: int, out_features: int, lanes: int) -> Bind:
     """A linear layer as a convolution of one position, whose channels the features are; the batch fills the tiles."""
-    blocks, missing = -(-features // lanes), -features % lanes
+    blocks, out_blocks, missing = -(-features // lanes), -(-out_features // lanes), -features % lanes
 
     def bind(batch: int) -> Bound:
         bound = kernel.bind(batch)
@@ -137,13 +151,10 @@ def linear(kernel: Kernel, features: int, out_features: int, lanes: int) -> Bind
                 x = np.pad(x, ((0, 0), (0, missing)))
             x = x.reshape(batch, blocks, 1, lanes)
             if out is not None and out_features % lanes == 0:
-                bound.run((x,), out.reshape(batch, -1, 1, lanes))
+                bound.run((x,), out.reshape(batch, out_blocks, 1, lanes))
                 return out
-            result = bound.run((x,), None).reshape(batch, -1)[:, :out_features]
-            if out is None:
-                return np.ascontiguousarray(result)
-            out[...] = result
-            return out
+            result = bound.run((x,), None).reshape(batch, out_blocks * lanes)
+            return _delivered(result[:, :out_features], out)
 
         return bound._replace(run=run)
 
@@ -180,31 +191,36 @@ def pool(op: MaxPool | AvgPool, shape: Shape, dtype: str) -> Bind:
     return _of_kernel(f"blocked_{kind}_pool_forward", lambda batch: op.spec((batch, *shape), dtype))
 
 
-def global_pool(shape: Shape, dtype: str) -> Bind:
-    """Means of blocked images of a shape; the result is (N, C, ...), not blocked."""
+def global_pool(shape: Shape, result_shape: Shape, dtype: str) -> Bind:
+    """Means of blocked images of a shape; the result is (N, *result_shape), not blocked."""
     channels, *size = shape
+    lanes = block_lanes(dtype)
+    blocks = -(-channels // lanes)
     means = _of_kernel(
-        "blocked_avg_pool_forward",
-        lambda batch: PoolSpec.from_shape((batch, *shape), dtype, tuple(size)),
+        "blocked_avg_pool_forward", lambda batch: PoolSpec.from_shape((batch, *shape), dtype, tuple(size))
     )
-    whole = channels % block_lanes(dtype) == 0
 
     def bind(batch: int) -> Bound:
         bound = means(batch)
 
         def run(arrays: Sequence[Array], out: Array | None) -> Array:
-            if whole and out is not None:
-                bound.run(arrays, out.reshape(batch, -1, 1, 1, block_lanes(dtype)))
+            if out is not None and channels % lanes == 0:
+                bound.run(arrays, out.reshape(batch, blocks, 1, 1, lanes))
                 return out
-            result = bound.run(arrays, None).reshape(batch, -1)[:, :channels]
-            if out is None:
-                return np.ascontiguousarray(result)
-            out.reshape(batch, channels)[...] = result
-            return out
+            result = bound.run(arrays, None).reshape(batch, blocks * lanes)[:, :channels]
+            return _delivered(result.reshape(batch, *result_shape), out)
 
         return bound._replace(run=run)
 
     return bind
+
+
+def _delivered(result: Array, out: Array | None) -> Array:
+    """A result that may be strided, in ``out`` if that is given."""
+    if out is None:
+        return np.ascontiguousarray(result)
+    out[...] = result
+    return out
 
 
 def plain_forward(op: Op, params: Mapping[str, Array]) -> Run:
