@@ -92,6 +92,7 @@ def _prepare(kind: type[_blocked.Conv], m: int, spec: ConvSpec) -> Callable[...,
 
 def _serve_samples(m: int, spec: ConvSpec, packed: Packed, bias: Array | None, *images: Array | None) -> None:
     """Winograd for the samples whose results are finite, plain sums for the others."""
+    plain: Any = packed.weight
 
     def winograd(spec: ConvSpec, x: Array, y: Array, residual: Array | None) -> bool:
         job = _blocked.Conv(spec, m, packed.isa)
@@ -99,9 +100,9 @@ def _serve_samples(m: int, spec: ConvSpec, packed: Packed, bias: Array | None, *
         return finite
 
     def direct(spec: ConvSpec, x: Array, y: Array, residual: Array | None) -> None:
-        _conv(_blocked.Conv, DIRECT, spec, x, packed.weight, bias, y, residual)
+        _conv(_blocked.Conv, DIRECT, spec, x, plain, bias, y, residual)
 
-    _cpu_winograd.serve_samples(winograd, direct, spec, packed.weight, *images)
+    _cpu_winograd.serve_samples(winograd, direct, spec, plain, *images)
 
 
 def _conv(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -46,6 +46,8 @@ from fastconv.prepared import FORWARD_OPS
 
 Array = NDArray[Any]
 
+MAX_REORDERED = 1 << 23  # weights that a linear layer takes in another order, which needs a copy of them
+
 
 @dataclass
 class _Layouts:
@@ -54,7 +56,7 @@ class _Layouts:
     graph: Graph
     dtype: str
     foreign: set[str]  # values that may be of another dtype
-    flat_only: Collection[str]  # values that nothing but linear layers use
+    flat_users: Mapping[str, int]  # values that linear layers alone use, and the outputs of those
     steps: list[Step] = field(default_factory=list)
     kernels: list[Kernel] = field(default_factory=list)
     blocked: set[str] = field(default_factory=set)  # names of values made in the blocked layout
@@ -132,12 +134,12 @@ def lay_out(graph: Graph, units: list[Unit], foreign: set[str], dtype: str) -> L
     for unit in units:
         for name in unit.inputs:
             users.setdefault(name, []).append(unit.node.op)
-    flat_only = {
-        name
+    flat_users = {
+        name: sum(op.out_features for op in ops if isinstance(op, Linear))
         for name, ops in users.items()
         if name not in graph.outputs and all(isinstance(op, Linear) for op in ops)
     }
-    out = _Layouts(graph, dtype, foreign, flat_only)
+    out = _Layouts(graph, dtype, foreign, flat_users)
     for unit in units:
         op = unit.node.op
         if isinstance(op, Conv):
@@ -171,7 +173,7 @@ def _stays_blocked(out: _Layouts, unit: Unit) -> bool:
             out.add(unit, True, fixed(joined(op), "element by element"))
         case Concat(axis=0) if whole and out.graph.constants.isdisjoint(unit.inputs):
             out.add(unit, True, fixed(concatenated, "blocks side by side"))
-        case Reshape(shape=None) if whole and unit.name in out.flat_only:
+        case Reshape(shape=None) if whole and _pays_to_reorder(out, unit):
             # the linear layers behind it take their weights in the order of the blocks
             out.flattened[unit.name] = shape
             run = plain_forward(op, unit.params)
@@ -179,6 +181,12 @@ def _stays_blocked(out: _Layouts, unit: Unit) -> bool:
         case _:
             return False
     return True
+
+
+def _pays_to_reorder(out: _Layouts, unit: Unit) -> bool:
+    """Whether nothing but linear layers uses a value, and their weights are not too large for a second copy."""
+    outputs = out.flat_users.get(unit.name)
+    return outputs is not None and outputs * out.graph.shapes[unit.name][0] <= MAX_REORDERED
 
 
 def _lay_out_conv(out: _Layouts, unit: Unit, op: Conv) -> None:
