@@ -1,0 +1,480 @@
+"""Exact incremental inference: what a change of a part of the image changes, and nothing else, is computed again.
+
+The values of the unchanged image are kept.  A window that changes some pixels is carried through the net as a *patch* of
+every value: a box and what it holds.  From value to value the box that the change can have reached follows from the
+geometry of the layer between them.  The part of the layer's input that the box needs is the patch laid over the value
+of the unchanged image, zeros (or what else the layer pads with) beyond the edges; patches of one size make one call of
+the layer's kernel.  What lies outside the boxes is as it was, so the outputs are those of the whole net on the whole
+changed image, to rounding.
+
+A layer that sees all positions is computed whole, a global mean by the difference.  Where a patch turns out to hold
+what the unchanged image held, bit for bit, its window is followed no further.
+
+Images travel in the blocked layout, lifted to (planes, height, width, lanes); a value that is no image is one of plain
+layout whose box is all of it or nothing.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastconv import _dispatch
+from fastconv._memory import empty
+from fastconv._spec import LayoutSpec, OverlaySpec, PoolSpec, Shape, block_lanes, blocked_shape
+from fastconv.explain import _regions
+from fastconv.explain._regions import Boxes
+from fastconv.graph import Graph
+from fastconv.ops import (
+    Activation,
+    Add,
+    AvgPool,
+    Concat,
+    Context,
+    Conv,
+    ConvTranspose,
+    GlobalAvgPool,
+    Linear,
+    MaxPool,
+    Multiply,
+    Op,
+    Pad,
+    Window,
+)
+from fastconv.plan import Unit, fuse_units, prepare_linear
+from fastconv.prepared import prepare
+
+Array = NDArray[Any]
+Parts = Sequence[Array]
+Run = Callable[[Parts, Boxes], Array]
+
+POINT_WISE = None
+
+
+@dataclass(frozen=True)
+class Form:
+    """How a value is kept: its shape for one sample, and whether in the blocked layout."""
+
+    shape: Shape
+    blocked: bool
+    dtype: str
+
+    @property
+    def size(self) -> Shape:
+        """Height and width; 1 where there are none."""
+        return (1,) * (3 - len(self.shape)) + self.shape[1:3] if len(self.shape) <= 3 else (1, 1)
+
+    @property
+    def kept(self) -> Shape:
+        """(planes, height, width, lanes)."""
+        if self.blocked:
+            return blocked_shape((1, *self.shape), self.dtype)[1:]
+        return (math.prod(self.shape) // math.prod(self.size), *self.size, 1)
+
+    def part(self, n: int, size: Sequence[int]) -> Shape:
+        """Shape of ``n`` boxes of it in the plain layout."""
+        return (n, self.kept[0] if not self.blocked else self.shape[0], *size)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Patches:
+    """A value of several windows, as far as it is not that of the unchanged image.
+
+    Attributes
+    ----------
+    memory : ndarray
+        Flat; of window i the patch (planes, height, width, lanes) begins at ``starts[i]``.
+    starts : ndarray of shape (n,)
+    boxes : ndarray of shape (n, 2, 2)
+        Where the patches lie; empty where nothing has changed.
+    """
+
+    memory: Array
+    starts: NDArray[np.int64]
+    boxes: Boxes
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layer:
+    """A unit of the net as the engine runs it.
+
+    Attributes
+    ----------
+    name : str
+        Of its value.
+    inputs : tuple of str
+    form : Form
+        Of its value.
+    windows : tuple of Window or None, or None
+        Through which it sees each input, None for one position; None for a layer that sees all of its inputs.
+    run : callable
+        ``(parts, boxes) -> array``: the boxes of the result from the parts of the inputs that they need.
+    blocked : bool
+        Whether it takes its parts in the blocked layout; otherwise as (n, C, height, width), or (n, *shape) if it sees
+        all.
+    fill : float
+        What lies beyond the edges of an input.
+    margin : int
+        So many positions more than needed it wants on each side.
+    """
+
+    name: str
+    inputs: tuple[str, ...]
+    form: Form
+    windows: tuple[Window | None, ...] | None
+    run: Run
+    blocked: bool = False
+    fill: float = 0.0
+    margin: int = 0
+    macs: int = 0
+
+    @property
+    def period(self) -> Shape:
+        """Boxes of one phase are alike: those of a transposed convolution's result are not, whose stride parts them."""
+        window = self.windows and self.windows[0]
+        return window.expansion if window and window.expansion else (1, 1)
+
+    def reached(self, inputs: Sequence[Boxes]) -> Boxes:
+        """Which boxes of the result see any of those of the inputs."""
+        if self.windows is None:
+            changed = ~np.logical_and.reduce([_regions.is_empty(boxes) for boxes in inputs])
+            return _regions.whole(len(changed), self.form.size) * changed[:, None, None]
+        size = self.form.size
+        through = zip(self.windows, inputs, strict=True)
+        return _regions.union([_regions.reached(window, boxes, size) for window, boxes in through])
+
+    def needed(self, boxes: Boxes) -> list[Boxes]:
+        """Of each input, what boxes of the result need."""
+        assert self.windows is not None
+        margins = np.array([-self.margin, self.margin])
+        return [_regions.needed(window, boxes) + margins for window in self.windows]
+
+
+# ------------------------------------------------------------------------------------------------ layers
+
+
+def layers_of(graph: Graph, params: Mapping[str, Array], dtype: str) -> list[Layer]:
+    """The net's layers, for images that come in the plain layout."""
+    forms = {name: Form(shape, False, dtype) for name, shape in graph.inputs.items()}
+    layers = []
+    for unit in fuse_units(graph, params):
+        layer = _layer(graph, unit, forms, dtype)
+        forms[unit.name] = layer.form
+        layers.append(layer)
+    return layers
+
+
+def _layer(graph: Graph, unit: Unit, forms: Mapping[str, Form], dtype: str) -> Layer:
+    op, shape = unit.node.op, graph.shapes[unit.name]
+    names = unit.inputs if unit.residual is None else (*unit.inputs, unit.residual)
+    inputs = [forms[name] for name in names]
+    shapes = [form.shape for form in inputs]
+    macs = op.macs(*shapes[: len(unit.inputs)])
+    images = all(len(each) == 3 for each in (shape, *shapes))
+    window = op.window(*shapes[: len(unit.inputs)])
+    blocked = Form(shape, True, dtype)
+    layer = Layer(
+        name=unit.name,
+        inputs=names,
+        form=Form(shape, False, dtype),
+        windows=None,
+        run=_forward(op, unit.params),
+        macs=macs,
+    )
+    if isinstance(op, Linear):
+        linear = prepare_linear(unit, dtype)[1]
+        return replace(layer, run=lambda parts, boxes: linear(parts, None))
+    if not images:
+        return layer
+    local = replace(layer, windows=(window,) if isinstance(window, Window) else (POINT_WISE,) * len(names))
+    same_size = len({each[1:] for each in (shape, *shapes)}) == 1
+    lanes = block_lanes(dtype)
+    match op:
+        case Conv():
+            stem = not inputs[0].blocked
+            windows = (window, POINT_WISE) if unit.residual is not None else (window,)
+            return replace(
+                local, form=blocked, windows=windows, run=_conv(unit, op, stem), blocked=not stem
+            )
+        case ConvTranspose():
+            return replace(local, run=_transposed(unit, op, graph.shapes[unit.inputs[0]][0]), margin=1)
+        case MaxPool():
+            return replace(local, form=blocked, run=_max_pool(op, dtype), blocked=True, fill=-math.inf)
+        case AvgPool():
+            return replace(local, form=blocked, run=_avg_pool(op, shapes[0], dtype), blocked=True)
+        case Pad(mode="constant") if shape[0] == shapes[0][0]:
+            form = Form(shape, inputs[0].blocked, dtype)
+            return replace(local, form=form, blocked=form.blocked, run=_first, fill=op.value)
+        case (Add() | Multiply()) if len(set(shapes)) == 1:
+            return replace(local, form=blocked, run=_joined(op), blocked=True)
+        case Concat() if all(each[0] % lanes == 0 for each in shapes):
+            return replace(local, form=blocked, run=_side_by_side, blocked=True)
+        case Activation():
+            form = inputs[0]
+            return replace(local, form=form, run=_forward(op, unit.params), blocked=form.blocked)
+        case _ if window is None and same_size and all(p.ndim <= 1 for p in unit.params.values()):
+            return local
+    return layer
+
+
+def _forward(op: Op, params: Mapping[str, Array]) -> Run:
+    own, context = dict(params), Context()
+
+    def run(parts: Parts, boxes: Boxes) -> Array:
+        return op.forward(tuple(parts), own, context)[0]
+
+    return run
+
+
+def _first(parts: Parts, boxes: Boxes) -> Array:
+    return parts[0]
+
+
+def _conv(unit: Unit, op: Conv, stem: bool) -> Run:
+    handle = prepare(
+        unit.params["weight"],
+        unit.params.get("bias"),
+        stride=op.stride,
+        dilation=op.dilation,
+        groups=op.groups,
+        activation=unit.activation,
+        negative_slope=unit.slope,
+        layout="stem" if stem else "blocked",
+    )
+
+    def run(parts: Parts, boxes: Boxes) -> Array:
+        return handle(*parts)
+
+    return run
+
+
+def _transposed(unit: Unit, op: ConvTranspose, channels: int) -> Run:
+    """The parts' whole transposed convolution, of which the boxes are cut out."""
+    whole = ConvTranspose.of(
+        2, op.out_channels, op.kernel_size, op.stride, groups=op.groups, bias=op.bias, dilation=op.dilation
+    )
+    forward = _forward(whole, unit.params)
+    window = op.window((channels, 1, 1))
+
+    def run(parts: Parts, boxes: Boxes) -> Array:
+        box = boxes[:1]
+        first = _regions.needed(window, box)[0, :, 0] - 1
+        top, left = box[0, :, 0] + [low for low, _ in op.padding] - first * op.stride
+        height, width = _regions.extents(box)[0]
+        return np.ascontiguousarray(forward(parts, boxes)[:, :, top : top + height, left : left + width])
+
+    return run
+
+
+def _max_pool(op: MaxPool, dtype: str) -> Run:
+    def run(parts: Parts, boxes: Boxes) -> Array:
+        return _pool("blocked_max_pool_forward", op, parts[0], op.dilation, dtype)
+
+    return run
+
+
+def _pool(name: str, op: MaxPool | AvgPool, part: Array, dilation: Shape, dtype: str) -> Array:
+    n, blocks, height, width, lanes = part.shape
+    shape = (n, blocks * lanes, height, width)
+    result: Array = _dispatch.run(
+        name, PoolSpec.from_shape(shape, dtype, op.kernel_size, op.stride, 0, dilation), part
+    )
+    return result
+
+
+def _avg_pool(op: AvgPool, shape: Shape, dtype: str) -> Run:
+    """Means over whole windows; those at the edges are put right where an average counts otherwise."""
+    counts = _counts(op, shape)
+
+    def run(parts: Parts, boxes: Boxes) -> Array:
+        means = _pool("blocked_avg_pool_forward", op, parts[0], op.dilation, dtype)
+        if counts is not None:
+            rows, columns = (
+                np.stack([count[first:end] for first, end in boxes[:, axis]])
+                for axis, count in enumerate(counts)
+            )
+            factors = math.prod(op.kernel_size) / (rows[:, :, None] * columns[:, None, :])
+            means *= factors[:, None, :, :, None].astype(dtype)
+        return means
+
+    return run
+
+
+def _counts(op: AvgPool, shape: Shape) -> list[Array] | None:
+    """What averages divide by along each axis; None if it is the kernel's size everywhere."""
+    if op.divisor_override is not None:
+        sizes = op.infer_shape(shape)[1:]
+        return [np.full(sizes[0], op.divisor_override), np.ones(sizes[1], int)]
+    counts = []
+    for axis, n in enumerate(shape[1:]):
+        k, pad = op.kernel_size[axis], op.padding[axis]
+        starts = np.arange(op.infer_shape(shape)[1 + axis]) * op.stride[axis] - pad
+        if op.count_include_pad:
+            counts.append(np.minimum(starts + k, n + pad) - starts)
+        else:
+            counts.append(np.minimum(starts + k, n) - np.maximum(starts, 0))
+    regular = all((count == k).all() for count, k in zip(counts, op.kernel_size, strict=True))
+    return None if regular else counts
+
+
+def _joined(op: Add | Multiply) -> Run:
+    join = np.add if isinstance(op, Add) else np.multiply
+
+    def run(parts: Parts, boxes: Boxes) -> Array:
+        first, second, *others = parts
+        result: Array = join(first, second)
+        for other in others:
+            join(result, other, out=result)
+        return result
+
+    return run
+
+
+def _side_by_side(parts: Parts, boxes: Boxes) -> Array:
+    return np.concatenate(parts, axis=1)
+
+
+# ------------------------------------------------------------------------------------------------ engine
+
+
+class Engine:
+    """A net with its present parameters and the values of one image, ready for changes of that image.
+
+    Parameters
+    ----------
+    graph : Graph
+        Of one input.
+    params : mapping of str to ndarray
+    image : ndarray of shape (1, C, H, W)
+        Of the parameters' dtype.
+    """
+
+    def __init__(self, graph: Graph, params: Mapping[str, Array], image: Array) -> None:
+        (self.input,) = graph.inputs
+        self.layers = layers_of(graph, params, image.dtype.name)
+        (self.output,) = graph.outputs
+        self.dtype = image.dtype.name
+        self.forms = {self.input: Form(graph.shapes[self.input], False, self.dtype)}
+        self.forms |= {layer.name: layer.form for layer in self.layers}
+        self._dying = self._last_uses()
+        self.base: dict[str, Array] = {}
+        self._set(image)
+
+    def _set(self, image: Array) -> None:
+        """Keep the values of an image: those of a window that changes all of it."""
+        everything = _regions.whole(1, self.forms[self.input].size)
+        start = np.zeros(1, np.int64)
+        self.base[self.input] = np.ascontiguousarray(image).reshape(self.forms[self.input].kept)
+        for layer in self.layers:
+            inputs = [
+                Patches(
+                    memory=self.base[name].reshape(-1),
+                    starts=start,
+                    boxes=_regions.whole(1, self.forms[name].size),
+                )
+                for name in layer.inputs
+            ]
+            patches = self._through(layer, inputs, _regions.whole(1, layer.form.size))
+            self.base[layer.name] = patches.memory.reshape(layer.form.kept)
+        del everything
+
+    def outputs(self, patches: Patches) -> Array:
+        """The net's output for every window, shape (n, *shape), from the patches of its input."""
+        values = {self.input: patches}
+        changed = {self.input: patches.boxes}
+        for layer, dying in zip(self.layers, self._dying, strict=True):
+            boxes = layer.reached([changed[name] for name in layer.inputs])
+            values[layer.name] = self._through(layer, [values[name] for name in layer.inputs], boxes)
+            changed[layer.name] = boxes
+            for name in dying:
+                del values[name]
+        everything = np.arange(len(patches.starts))
+        whole = _regions.whole(len(everything), self.forms[self.output].size)
+        parts = self._part(self.output, values[self.output], everything, whole, blocked=False)
+        return parts.reshape(len(everything), *self.forms[self.output].shape)
+
+    def _through(self, layer: Layer, inputs: Sequence[Patches], changed: Boxes) -> Patches:
+        """The patches of a layer's value, whose boxes have been reached by a change."""
+        n = len(changed)
+        planes, _, _, lanes = layer.form.kept
+        areas = np.maximum(_regions.extents(changed), 0).prod(axis=1)
+        memory = empty((int(areas.sum()) * planes * lanes,), self.dtype)
+        starts = np.zeros(n, np.int64)
+        stored = np.zeros_like(changed)
+        filled = 0
+        for numbers, boxes in _regions.alike(changed, layer.form.size, layer.period):
+            if layer.windows is None:
+                results = self._whole(layer, inputs, numbers)
+            else:
+                parts = [
+                    self._part(name, patches, numbers, box, layer.blocked, layer.fill)
+                    for name, patches, box in zip(layer.inputs, inputs, layer.needed(boxes), strict=True)
+                ]
+                results = layer.run(parts, boxes)
+            each = results.size // len(numbers)
+            memory[filled : filled + results.size] = results.reshape(-1)
+            starts[numbers] = filled + np.arange(len(numbers)) * each
+            stored[numbers] = boxes
+            filled += results.size
+        return Patches(memory=memory, starts=starts, boxes=stored)
+
+    def _whole(self, layer: Layer, inputs: Sequence[Patches], numbers: Array) -> Array:
+        """The results of a layer that sees all of its inputs."""
+        parts = []
+        for name, patches in zip(layer.inputs, inputs, strict=True):
+            form = self.forms[name]
+            everything = _regions.whole(len(numbers), form.size)
+            part = self._part(name, patches, numbers, everything, blocked=False)
+            parts.append(part.reshape(len(numbers), *form.shape))
+        return layer.run(parts, _regions.whole(len(numbers), layer.form.size))
+
+    def _part(
+        self,
+        name: str,
+        patches: Patches,
+        numbers: Array,
+        boxes: Boxes,
+        blocked: bool,
+        fill: float = 0.0,
+    ) -> Array:
+        """Boxes of one size of a value of some windows, in the layout asked for."""
+        form = self.forms[name]
+        size = tuple(_regions.extents(boxes)[0].tolist())
+        stored = patches.boxes[numbers]
+        planes, *base_size, lanes = form.kept
+        spec = OverlaySpec(
+            images=len(numbers),
+            planes=planes,
+            base_size=tuple(base_size),
+            size=size,
+            lanes=lanes,
+            fill=fill,
+            dtype=self.dtype,
+        )
+        places = np.concatenate(
+            [patches.starts[numbers, None], stored[:, :, 0], _regions.extents(stored), boxes[:, :, 0]], axis=1
+        )
+        part: Array = _dispatch.run("overlay", spec, self.base[name], patches.memory, places)
+        if form.blocked == blocked:
+            return part if blocked else part.reshape(form.part(len(numbers), size))
+        layout = LayoutSpec(planes_shape=(len(numbers), form.shape[0], *size), dtype=self.dtype)
+        changed: Array = _dispatch.run(
+            "block" if blocked else "unblock", layout, part.reshape(layout.planes_shape) if blocked else part
+        )
+        return changed
+
+    def _last_uses(self) -> list[list[str]]:
+        """For each layer, the values that no other needs behind it."""
+        last: dict[str, int] = {}
+        for index, layer in enumerate(self.layers):
+            last |= dict.fromkeys((layer.name, *layer.inputs), index)
+        dying: list[list[str]] = [[] for _ in self.layers]
+        for name, index in last.items():
+            if name != self.output:
+                dying[index].append(name)
+        return dying
