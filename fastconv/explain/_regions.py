@@ -36,6 +36,12 @@ def extents(boxes: Boxes) -> NDArray[np.int64]:
     return boxes[:, :, 1] - boxes[:, :, 0]
 
 
+def areas(boxes: Boxes) -> NDArray[np.int64]:
+    """Numbers of positions, shape (n,)."""
+    positions: NDArray[np.int64] = extents(boxes).prod(axis=1)
+    return positions
+
+
 def reached(window: Window | None, boxes: Boxes, size: Sequence[int]) -> Boxes:
     """Boxes of the outputs, of which there are ``size``, that see any of the inputs in ``boxes``.
 
@@ -85,7 +91,7 @@ def union(several: Sequence[Boxes]) -> Boxes:
     return result
 
 
-def alike(boxes: Boxes, size: Sequence[int], period: Sequence[int] = (1, 1)) -> Iterator[tuple[Array, Boxes]]:
+def alike(boxes: Boxes, period: Sequence[int] = (1, 1)) -> Iterator[tuple[Array, Boxes]]:
     """Groups of boxes of one size: their numbers, and the boxes; the empty ones are in none.
 
     Starts of the boxes of a group are equal modulo ``period``.

@@ -191,7 +191,7 @@ def test_a_forward_function_that_mixes_examples_is_refused():
 def test_loss_grid_equals_brute_force(shape, window, stride):
     model, x = classifier(shape), image(*shape)
     result = explain.occlusion(
-        model, x, true_label=1, window=window, stride=stride, baseline=0.25, batch_size=3
+        model, x, target=1, window=window, stride=stride, baseline=0.25, batch_size=3, method="full"
     )
     height, width = np.broadcast_to(window, 2)
 
@@ -203,7 +203,7 @@ def test_loss_grid_equals_brute_force(shape, window, stride):
     for (i, top), (j, left) in itertools.product(enumerate(result.tops), enumerate(result.lefts)):
         hidden = x.copy()
         hidden[:, top : top + height, left : left + width] = 0.25
-        difference = loss(hidden) - loss(x)
+        difference = loss(x) - loss(hidden)
         assert result.grid[i, j] == pytest.approx(difference, abs=1e-12)
         assert result.positions[i, j].tolist() == [top, left]
         total[top : top + height, left : left + width] += difference
@@ -212,7 +212,7 @@ def test_loss_grid_equals_brute_force(shape, window, stride):
     np.testing.assert_allclose(result.pixel_map, total / count, atol=1e-12)
     assert (result.tops[-1] + height, result.lefts[-1] + width) == shape[1:]
     assert result.loss == pytest.approx(loss(x))
-    row, column = np.unravel_index(result.grid.argmax(), result.grid.shape)
+    row, column = np.unravel_index(result.grid.argmin(), result.grid.shape)
     assert result.most_important == (result.tops[row], result.lefts[column], height, width)
 
 
@@ -223,10 +223,20 @@ def test_batch_size_does_not_change_the_grid():
     np.testing.assert_allclose(grids[2], grids[0], atol=1e-12)
 
 
-def test_label_defaults_to_the_prediction():
+def test_the_predicted_class_is_watched_and_the_result_says_whether_it_is_the_true_one():
     model, x = classifier((1, 6, 6)), image(1, 6, 6)
+    predicted = int(model.predict(x[None])[0].argmax())
     result = explain.occlusion(model, x[None], window=3, stride=3)
-    assert result.label == result.predicted == model.predict(x[None])[0].argmax()
+    assert (result.watched, result.predicted, result.label) == (predicted, predicted, None)
+    assert result.correct is None
+    assert result.explains == f"a prediction of class {predicted}"
+    result = explain.occlusion(model, x[None], predicted, window=3, stride=3)
+    assert result.correct is True
+    assert result.explains == f"a correct prediction of class {predicted}"
+    other = (predicted + 1) % 4
+    result = explain.occlusion(model, x[None], other, window=3, stride=3)
+    assert (result.correct, result.watched) == (False, predicted)
+    assert result.explains == f"an incorrect prediction of class {predicted}, true class {other}"
 
 
 def test_baselines_are_what_they_are_called():
@@ -234,7 +244,7 @@ def test_baselines_are_what_they_are_called():
     x = np.stack([np.linspace(0, 3, 16), np.linspace(1, 7, 16)]).reshape(2, 4, 4)
 
     def grid(baseline):
-        return explain.occlusion(model, x, true_label=0, window=2, stride=2, baseline=baseline).grid
+        return explain.occlusion(model, x, target=0, window=2, stride=2, baseline=baseline, method="full").grid
 
     np.testing.assert_array_equal(grid("gray"), grid(3.5))
     np.testing.assert_allclose(grid("mean"), grid(np.array([1.5, 4.0]).reshape(2, 1, 1)), atol=1e-12)
@@ -257,14 +267,16 @@ def test_an_integer_image_gives_the_float_image_s_result_and_is_not_modified():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"method": "magic"}, r"method must be one of \('batched'"),
+        ({"method": "magic"}, r"method must be one of \('auto', 'full', 'incremental'"),
         ({"window": 7}, "got stride 2, window 7, height 6"),
         ({"window": 2, "stride": 3}, "stride <= window"),
         ({"window": (2, 2, 2)}, "window must be"),
         ({"window": 0}, "window must be"),
         ({"true_label": 4}, r"\[0, 4\), got 4"),
+        ({"target": -1}, r"target must lie in \[0, 4\), got -1"),
         ({"baseline": "black"}, "baseline must be one of"),
-        ({"baseline": np.zeros((2, 2))}, "baseline must broadcast"),
+        ({"baseline": np.zeros((2, 2))}, "baselines must broadcast"),
+        ({"memory_limit": 0}, "memory_limit"),
         ({"batch_size": 0}, "batch_size"),
     ],
 )
