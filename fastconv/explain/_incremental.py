@@ -404,7 +404,8 @@ class Engine:
             inputs = [self._unchanged(name) for name in layer.inputs]
             memory = self._computed(layer, inputs, _regions.whole(1, layer.form.size)).memory
             self._base[layer.name] = memory.reshape(layer.form.kept)
-        return self._base[self.output].reshape(self.forms[self.output].shape)
+        output: Array = self._output(self._unchanged(self.output))[0]
+        return output
 
     def _unchanged(self, name: str) -> Patches:
         """A value of the unchanged image, as that of a window."""
@@ -423,8 +424,12 @@ class Engine:
             values[layer.name] = self._still_changed(layer.form, self._base[layer.name], computed)
             for name in dying:
                 del values[name]
+        return self._output(values[self.output])
+
+    def _output(self, patches: Patches) -> Array:
+        """The output's patches as whole plain arrays."""
         form, n = self.forms[self.output], len(patches.starts)
-        output = self._part(self.output, values[self.output], np.arange(n), _regions.whole(n, form.size), False)
+        output = self._part(self.output, patches, np.arange(n), _regions.whole(n, form.size), False)
         return output.reshape(n, *form.shape)
 
     def costs(self, boxes: Boxes) -> Costs:
