@@ -1,7 +1,7 @@
 """The inference plan: a graph with constant parameters, rewritten to fewer and cheaper steps.
 
-Three passes, each a function below.  ``fuse_units`` leaves out what inference does not need (dropout, noise), folds batch
-normalisation into the convolution before it, and gives convolutions and linear layers the sum and the activation
+Three passes, each a function below.  ``fuse_units`` leaves out what inference does not need (dropout, noise), folds
+batch normalisation into the convolution before it, and gives convolutions and linear layers the sum and the activation
 behind them as an epilogue.  ``_lay_out`` keeps images in the blocked layout (see :mod:`fastconv.blocked`) from one
 layer to the next and changes it only where a step needs the other one.  ``InferencePlan`` runs the steps; weights are
 packed once, and a result's memory serves a later one of its size as soon as nobody needs it.

@@ -270,10 +270,13 @@ def occlusion(
     """
     figure = _new_figure(12, 4.6)
     picture, grid, pixels = figure.subplots(1, 3)
-    watched, predicted = (class_names[k] if class_names else str(k) for k in (result.watched, result.predicted))
+    watched, predicted = (
+        class_names[k] if class_names else str(k) for k in (result.watched, result.predicted)
+    )
     kind = {None: "prediction", True: "correct prediction", False: "incorrect prediction"}[result.correct]
     figure.suptitle(
-        title or f"Occlusion, window {times(result.window)}: the loss of class {watched}, {kind} of {predicted}"
+        title
+        or f"Occlusion, window {times(result.window)}: the loss of class {watched}, {kind} of {predicted}"
     )
 
     _show_image(picture, result.image)

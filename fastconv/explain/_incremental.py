@@ -1,7 +1,7 @@
 """Exact incremental inference: what a change of a part of the image changes, and nothing else, is computed again.
 
-The values of the unchanged image are kept.  A window that changes some pixels is carried through the net as a *patch* of
-every value: a box and what it holds.  From value to value the box that the change can have reached follows from the
+The values of the unchanged image are kept.  A window that changes some pixels is carried through the net as a *patch*
+of every value: a box and what it holds.  From value to value the box that the change can have reached follows from the
 geometry of the layer between them.  The part of the layer's input that the box needs is the patch laid over the value
 of the unchanged image, zeros (or what else the layer pads with) beyond the edges; patches of one size make one call of
 the layer's kernel.  What lies outside the boxes is as it was, so the outputs are those of the whole net on the whole
@@ -17,7 +17,7 @@ layout whose box is all of it or nothing.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -39,7 +39,6 @@ from fastconv.ops import (
     Context,
     Conv,
     ConvTranspose,
-    GlobalAvgPool,
     Linear,
     MaxPool,
     Multiply,
@@ -221,16 +220,14 @@ def _layer(graph: Graph, unit: Unit, forms: Mapping[str, Form], dtype: str) -> L
         return replace(layer, run=lambda parts, boxes, out: linear(parts, None))
     if not images:
         return layer
-    local = replace(layer, windows=(window,) if isinstance(window, Window) else (POINT_WISE,) * len(names))
+    sliding = window if isinstance(window, Window) else POINT_WISE
+    local = replace(layer, windows=(sliding,) + (POINT_WISE,) * (len(names) - 1))
     same_size = len({each[1:] for each in (shape, *shapes)}) == 1
     lanes = block_lanes(dtype)
     match op:
         case Conv():
             stem = not inputs[0].blocked
-            windows = (window, POINT_WISE) if unit.residual is not None else (window,)
-            return replace(
-                local, form=blocked, windows=windows, run=_conv(unit, op, stem), blocked=not stem
-            )
+            return replace(local, form=blocked, run=_conv(unit, op, stem), blocked=not stem)
         case ConvTranspose():
             return replace(local, run=_transposed(unit, op, graph.shapes[unit.inputs[0]][0]), margin=1)
         case MaxPool():
@@ -240,7 +237,7 @@ def _layer(graph: Graph, unit: Unit, forms: Mapping[str, Form], dtype: str) -> L
         case Pad(mode="constant") if shape[0] == shapes[0][0]:
             form = Form(shape, inputs[0].blocked, dtype)
             return replace(local, form=form, blocked=form.blocked, run=_first, fill=op.value)
-        case (Add() | Multiply()) if len(set(shapes)) == 1:
+        case Add() | Multiply() if len(set(shapes)) == 1:
             return replace(local, form=blocked, run=_joined(op), blocked=True)
         case Concat() if all(each[0] % lanes == 0 for each in shapes):
             return replace(local, form=blocked, run=_side_by_side, blocked=True)
@@ -296,7 +293,9 @@ def _transposed(unit: Unit, op: ConvTranspose, channels: int) -> Run:
         first = _regions.needed(window, box)[0, :, 0] - 1
         top, left = box[0, :, 0] + [low for low, _ in op.padding] - first * op.stride
         height, width = _regions.extents(box)[0]
-        return np.ascontiguousarray(forward(parts, boxes, None)[:, :, top : top + height, left : left + width])
+        return np.ascontiguousarray(
+            forward(parts, boxes, None)[:, :, top : top + height, left : left + width]
+        )
 
     return run
 
@@ -503,7 +502,9 @@ class Engine:
         shape = form.part(n, size)
         stored, starts = patches.boxes[numbers], patches.starts[numbers]
         first, count = int(starts[0]), math.prod(shape[1:])
-        if np.array_equal(stored, boxes) and np.array_equal(starts, np.arange(first, first + n * count, count)):
+        if np.array_equal(stored, boxes) and np.array_equal(
+            starts, np.arange(first, first + n * count, count)
+        ):
             part = patches.memory[first : first + n * count].reshape(shape)  # as they lie there
         else:
             planes, *base_size, lanes = form.kept
@@ -536,7 +537,9 @@ class Engine:
         planes, _, _, lanes = form.kept
         height, width = _regions.extents(boxes).T
         y, x = _regions.extents(boxes).T // 2
-        places = (starts + (y * width + x) * lanes)[:, None] + (height * width * lanes)[:, None] * np.arange(planes)
+        places = (starts + (y * width + x) * lanes)[:, None] + (height * width * lanes)[:, None] * np.arange(
+            planes
+        )
         middles = patches.memory[places[:, :, None] + np.arange(lanes)]
         same = (middles == base[:, boxes[:, 0, 0] + y, boxes[:, 1, 0] + x].swapaxes(0, 1)).all(axis=(1, 2))
         if not same.any():

@@ -93,7 +93,9 @@ def subject_of(model: Model, scale: float = 1.0) -> Subject:
         output: Array = model.predict(inputs if len(inputs) > 1 else inputs[0], batch_size=len(inputs[0]))
         return output
 
-    return Subject(forward=forward, graph=model.graph, params=model.params, dtype=model.dtype.name, scale=scale)
+    return Subject(
+        forward=forward, graph=model.graph, params=model.params, dtype=model.dtype.name, scale=scale
+    )
 
 
 class Occluded:
@@ -313,7 +315,9 @@ class Progress:
 
     def __init__(self, total: int, shown: bool) -> None:
         self._bar = (
-            require("tqdm", extra="demo").tqdm(total=total, desc="occlusion", unit="window") if shown else None
+            require("tqdm", extra="demo").tqdm(total=total, desc="occlusion", unit="window")
+            if shown
+            else None
         )
 
     def update(self, n: int) -> None:

@@ -1,7 +1,7 @@
-"""Boxes of images: what part of a layer's result a change of its input reaches, and what part of the input that needs.
+"""Boxes of images: what part of a layer's result a change of its input reaches, what part of the input that needs.
 
-Boxes are int64 arrays of shape (n, 2, 2): start and end of the rows, start and end of the columns, one box for each of n
-windows.  An empty box has its ends where it starts.
+Boxes are int64 arrays of shape (n, 2, 2): start and end of the rows, start and end of the columns, one box for each of
+n windows.  An empty box has its ends where it starts.
 """
 
 from __future__ import annotations
@@ -27,8 +27,7 @@ def whole(n: int, size: Sequence[int]) -> Boxes:
 
 def is_empty(boxes: Boxes) -> NDArray[np.bool_]:
     """Which boxes contain nothing, shape (n,)."""
-    empty: NDArray[np.bool_] = (boxes[:, :, 1] <= boxes[:, :, 0]).any(axis=1)
-    return empty
+    return np.any(boxes[:, :, 1] <= boxes[:, :, 0], axis=1)
 
 
 def extents(boxes: Boxes) -> NDArray[np.int64]:

@@ -70,7 +70,7 @@ class Activity:
             nodes.append(Node(output, GlobalAvgPool(), (self.node,)))
         part = _without_unused(Graph(graph.inputs, tuple(nodes), (output,)))
         params = {name: model.params[name] for name in part.param_shapes}
-        return subject_of(Model.from_graph(part, params), scale=math.prod(shape[1:]))
+        return subject_of(Model.from_graph(part, params, dtype=model.dtype.name), scale=math.prod(shape[1:]))
 
     def maps(self, activities: Array) -> Array:
         """The map that is watched of each image, from its activities (N, C)."""
@@ -104,7 +104,9 @@ class Watched:
         if not (isinstance(score, (str, Activity)) or callable(score)):
             raise TypeError(f"score must be a name, an Activity or a function, got {type(score).__name__}")
         if not isinstance(score, str) and target is not None:
-            raise ValueError(f"target must be None where the score is a function or an Activity, got {target!r}")
+            raise ValueError(
+                f"target must be None where the score is a function or an Activity, got {target!r}"
+            )
         if isinstance(score, Activity):
             self.subject = score.subject(require_model(asked, "an Activity as the score"))
         elif isinstance(asked, Model):

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 Array = np.ndarray
 
-REDUCTIONS = ("mean", "sum", "grid")
+REDUCTIONS = ("mean", "sum", "grid", "scores")
 
 
 class Occlusion:
@@ -106,9 +106,9 @@ class Occlusion:
             incremental evaluation goes by `memory_limit`.
         show_progress : bool, default False
             Show a progress bar (tqdm) on stderr.
-        reduction : {"mean", "sum", "grid"}
-            Of the differences of all windows that cover a value: their mean, their sum (0 where there are none); or
-            "grid", one difference per window position.
+        reduction : {"mean", "sum", "grid", "scores"}
+            Of the differences of all windows that cover a value: their mean, or their sum (both 0 where there are
+            none); "grid", one difference per window position; "scores", there the score of the occluded input itself.
         edge : {"cut", "drop", "flush"}
             The last window along an axis: cut off at the edge; left out where it would stick out; or shifted back until
             it ends at the edge.
@@ -128,8 +128,8 @@ class Occlusion:
         -------
         ndarray of shape (N, ...), or tuple of them
             Shape of the input (leading axis 1 when the forward function returns one number per batch); with the
-            reduction "grid" (N, windows along each axis), or (N, numbers in the mask). Always floating, of the score's
-            precision, also for integer images.
+            reductions "grid" and "scores" (N, windows along each axis), or (N, numbers in the mask). Always
+            floating, of the score's precision, also for integer images.
 
         Raises
         ------
@@ -165,8 +165,11 @@ class Occlusion:
                         f"batch, got {perturbations_per_eval}"
                     )
                 scores = occluded.scores(watched, original.size, progress)
-                differences = original.reshape(1, -1).astype(np.float64) - scores
-                values = _reduced(differences, windows, x.shape[1:], reduction)
+                if reduction == "scores":
+                    values = scores.T.reshape(-1, *windows.grid)
+                else:
+                    differences = original.reshape(1, -1).astype(np.float64) - scores
+                    values = _reduced(differences, windows, x.shape[1:], reduction)
                 results.append(values.astype(np.result_type(original.dtype, np.float32)))
         return tuple(results) if isinstance(inputs, tuple) else results[0]
 
@@ -234,7 +237,9 @@ class Occlusion:
         each = len(arrays)
         if (sliding_window_shapes is None) == (feature_mask is None):
             raise ValueError("give either sliding_window_shapes or a feature_mask")
-        shapes = _per_input(sliding_window_shapes, many and feature_mask is None, each, "sliding_window_shapes")
+        shapes = _per_input(
+            sliding_window_shapes, many and feature_mask is None, each, "sliding_window_shapes"
+        )
         steps = _per_input(strides, many and strides is not None, each, "strides")
         fills = _per_input(baselines, many and baselines is not None, each, "baselines")
         masks = _per_input(feature_mask, many and feature_mask is not None, each, "feature_mask")
@@ -258,9 +263,7 @@ class Occlusion:
         ):
             inside = x.shape[1:]
             windows = (
-                _windows.sliding(inside, shape, step, edge)
-                if mask is None
-                else _windows.masked(inside, mask)
+                _windows.sliding(inside, shape, step, edge) if mask is None else _windows.masked(inside, mask)
             )
             occluded = Occluded(
                 watched.subject,
