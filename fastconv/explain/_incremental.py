@@ -32,13 +32,16 @@ from fastconv.explain import _regions
 from fastconv.explain._regions import Boxes
 from fastconv.graph import Graph
 from fastconv.ops import (
+    GLOBAL,
     Activation,
+    AdaptiveAvgPool,
     Add,
     AvgPool,
     Concat,
     Context,
     Conv,
     ConvTranspose,
+    GlobalAvgPool,
     Linear,
     MaxPool,
     Multiply,
@@ -52,6 +55,7 @@ from fastconv.prepared import prepare
 Array = NDArray[Any]
 Parts = Sequence[Array]
 Run = Callable[[Parts, Boxes, Array | None], Array]
+Update = Callable[[Array, Array, Array, Array], None]
 
 POINT_WISE = None
 
@@ -143,6 +147,9 @@ class Layer:
     run : callable
         ``(parts, boxes, out) -> array``: the boxes of the result from the parts of the inputs that they need, in
         ``out`` or in an array of its own.
+    update : callable, or None
+        Of a linear layer that sees all of its input: ``(part, under, base, out)`` fills ``out`` from the patches, what
+        is under them, and the value of the unchanged image.
     blocked : bool
         Whether it takes its parts in the blocked layout; otherwise as (n, C, height, width), or (n, *shape) if it sees
         all.
@@ -157,6 +164,7 @@ class Layer:
     form: Form
     windows: tuple[Window | None, ...] | None
     run: Run
+    update: Update | None = None
     blocked: bool = False
     fill: float = 0.0
     margin: int = 0
@@ -206,6 +214,7 @@ def _layer(graph: Graph, unit: Unit, forms: Mapping[str, Form], dtype: str) -> L
     macs = op.macs(*shapes[: len(unit.inputs)])
     images = all(len(each) == 3 for each in (shape, *shapes))
     window = op.window(*shapes[: len(unit.inputs)])
+    is_mean = isinstance(op, (GlobalAvgPool, AdaptiveAvgPool)) and window is GLOBAL
     blocked = Form(shape, True, dtype)
     layer = Layer(
         name=unit.name,
@@ -218,6 +227,8 @@ def _layer(graph: Graph, unit: Unit, forms: Mapping[str, Form], dtype: str) -> L
     if isinstance(op, Linear):
         linear = prepare_linear(unit, dtype)[1]
         return replace(layer, run=lambda parts, boxes, out: linear(parts, None))
+    if is_mean and len(shapes[0]) == 3:
+        return replace(layer, update=_mean(math.prod(shapes[0][1:]), shape[0], dtype))
     if not images:
         return layer
     sliding = window if isinstance(window, Window) else POINT_WISE
@@ -351,6 +362,25 @@ def _counts(op: AvgPool, shape: Shape) -> list[Array] | None:
     return None if regular else counts
 
 
+def _mean(positions: int, channels: int, dtype: str) -> Update:
+    """The mean over all positions, of which those of a patch are exchanged."""
+
+    def mean(part: Array) -> Array:
+        n, blocks, height, width, lanes = part.shape
+        spec = PoolSpec.from_shape((n, blocks * lanes, height, width), dtype, (height, width))
+        means: Array = _dispatch.run("blocked_avg_pool_forward", spec, part)
+        return means.reshape(n, -1)[:, :channels]
+
+    def update(part: Array, under: Array, base: Array, out: Array) -> None:
+        share = math.prod(part.shape[2:4]) / positions
+        new = mean(part)
+        if share < 1:
+            new = (new - mean(under)) * new.dtype.type(share) + base.reshape(-1)
+        out[...] = new.reshape(out.shape)
+
+    return update
+
+
 def _joined(op: Add | Multiply) -> Run:
     join = np.add if isinstance(op, Add) else np.multiply
 
@@ -461,6 +491,8 @@ class Engine:
         memory = empty((int(_regions.areas(changed).sum()) * layer.form.elements,), self.dtype)
         starts = np.zeros(len(changed), np.int64)
         filled = 0
+        if layer.update is not None and layer.name in self._base:
+            return self._updated(layer, layer.update, inputs[0], changed)
         for numbers, boxes in _regions.alike(changed, layer.period):
             size = _regions.extents(boxes)[0].tolist()
             each = layer.form.elements * math.prod(size)
@@ -472,6 +504,19 @@ class Engine:
             starts[numbers] = np.arange(filled, end, each)
             filled = end
         return Patches(memory=memory, starts=starts, boxes=changed)
+
+    def _updated(self, layer: Layer, update: Update, patches: Patches, changed: Boxes) -> Patches:
+        """The value of a linear layer that sees all of its input, by what the patches make different."""
+        (name,) = layer.inputs
+        memory = empty((len(changed), layer.form.elements), self.dtype)
+        nothing = replace(patches, boxes=np.zeros_like(patches.boxes))
+        for numbers, boxes in _regions.alike(patches.boxes):
+            part, under = (self._part(name, each, numbers, boxes, True) for each in (patches, nothing))
+            out = np.empty((len(numbers), layer.form.elements), self.dtype)
+            update(part, under, self._base[layer.name], out)
+            memory[numbers] = out
+        starts = np.arange(len(changed), dtype=np.int64) * layer.form.elements
+        return Patches(memory=memory.reshape(-1), starts=starts, boxes=changed)
 
     def _parts(self, layer: Layer, inputs: Sequence[Patches], numbers: Array, boxes: Boxes) -> Parts:
         """Of each input, what boxes of a layer's value need."""
