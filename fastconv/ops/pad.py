@@ -104,7 +104,7 @@ class Pad(Op):
         (x,) = inputs
         spec = self._spec(x.shape, dtype_name(x))
         if spec is None and self.mode == "constant":
-            output = _with_sides(x, self._sides(x.shape[1:]), self.value)
+            output = _with_sides(x, self.sides(x.shape[1:]), self.value)
         elif spec is None:
             output = x
             for axis, positions in self._sources(x.shape[1:]):
@@ -117,7 +117,7 @@ class Pad(Op):
     def backward(self, grad_output: Array, saved: Any, params: dict[str, Array], wanted: Wanted) -> Gradients:
         spec, input_shape = saved
         if spec is None and self.mode == "constant":
-            opposite = [(-low, -high) for low, high in self._sides(input_shape[1:])]
+            opposite = [(-low, -high) for low, high in self.sides(input_shape[1:])]
             return (_with_sides(grad_output, opposite, 0.0),), {}
         if spec is None:
             grad_input = grad_output
