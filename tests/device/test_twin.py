@@ -15,7 +15,7 @@ from cases import CASES, Case
 from fastconv.backends import load_backend
 from fastconv.backends.cuda.array import DeviceArray, lift
 
-from .harness import TARGETS, assemble, emulated, settings, unsound
+from emulator import TARGETS, assemble, emulated, settings, unsound
 
 NO_KERNEL = "it has no kernel for it yet"
 
