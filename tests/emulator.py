@@ -42,14 +42,21 @@ from numba import types, typeof  # noqa: E402
 
 
 class _Translator(ptxcpu.Gen):  # type: ignore[misc]
-    """One opcode more than the tool knows."""
+    """Two opcodes more than the tool knows."""
 
     def ins(self, guard: Any, opcode: str, operands: list[str], text: str) -> str:
         name, _, kind = opcode.partition(".")
-        if name != "copysign":
+        if name == "copysign":
+            sign, value = (self.rd(each, kind) for each in operands[1:])
+            result = f"{'copysignf' if kind == 'f32' else 'copysign'}({value}, {sign})"
+        elif name == "bfi":  # insert the low bits of one word in another
+            inserted, word = (self.rd(each, kind) for each in operands[1:3])
+            start, length = (self.rd(each, "u32") for each in operands[3:])
+            ones = f"({length} >= {kind[1:]} ? ~0ull : (1ull << {length}) - 1)"
+            result = f"(({word} & ~({ones} << {start})) | (({inserted} & {ones}) << {start}))"
+        else:
             return super().ins(guard, opcode, operands, text)
-        sign, value = (self.rd(each, kind) for each in operands[1:])
-        return self.wr(operands[0], kind, f"{'copysignf' if kind == 'f32' else 'copysign'}({value}, {sign})")
+        return self.wr(operands[0], kind, result)
 
 
 ptxcpu.Gen = _Translator
