@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from typing import Any
 
-from fastconv.backends.cuda._numba import cuda, jit, real, uint32
+from fastconv.backends.cuda._numba import cuda, jit, real, uint32, uint64
 from fastconv.backends.cuda.kernels.elementwise import activation
 
 TILE = 64
 SLAB = 16  # of the inner dimension
 THREADS = 256
-PITCH = TILE + 4  # of a row in shared memory: spreads transposed stores over the banks, keeps 16-byte alignment
+PITCH = (
+    TILE + 4
+)  # of a row in shared memory: spreads transposed stores over the banks, keeps 16-byte alignment
 PART = 4  # rows and columns of a thread's part of the tile, and elements of each operand that it loads
 SUMS = PART * PART
 
 
-def matmul(
-    trans_a: bool, trans_b: bool, has_bias: bool, has_residual: bool, kind: str, dtype: str
-) -> Any:
+def matmul(trans_a: bool, trans_b: bool, has_bias: bool, has_residual: bool, kind: str, dtype: str) -> Any:
     """C = f(op(A) @ op(B) + bias + residual); C is (m, n), all row-major."""
     number = real(dtype)
     zero = number(0)
@@ -27,8 +27,8 @@ def matmul(
     @jit(THREADS, 2)
     def kernel(a, b, bias, residual, out, m, n, k, slope):
         m, n, k = uint32(m), uint32(n), uint32(k)
-        tile_a = cuda.shared.array(both, number)
-        tile_b = cuda.shared.array(both, number)
+        tile_a = cuda.shared.array(both, number, alignment=16)
+        tile_b = cuda.shared.array(both, number, alignment=16)
         sums = cuda.local.array(SUMS, number)
         next_a, next_b = cuda.local.array(PART, number), cuda.local.array(PART, number)
         part_a, part_b = cuda.local.array(PART, number), cuda.local.array(PART, number)
@@ -56,11 +56,13 @@ def matmul(
                         r, c = uint32(start + (e >> uint32(6))), uint32(left + (e & uint32(63)))
                         next_b[i] = b[uint32(r * n + c)] if r < k and c < n else zero
             if start:
-                old = uint32(uint32(buffer) - now)
+                # in 64 bits, where Numba adds constants to addresses, not to indices that may wrap
+                from_a = uint64(uint32(uint32(buffer) - now + row))
+                from_b = uint64(uint32(uint32(buffer) - now + col))
                 for s in range(SLAB):
                     for i in range(PART):
-                        part_a[i] = tile_a[uint32(old + uint32(s * PITCH) + row + uint32(i))]
-                        part_b[i] = tile_b[uint32(old + uint32(s * PITCH) + col + uint32(i))]
+                        part_a[i] = tile_a[from_a + uint64(s * PITCH + i)]
+                        part_b[i] = tile_b[from_b + uint64(s * PITCH + i)]
                     for i in range(PART):
                         for j in range(PART):
                             sums[i * PART + j] += part_a[i] * part_b[j]
