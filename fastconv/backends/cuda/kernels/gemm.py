@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from fastconv.backends.cuda._numba import cuda, jit, real, uint32, uint64
+from fastconv.backends.cuda._numba import cuda, inlined, jit, real, uint32, uint64
 from fastconv.backends.cuda.kernels.elementwise import activation
 
 TILE = 64
@@ -15,6 +15,18 @@ PITCH = (
 )  # of a row in shared memory: spreads transposed stores over the banks, keeps 16-byte alignment
 PART = 4  # rows and columns of a thread's part of the tile, and elements of each operand that it loads
 SUMS = PART * PART
+ROW, ROW2, ROW3, ROW4, ROW5, ROW6, ROW7, ROW8 = (uint64(i * PITCH) for i in range(1, 9))
+
+
+@inlined
+def multiply(tile_a: Any, tile_b: Any, from_a: Any, from_b: Any, sums: Any, part_a: Any, part_b: Any) -> None:
+    """One step of the inner dimension."""
+    for i in range(PART):
+        part_a[i] = tile_a[from_a + uint64(i)]
+        part_b[i] = tile_b[from_b + uint64(i)]
+    for i in range(PART):
+        for j in range(PART):
+            sums[i * PART + j] += part_a[i] * part_b[j]
 
 
 def matmul(trans_a: bool, trans_b: bool, has_bias: bool, has_residual: bool, kind: str, dtype: str) -> Any:
@@ -59,13 +71,17 @@ def matmul(trans_a: bool, trans_b: bool, has_bias: bool, has_residual: bool, kin
                 # in 64 bits, where Numba adds constants to addresses, not to indices that may wrap
                 from_a = uint64(uint32(uint32(buffer) - now + row))
                 from_b = uint64(uint32(uint32(buffer) - now + col))
-                for s in range(SLAB):
-                    for i in range(PART):
-                        part_a[i] = tile_a[from_a + uint64(s * PITCH + i)]
-                        part_b[i] = tile_b[from_b + uint64(s * PITCH + i)]
-                    for i in range(PART):
-                        for j in range(PART):
-                            sums[i * PART + j] += part_a[i] * part_b[j]
+                for _ in range(SLAB // 8):  # in so many words: the compiler unrolls no more than two
+                    multiply(tile_a, tile_b, from_a, from_b, sums, part_a, part_b)
+                    multiply(tile_a, tile_b, from_a + ROW, from_b + ROW, sums, part_a, part_b)
+                    multiply(tile_a, tile_b, from_a + ROW2, from_b + ROW2, sums, part_a, part_b)
+                    multiply(tile_a, tile_b, from_a + ROW3, from_b + ROW3, sums, part_a, part_b)
+                    multiply(tile_a, tile_b, from_a + ROW4, from_b + ROW4, sums, part_a, part_b)
+                    multiply(tile_a, tile_b, from_a + ROW5, from_b + ROW5, sums, part_a, part_b)
+                    multiply(tile_a, tile_b, from_a + ROW6, from_b + ROW6, sums, part_a, part_b)
+                    multiply(tile_a, tile_b, from_a + ROW7, from_b + ROW7, sums, part_a, part_b)
+                    from_a += ROW8
+                    from_b += ROW8
             if start >= k:
                 break
             for i in range(PART):
