@@ -123,9 +123,10 @@ def test_stub_matches_extension(name):
 def test_import_needs_numpy_alone():
     """Importing every module of the package loads no optional package: they load where they are used.
 
-    But for the module whose class is one of scikit-learn's by inheritance.
+    But for the module whose class is one of scikit-learn's by inheritance, and device code, which the first launch loads.
     """
-    modules = [name for name in MODULES if name != "fastconv.sklearn"]
+    device_code = tuple(f"fastconv.backends.cuda.{name}" for name in ("_numba", "intrinsics", "kernels."))
+    modules = [name for name in MODULES if name != "fastconv.sklearn" and not name.startswith(device_code)]
     optional = {"matplotlib", "mlxtend", "numba", "onnx", "pandas", "safetensors", "scipy", "sklearn"}
     optional |= {"tensorboard", "threadpoolctl", "torch", "tqdm"}
     code = f"""
