@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from fastconv.explain.diagnose import diagnose
+from fastconv.explain.effective_field import EffectiveField, effective_receptive_field
 from fastconv.explain.features import feature_maps, filters
 from fastconv.explain.occlusion import Occlusion, OcclusionResult, occlusion
 from fastconv.explain.receptive_field import Field, FieldTable, receptive_field
 from fastconv.explain.saliency import Saliency, linearize, saliency_map
 
 __all__ = [
+    "EffectiveField",
     "Field",
     "FieldTable",
     "Occlusion",
     "OcclusionResult",
     "Saliency",
     "diagnose",
+    "effective_receptive_field",
     "feature_maps",
     "filters",
     "linearize",
