@@ -1,7 +1,7 @@
 """The inference plan: a graph with constant parameters, rewritten to fewer and cheaper steps.
 
-Three passes, each a function below.  ``_fuse`` leaves out what inference does not need (dropout, noise), folds batch
-normalisation into the convolution before it, and gives convolutions and linear layers the sum and the activation
+Three passes, each a function below.  ``fuse_units`` leaves out what inference does not need (dropout, noise), folds
+batch normalisation into the convolution before it, and gives convolutions and linear layers the sum and the activation
 behind them as an epilogue.  ``_lay_out`` keeps images in the blocked layout (see :mod:`fastconv.blocked`) from one
 layer to the next and changes it only where a step needs the other one.  ``InferencePlan`` runs the steps; weights are
 packed once, and a result's memory serves a later one of its size as soon as nobody needs it.
@@ -40,7 +40,7 @@ from fastconv.ops import (
     Multiply,
     Op,
 )
-from fastconv.prepared import prepare
+from fastconv.prepared import PreparedConv, prepare
 
 Array = NDArray[Any]
 
@@ -48,7 +48,7 @@ _WITHOUT_EFFECT = (Dropout, DropBlock, GaussianNoise)  # in inference
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Unit:
+class Unit:
     """A node and those that have been made part of it."""
 
     node: Node  # the first, whose op does the work
@@ -67,7 +67,7 @@ class _Unit:
 # ------------------------------------------------------------------------------------------------ fusion
 
 
-def _fuse(graph: Graph, params: Mapping[str, Array]) -> list[_Unit]:
+def fuse_units(graph: Graph, params: Mapping[str, Array]) -> list[Unit]:
     """Units in an order in which each comes behind what it uses."""
     same_as: dict[str, str] = {}  # what a node without effect passes on
     consumers: dict[str, list[Node]] = {}
@@ -88,11 +88,11 @@ def _fuse(graph: Graph, params: Mapping[str, Array]) -> list[_Unit]:
         return users[0] if alone else None
 
     taken: set[str] = set()
-    units: list[_Unit] = []
+    units: list[Unit] = []
     for node in nodes:
         if node.name in taken:
             continue
-        unit = _Unit(
+        unit = Unit(
             node=node, nodes=(node.name,), inputs=node.inputs, params=graph.local_params(node, params)
         )
         if isinstance(node.op, BatchNorm) and len(graph.shapes[node.name]) == 3:
@@ -105,7 +105,7 @@ def _fuse(graph: Graph, params: Mapping[str, Array]) -> list[_Unit]:
     return sorted(units, key=lambda unit: place[unit.name])
 
 
-def _absorb(unit: _Unit, after: Node, graph: Graph, params: Mapping[str, Array]) -> _Unit | None:
+def _absorb(unit: Unit, after: Node, graph: Graph, params: Mapping[str, Array]) -> Unit | None:
     """The unit with the node behind it made part of it, where its epilogue has room for that."""
     longer = replace(unit, nodes=(*unit.nodes, after.name))
     op = after.op
@@ -136,7 +136,7 @@ def _affine(op: BatchNorm, params: Mapping[str, Array]) -> tuple[Array, Array]:
     return scale, values.get("bias", 0.0) - values["running_mean"] * scale
 
 
-def _as_convolution(unit: _Unit, op: BatchNorm, shape: Shape) -> _Unit:
+def _as_convolution(unit: Unit, op: BatchNorm, shape: Shape) -> Unit:
     """A batch normalisation of images, which follows no convolution, as a depthwise one of one tap."""
     scale, shift = _affine(op, unit.params)
     dtype = unit.params["running_var"].dtype
@@ -223,7 +223,7 @@ class _Layouts:
 
     def add(
         self,
-        unit: _Unit,
+        unit: Unit,
         blocked: bool,
         run: Run,
         by: str | Callable[[int], str],
@@ -251,7 +251,7 @@ class _Layouts:
         )
 
 
-def _lay_out(graph: Graph, units: list[_Unit], dtype: str) -> tuple[list[Step], dict[str, str]]:
+def _lay_out(graph: Graph, units: list[Unit], dtype: str) -> tuple[list[Step], dict[str, str]]:
     """Steps for the units, with changes of layout where they are needed; and where the outputs are found, by name."""
     out = _Layouts(graph, dtype)
     for unit in units:
@@ -265,7 +265,7 @@ def _lay_out(graph: Graph, units: list[_Unit], dtype: str) -> tuple[list[Step], 
     return out.steps, {name: out.value(name, False) for name in graph.outputs}
 
 
-def _stays_blocked(out: _Layouts, unit: _Unit) -> bool:
+def _stays_blocked(out: _Layouts, unit: Unit) -> bool:
     """Add the step of a unit that works on blocked images, if any of its inputs is; whether it has been added."""
     graph, op = out.graph, unit.node.op
     if not any(name in out.blocked for name in unit.inputs) or len(graph.shapes[unit.inputs[0]]) != 3:
@@ -287,7 +287,7 @@ def _stays_blocked(out: _Layouts, unit: _Unit) -> bool:
     return True
 
 
-def _lay_out_conv(out: _Layouts, unit: _Unit, op: Conv) -> None:
+def _lay_out_conv(out: _Layouts, unit: Unit, op: Conv) -> None:
     layout = _layout_of_conv(out, unit, op)
     shape = out.graph.shapes[unit.inputs[0]]
     handle = prepare(
@@ -311,7 +311,7 @@ def _lay_out_conv(out: _Layouts, unit: _Unit, op: Conv) -> None:
     out.add(unit, layout != "plain", run, by, inputs_blocked=layout == "blocked")
 
 
-def _layout_of_conv(out: _Layouts, unit: _Unit, op: Conv) -> str:
+def _layout_of_conv(out: _Layouts, unit: Unit, op: Conv) -> str:
     """Blocked, by way of a stem if the input is not, where kernels of their own serve that."""
     shape = out.graph.shapes[unit.inputs[0]]
     few = (
@@ -330,29 +330,36 @@ def _has_kernel(op: str, spec: ConvSpec) -> bool:
     return _dispatch.select(op, spec).name != "planes"
 
 
-def _lay_out_linear(out: _Layouts, unit: _Unit, op: Linear) -> None:
+def _lay_out_linear(out: _Layouts, unit: Unit, op: Linear) -> None:
+    handle, run = prepare_linear(unit, out.dtype)
+
+    def by(batch: int) -> str:
+        return handle.plan((batch, *out.graph.shapes[unit.inputs[0]], 1)).implementation.name
+
+    out.add(unit, False, run, by)
+
+
+def prepare_linear(unit: Unit, dtype: str) -> tuple[PreparedConv, Run]:
     """A linear layer is a convolution of one position: its features are channels, and the batch fills the tiles."""
+    weight = unit.params["weight"]
     handle = prepare(
-        unit.params["weight"][:, :, None],
+        weight[:, :, None],
         unit.params.get("bias"),
         activation=unit.activation,
         negative_slope=unit.slope,
         layout="blocked",
     )
-    lanes = block_lanes(out.dtype)
-    features = out.graph.shapes[unit.inputs[0]][0]
+    lanes = block_lanes(dtype)
+    out_features, features = weight.shape
 
     def run(arrays: Sequence[Array], memory: Array | None) -> Array:
         (x,) = arrays
         if features % lanes:
             x = np.pad(x, ((0, 0), (0, -features % lanes)))
         result = handle(x.reshape(len(x), -1, 1, lanes)).reshape(len(x), -1)
-        return np.ascontiguousarray(result[:, : op.out_features])
+        return np.ascontiguousarray(result[:, :out_features])
 
-    def by(batch: int) -> str:
-        return handle.plan((batch, features, 1)).implementation.name
-
-    out.add(unit, False, run, by)
+    return handle, run
 
 
 def _plain_forward(op: Op, params: Mapping[str, Array]) -> Run:
@@ -392,7 +399,7 @@ def _pool(op: MaxPool | AvgPool, dtype: str) -> Run:
     return run
 
 
-def _global_pool(graph: Graph, unit: _Unit) -> Run:
+def _global_pool(graph: Graph, unit: Unit) -> Run:
     channels, *size = graph.shapes[unit.inputs[0]]
     result_shape = graph.shapes[unit.name]
 
@@ -449,7 +456,7 @@ class InferencePlan:
     def __init__(self, graph: Graph, params: Mapping[str, Array], dtype: str) -> None:
         self.graph = graph
         self.dtype = dtype
-        steps, self._outputs = _lay_out(graph, _fuse(graph, params), dtype)
+        steps, self._outputs = _lay_out(graph, fuse_units(graph, params), dtype)
         self.steps = tuple(steps)
         self._dying = self._last_uses()
         self._reusable = self._own_memory()

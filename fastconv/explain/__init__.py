@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from fastconv.explain._occluded import Estimate
+from fastconv.explain._watched import Activity
+from fastconv.explain.conventions import CONVENTIONS, Convention, occlusion_as
 from fastconv.explain.diagnose import diagnose
 from fastconv.explain.effective_field import EffectiveField, effective_receptive_field
 from fastconv.explain.features import feature_maps, filters
@@ -10,7 +13,11 @@ from fastconv.explain.receptive_field import Field, FieldTable, receptive_field
 from fastconv.explain.saliency import Saliency, linearize, saliency_map
 
 __all__ = [
+    "CONVENTIONS",
+    "Activity",
+    "Convention",
     "EffectiveField",
+    "Estimate",
     "Field",
     "FieldTable",
     "Occlusion",
@@ -22,6 +29,7 @@ __all__ = [
     "filters",
     "linearize",
     "occlusion",
+    "occlusion_as",
     "receptive_field",
     "saliency_map",
 ]
