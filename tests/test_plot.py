@@ -210,7 +210,7 @@ def test_ridges_are_one_for_each_snapshot_the_newest_in_front(snapshots):
 def test_ridges_hold_all_elements(snapshots):
     values = snapshots[0].activations["linear_1"]
     grid = np.linspace(values.minimum, values.maximum, 50)
-    shares = plot._density(values, grid)
+    shares = training._density(values, grid)
     assert shares.sum() == pytest.approx(1)
     assert (shares >= 0).all()
 
