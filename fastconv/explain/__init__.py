@@ -10,6 +10,7 @@ from fastconv.explain.effective_field import EffectiveField, effective_receptive
 from fastconv.explain.features import feature_maps, filters
 from fastconv.explain.occlusion import Occlusion, OcclusionResult, occlusion
 from fastconv.explain.receptive_field import Field, FieldTable, receptive_field
+from fastconv.explain.report import report
 from fastconv.explain.saliency import Saliency, linearize, saliency_map
 
 __all__ = [
@@ -31,5 +32,6 @@ __all__ = [
     "occlusion",
     "occlusion_as",
     "receptive_field",
+    "report",
     "saliency_map",
 ]
