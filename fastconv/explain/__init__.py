@@ -10,11 +10,13 @@ from fastconv.explain.effective_field import EffectiveField, effective_receptive
 from fastconv.explain.features import feature_maps, filters
 from fastconv.explain.occlusion import Occlusion, OcclusionResult, occlusion
 from fastconv.explain.receptive_field import Field, FieldTable, receptive_field
+from fastconv.explain.report import METHODS as REPORT_METHODS
 from fastconv.explain.report import report
 from fastconv.explain.saliency import Saliency, linearize, saliency_map
 
 __all__ = [
     "CONVENTIONS",
+    "REPORT_METHODS",
     "Activity",
     "Convention",
     "EffectiveField",

@@ -6,7 +6,7 @@ import base64
 import io
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from html import escape
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +23,7 @@ from fastconv.explain.saliency import saliency_map
 from fastconv.nn._format import times
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
     from fastconv.nn import Model
@@ -97,13 +98,17 @@ def _occlusion(subject: Subject) -> Section:
     top, left, height, width = result.most_important
     return Section(
         title="Occlusion",
-        text="A window slides over the image and hides what it covers. Where hiding a part raises the loss (blue, below "
-        "zero), the net needed it.",
+        text="A window slides over the image and hides what it covers. Where hiding a part raises the loss (blue, "
+        "below zero), the net needed it.",
         figures={
-            f"Window of {times(result.window)} pixels": result.plot(subject.names),
-            "Over the image": plot.overlay(
-                subject.shown, result.pixel_map, "mean loss difference of the windows that cover a pixel"
-            ).figure,
+            f"Window of {times(result.window)} pixels": replace(result, image=subject.shown).plot(
+                subject.names
+            ),
+            "Over the image": _drawn(
+                plot.overlay(
+                    subject.shown, result.pixel_map, "mean loss difference of the windows that cover a pixel"
+                )
+            ),
         },
         facts={
             "explains": result.explains,
@@ -123,11 +128,11 @@ def _saliency(subject: Subject) -> Section:
     row, column = np.unravel_index(int(np.argmax(values)), values.shape)
     return Section(
         title="Saliency",
-        text="How strongly the un-normalised score of the class reacts to each pixel: the largest absolute gradient over "
-        "the channels (Simonyan, Vedaldi and Zisserman 2013).",
+        text="How strongly the un-normalised score of the class reacts to each pixel: the largest absolute gradient "
+        "over the channels (Simonyan, Vedaldi and Zisserman 2013).",
         figures={
             "Gradient": plot.saliency(subject.shown, values, subject.name_of(subject.target)),
-            "Over the image": plot.overlay(subject.shown, values, "|d score / d pixel|").figure,
+            "Over the image": _drawn(plot.overlay(subject.shown, values, "|d score / d pixel|")),
         },
         facts={
             "largest": f"{values.max():.4g} at row {row}, column {column}",
@@ -158,13 +163,12 @@ def _receptive_field(subject: Subject) -> Section:
     from fastconv import plot
 
     table = receptive_field(subject.model)
-    figures = {"Middle unit of each layer": plot.receptive_fields(subject.shown, table).figure}
+    figures = {"Middle unit of each layer": _drawn(plot.receptive_fields(subject.shown, table))}
     facts = {}
     if any(not field.whole_input for field in table):
         looked = effective_receptive_field(subject.model, images=subject.image[None])
-        figures["What the middle unit of the last local layer reacts to in this image"] = (
-            plot.effective_field(looked).figure
-        )
+        caption = "What the middle unit of the last local layer reacts to in this image"
+        figures[caption] = _drawn(plot.effective_field(looked))
         facts["it looks at"] = f"{looked.share:.1%} of what it can see ({looked.node})"
     return Section(
         title="Receptive fields",
@@ -331,6 +335,13 @@ def _table(facts: Mapping[str, str]) -> str:
         f"<tr><th>{escape(name)}</th><td>{escape(value)}</td></tr>" for name, value in facts.items()
     )
     return f"<table>{rows}</table>" if rows else ""
+
+
+def _drawn(ax: Axes) -> Figure:
+    """The picture that was drawn on."""
+    figure = ax.get_figure(root=True)
+    assert figure is not None
+    return figure
 
 
 def _png(figure: Figure) -> str:

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
     from fastconv.explain import EffectiveField, Field, FieldTable, OcclusionResult
 
+_OVERLAID = 0.995  # of the pixels, that an overlay tells apart
+
 
 def filters(
     weight: np.ndarray, title: str = "Filters", max_filters: int = 64, max_channels: int = 16
@@ -176,6 +178,8 @@ def overlay(
 ) -> Axes:
     """An attribution over the image in grey: the stronger, the less of the image shows through.
 
+    Colours and opacity end at the magnitude that 99.5 % of the pixels stay below, so that a few do not hide the rest.
+
     Parameters
     ----------
     image : ndarray of shape (C, H, W)
@@ -198,8 +202,9 @@ def overlay(
         raise ValueError(f"opacity must lie in (0, 1], got {opacity}")
     ax = ax or new_figure(5, 4.2).subplots()
     show_image(ax, grey(image)[None])
-    strongest = float(np.abs(values).max()) or 1.0
-    show_map(ax.figure, ax, values, label, alpha=opacity * np.abs(values) / strongest)
+    end = float(np.quantile(np.abs(values), _OVERLAID)) or float(np.abs(values).max()) or 1.0
+    limits = (-end, end) if values.min() < 0 else (0.0, end)
+    show_map(ax.figure, ax, values, label, limits, alpha=opacity * np.minimum(np.abs(values) / end, 1))
     return ax
 
 

@@ -255,7 +255,7 @@ def _ridges(axes: Axes, series: Sequence[tuple[int, Statistics]]) -> None:
     if low == high:
         low, high = low - 0.5, high + 0.5
     grid = np.linspace(low, high, 121)
-    curves = [_density(values, grid) for _, values in series]
+    curves = [density(values, grid) for _, values in series]
     steps = [step for step, _ in series]
     gap = (steps[-1] - steps[0]) / max(len(steps) - 1, 1) or 1.0
     # the common height, two ridges, is that of the second largest cell: the zeros of a ReLU, all in one, are cut off
@@ -271,7 +271,7 @@ def _ridges(axes: Axes, series: Sequence[tuple[int, Statistics]]) -> None:
     axes.yaxis.set_major_locator(require("matplotlib.ticker", extra="plot").MaxNLocator(integer=True))
 
 
-def _density(values: Statistics, grid: np.ndarray) -> np.ndarray:
+def density(values: Statistics, grid: np.ndarray) -> np.ndarray:
     """Share of the elements between neighbouring points of a linear grid that spans them all."""
     edges, counts = values.histogram()
     cumulated = np.concatenate(([0], np.cumsum(counts))) / values.finite
