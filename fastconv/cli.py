@@ -2,6 +2,7 @@
 
 `fastconv demo` trains a small net on real digits, explains what it does in pictures, and times its kernels.
 `fastconv bench` times the kernels beside every other library that is installed.
+`fastconv summary` tells what a saved net or an ONNX file consists of.
 """
 
 from __future__ import annotations
@@ -54,6 +55,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         wrong, 2 for a wrong call or a package that is not installed.
     """
     arguments = _parser().parse_args(argv)
+    if arguments.command == "summary":
+        return summary(arguments.file)
     try:
         for module in _NEEDS[arguments.command]:
             require(module, extra=arguments.command)
@@ -91,6 +94,15 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--epochs", type=_positive, default=20, help="at most; training stops early")
 
     sub = commands.add_parser(
+        "summary",
+        help="tell what a saved net consists of",
+        description="Prints a table of the layers: shapes, parameters, multiply-accumulates, receptive fields.",
+    )
+    sub.add_argument(
+        "file", type=Path, metavar="FILE", help="a net of fastconv (*.safetensors), or an ONNX file (*.onnx)"
+    )
+
+    sub = commands.add_parser(
         "bench",
         help="time the kernels beside other libraries",
         description="Times fastconv beside those of PyTorch, ONNX Runtime and OpenVINO that are installed, each in a "
@@ -116,6 +128,17 @@ def _positive(text: str) -> int:
     if value < 1:
         raise argparse.ArgumentTypeError(f"must be at least 1, got {text}")
     return value
+
+
+def summary(path: Path) -> int:
+    """Print the layers of the net in a file; the exit code."""
+    try:
+        model = nn.load(path)
+    except (ImportError, OSError, ValueError) as error:
+        print(f"fastconv: {error}", file=sys.stderr)
+        return 2
+    print(model.summary())
+    return 0
 
 
 # ------------------------------------------------------------------------------------------------ the demo

@@ -244,20 +244,35 @@ class Builder:
 
     # ---- the end
 
-    def join_bias(self, value: Value, name: str, bias: Value) -> Value | None:
-        """The value with a bias, if it is that of a linear layer just made, has none, and nothing else uses it."""
+    def _last(self, value: Value, name: str) -> Node | None:
+        """The node just made, if ``value``, called ``name`` in the file, is its result and nothing else uses it."""
         last = self.nodes[-1] if self.nodes else None
-        if not (last and isinstance(value, Open) and value.name == last.name and self.uses.get(name) == 1):
+        alone = last and isinstance(value, Open) and value.name == last.name and self.uses.get(name) == 1
+        return last if alone else None
+
+    def join_bias(self, value: Value, name: str, bias: Value) -> Value | None:
+        """The value with a bias, if it is that of a linear layer just made which has none."""
+        last = self._last(value, name)
+        if last is None or not (isinstance(last.op, ops.Linear) and not last.op.bias):
             return None
-        if not (
-            isinstance(last.op, ops.Linear) and isinstance(bias, Known) and bias.array.shape == value.shape
-        ):
-            return None
-        if last.op.bias:
+        if not (isinstance(bias, Known) and isinstance(value, Open) and bias.array.shape == value.shape):
             return None
         params = (*last.params, self._param(bias, f"{last.name}.bias"))
         self.nodes[-1] = replace(last, op=replace(last.op, bias=True), params=params)
         return value
+
+    def join_flat(self, value: Value, name: str, shape: Shape) -> Value | None:
+        """The value flat, if it is that of a global pool just made which kept its axes."""
+        last = self._last(value, name)
+        if last is None or not isinstance(last.op, (ops.GlobalAvgPool, ops.GlobalMaxPool, ops.GlobalLpPool)):
+            return None
+        if len(shape) != 1 or not last.op.keepdims:
+            return None
+        self.nodes.pop()
+        self._names.discard(last.name)
+        flat = Open(self._unique(self.call.name if self.call else last.name), shape, value.dtype)
+        self.nodes.append(replace(last, name=flat.name, op=replace(last.op, keepdims=False)))
+        return flat
 
     def graph(self, outputs: Mapping[str, Value]) -> Graph:
         """The graph with these results, whose nodes get their names."""
