@@ -3,6 +3,7 @@
 `fastconv demo` trains a small net on real digits, explains what it does in pictures, and times its kernels.
 `fastconv explain` writes a page about what a net makes of an image.
 `fastconv bench` times the kernels beside every other library that is installed.
+`fastconv summary` tells what a saved net or an ONNX file consists of.
 """
 
 from __future__ import annotations
@@ -56,6 +57,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         wrong, 2 for a wrong call or a package that is not installed.
     """
     arguments = _parser().parse_args(argv)
+    if arguments.command == "summary":
+        return summary(arguments.file)
     try:
         for module in _NEEDS[arguments.command]:
             require(module, extra=arguments.command)
@@ -130,6 +133,15 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--bgr", action="store_true", help="the net takes blue before red")
 
     sub = commands.add_parser(
+        "summary",
+        help="tell what a saved net consists of",
+        description="Prints a table of the layers: shapes, parameters, multiply-accumulates, receptive fields.",
+    )
+    sub.add_argument(
+        "file", type=Path, metavar="FILE", help="a net of fastconv (*.safetensors), or an ONNX file (*.onnx)"
+    )
+
+    sub = commands.add_parser(
         "bench",
         help="time the kernels beside other libraries",
         description="Times fastconv beside those of PyTorch, ONNX Runtime and OpenVINO that are installed, each in a "
@@ -168,7 +180,7 @@ def explain_image(arguments: argparse.Namespace) -> str:
     OSError, ValueError, ImportError
         If a file cannot be read or written, or does not fit.
     """
-    model = load_model(arguments.model)
+    model = nn.load(arguments.model)
     shape = next(iter(model.graph.inputs.values()))
     if len(model.graph.inputs) != 1 or len(shape) != 3 or shape[0] not in (1, 3):
         raise ValueError(
@@ -201,15 +213,6 @@ def explain_image(arguments: argparse.Namespace) -> str:
     return f"{arguments.out}: {len(page):,} bytes"
 
 
-def load_model(path: Path) -> nn.Model:
-    """A net in an ONNX or safetensors file."""
-    if path.suffix == ".onnx":
-        from fastconv import onnx
-
-        return onnx.load(path)
-    return nn.load(path)
-
-
 def read_image(path: Path, shape: tuple[int, ...]) -> np.ndarray:
     """The middle of an image file, as large as it can be in the proportions of (C, H, W), scaled to it; in [0, 1]."""
     pillow = require("PIL.Image", extra="explain")
@@ -234,6 +237,17 @@ def _read_names(path: Path) -> list[str]:
 
 def _listed(values: Sequence[float]) -> str:
     return ", ".join(f"{value:g}" for value in values)
+
+
+def summary(path: Path) -> int:
+    """Print the layers of the net in a file; the exit code."""
+    try:
+        model = nn.load(path)
+    except (ImportError, OSError, ValueError) as error:
+        print(f"fastconv: {error}", file=sys.stderr)
+        return 2
+    print(model.summary())
+    return 0
 
 
 # ------------------------------------------------------------------------------------------------ the demo
