@@ -139,6 +139,19 @@ def check_size(shape: Shape, name: str) -> None:
         raise ValueError(f"{name} of shape {shape} has more than 2**59 elements")
 
 
+def float_name(dtype: np.dtype[Any]) -> str:
+    """Name of a dtype that the kernels know.
+
+    Raises
+    ------
+    TypeError
+        If it is not float32 or float64.
+    """
+    if dtype not in (np.float32, np.float64):
+        raise TypeError(f"kernels take float32 or float64, got {dtype}; a Cast before the op helps")
+    return dtype.name
+
+
 def _freeze(value: Any) -> Any:
     """Lists and arrays as (nested) tuples, so that arguments can be dictionary keys."""
     if type(value) is int:
@@ -823,7 +836,7 @@ class ActivationSpec(Spec):
     @staticmethod
     def of(kind: str, size: int, dtype: np.dtype[Any], slope: float) -> ActivationSpec:
         """The spec, from positional arguments."""
-        return ActivationSpec(kind=kind, size=size, dtype=dtype.name, slope=slope)
+        return ActivationSpec(kind=kind, size=size, dtype=float_name(dtype), slope=slope)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -837,7 +850,7 @@ class AddSpec(Spec):
     @staticmethod
     def of(size: int, dtype: np.dtype[Any], relu: bool) -> AddSpec:
         """The spec, from positional arguments."""
-        return AddSpec(size=size, dtype=dtype.name, relu=relu)
+        return AddSpec(size=size, dtype=float_name(dtype), relu=relu)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -901,7 +914,7 @@ class MatmulSpec(Spec):
             k=k,
             trans_a=trans_a,
             trans_b=trans_b,
-            dtype=dtype.name,
+            dtype=float_name(dtype),
             activation=activation,
             slope=slope,
         )
@@ -919,7 +932,7 @@ class ChannelSpec(Spec):
     @staticmethod
     def of(batch: int, channels: int, inner: int, dtype: np.dtype[Any]) -> ChannelSpec:
         """The spec, from positional arguments."""
-        return ChannelSpec(batch=batch, channels=channels, inner=inner, dtype=dtype.name)
+        return ChannelSpec(batch=batch, channels=channels, inner=inner, dtype=float_name(dtype))
 
 
 @dataclass(frozen=True, kw_only=True)

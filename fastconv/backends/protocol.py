@@ -44,10 +44,10 @@ class Operations(Protocol):
     def conv_weight_grad(self, spec: s.ConvSpec, input: Array, grad_output: Array) -> Array:
         """Adjoint in the weight; shape ``spec.weight_shape``."""
 
-    def block(self, spec: s.LayoutSpec, planes: Array) -> Array:
+    def block(self, spec: s.LayoutSpec, planes: Array, out: Array | None = None) -> Array:
         """(N, C, *space) in the blocked layout, zeros behind the last channel: ``spec.blocked_shape``."""
 
-    def unblock(self, spec: s.LayoutSpec, blocked: Array) -> Array:
+    def unblock(self, spec: s.LayoutSpec, blocked: Array, out: Array | None = None) -> Array:
         """Adjoint of :meth:`block`: ``spec.planes_shape``."""
 
     def blocked_conv_forward(
@@ -72,11 +72,11 @@ class Operations(Protocol):
     ) -> Array:
         """:meth:`blocked_conv_forward` of an input that is not blocked."""
 
-    def blocked_max_pool_forward(self, spec: s.PoolSpec, input: Array) -> Array:
-        """:meth:`max_pool_forward` of a blocked input, without indices."""
+    def blocked_max_pool_forward(self, spec: s.PoolSpec, input: Array, out: Array | None = None) -> Array:
+        """:meth:`max_pool_forward` of a blocked input, without indices; written to ``out`` where given."""
 
-    def blocked_avg_pool_forward(self, spec: s.PoolSpec, input: Array) -> Array:
-        """:meth:`avg_pool_forward` of a blocked input."""
+    def blocked_avg_pool_forward(self, spec: s.PoolSpec, input: Array, out: Array | None = None) -> Array:
+        """:meth:`avg_pool_forward` of a blocked input; written to ``out`` where given."""
 
     def channel_sum(self, spec: s.ChannelSpec, x: Array) -> Array:
         """Sum over batch and inner: shape (channels,)."""

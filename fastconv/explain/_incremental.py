@@ -49,7 +49,7 @@ from fastconv.ops import (
     Pad,
     Window,
 )
-from fastconv.plan import Unit, fuse_units, prepare_linear
+from fastconv.plan import Unit, fuse, of_other_dtypes
 from fastconv.prepared import prepare
 
 Array = NDArray[Any]
@@ -199,7 +199,7 @@ def layers_of(graph: Graph, params: Mapping[str, Array], dtype: str) -> list[Lay
     """The net's layers, for images that come in the plain layout."""
     forms = {name: Form(shape, False, dtype) for name, shape in graph.inputs.items()}
     layers = []
-    for unit in fuse_units(graph, params):
+    for unit in fuse(graph, params, {}, of_other_dtypes(graph, dtype)):
         layer = _layer(graph, unit, forms, dtype)
         forms[unit.name] = layer.form
         layers.append(layer)
@@ -225,8 +225,7 @@ def _layer(graph: Graph, unit: Unit, forms: Mapping[str, Form], dtype: str) -> L
         macs=macs,
     )
     if isinstance(op, Linear):
-        linear = prepare_linear(unit, dtype)[1]
-        return replace(layer, run=lambda parts, boxes, out: linear(parts, None))
+        return replace(layer, run=_linear(unit, dtype))
     if is_mean and len(shapes[0]) == 3:
         return replace(layer, update=_mean(math.prod(shapes[0][1:]), shape[0], dtype))
     if not images:
@@ -245,7 +244,7 @@ def _layer(graph: Graph, unit: Unit, forms: Mapping[str, Form], dtype: str) -> L
             return replace(local, form=blocked, run=_max_pool(op, dtype), blocked=True, fill=-math.inf)
         case AvgPool():
             return replace(local, form=blocked, run=_avg_pool(op, shapes[0], dtype), blocked=True)
-        case Pad(mode="constant") if shape[0] == shapes[0][0]:
+        case Pad(mode="constant") if op.sides(shapes[0])[0] == (0, 0):
             form = Form(shape, inputs[0].blocked, dtype)
             return replace(local, form=form, blocked=form.blocked, run=_first, fill=op.value)
         case Add() | Multiply() if len(set(shapes)) == 1:
@@ -275,8 +274,7 @@ def _first(parts: Parts, boxes: Boxes, out: Array | None) -> Array:
 
 def _conv(unit: Unit, op: Conv, stem: bool) -> Run:
     handle = prepare(
-        unit.params["weight"],
-        unit.params.get("bias"),
+        *unit.weight_and_bias(),
         stride=op.stride,
         dilation=op.dilation,
         groups=op.groups,
@@ -287,6 +285,24 @@ def _conv(unit: Unit, op: Conv, stem: bool) -> Run:
 
     def run(parts: Parts, boxes: Boxes, out: Array | None) -> Array:
         return handle(*parts, out=out)
+
+    return run
+
+
+def _linear(unit: Unit, dtype: str) -> Run:
+    """A linear layer is a convolution of one position: its features are channels, and the windows fill the tiles."""
+    weight, bias = unit.weight_and_bias()
+    handle = prepare(
+        weight[:, :, None], bias, activation=unit.activation, negative_slope=unit.slope, layout="blocked"
+    )
+    lanes, (out_features, features) = block_lanes(dtype), weight.shape
+
+    def run(parts: Parts, boxes: Boxes, out: Array | None) -> Array:
+        (x,) = parts
+        if features % lanes:
+            x = np.pad(x, ((0, 0), (0, -features % lanes)))
+        result = handle(x.reshape(len(x), -1, 1, lanes)).reshape(len(x), -1)
+        return np.ascontiguousarray(result[:, :out_features])
 
     return run
 

@@ -83,6 +83,8 @@ class Subject:
         (shape,) = self.graph.inputs.values()
         if len(shape) != 3:
             return f"the net's input is no image, but {shape}"
+        if self.graph.constants:
+            return "the net has values that depend on no input"
         return None
 
 
