@@ -6,8 +6,7 @@ A plan is made in the first call and again when a parameter has changed since.
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -29,13 +28,11 @@ _SAMPLES = 16  # elements of a parameter that are looked at to notice a change b
 
 def plan_inference(gm: fx.GraphModule, static: Sequence[int]) -> None:
     """Replace the parts of a functional graph that a plan serves; ``static`` numbers the placeholders that are parameters."""
-    placeholders = gm.graph.find_nodes(op="placeholder")
-    sources = {placeholders[index] for index in static}
-    constant = constants_of(gm.graph, sources)
-    batch = _batch_size(node for node in placeholders if node not in sources)
+    sources = _parameters(gm, static)
+    batch = _batch_size(node for node in gm.graph.find_nodes(op="placeholder") if node not in sources)
     if batch is None:
         return
-    support = _Support(batch, constant)
+    support = _Support(batch, constants_of(gm.graph, sources))
     partitioner = CapabilityBasedPartitioner(gm, support, allows_single_node_partition=True)
     worthwhile = [
         part
@@ -43,10 +40,17 @@ def plan_inference(gm: fx.GraphModule, static: Sequence[int]) -> None:
         if any(support.macs.get(node) for node in part.nodes)
     ]
     partitioner.fuse_partitions(worthwhile, prefix="fastconv_plan_")
+    sources = _parameters(gm, static)  # of the graph as it is now
+    constant = constants_of(gm.graph, sources)
     for node in gm.graph.find_nodes(op="call_module"):
-        _call_plan(gm, node, batch, constant, [each for each in placeholders if each in sources])
+        _call_plan(gm, node, batch, constant, sources)
     gm.graph.eliminate_dead_code()
     gm.delete_all_unused_submodules()
+
+
+def _parameters(gm: fx.GraphModule, static: Sequence[int]) -> list[fx.Node]:
+    placeholders = gm.graph.find_nodes(op="placeholder")
+    return [placeholders[index] for index in static]
 
 
 def _batch_size(inputs: Any) -> Any:
@@ -91,7 +95,8 @@ def _call_plan(
     gm: fx.GraphModule, node: fx.Node, batch: Any, constant: set[fx.Node], sources: list[fx.Node]
 ) -> None:
     """Call a plan in the place of a part of the graph."""
-    part = gm.get_submodule(str(node.target)).graph
+    name = str(node.target)
+    part = gm.get_submodule(name).graph
     given = dict(zip(part.find_nodes(op="placeholder"), node.args, strict=True))
     translation = Translation(batch, {inner for inner, outer in given.items() if outer in constant})
     inputs = []
@@ -104,25 +109,33 @@ def _call_plan(
             translation.translate(inner)
     (results,) = part.output_node().args
     outputs = results if isinstance(results, tuple) else (results,)
-    folds = {name: (given[each.node], each) for name, each in translation.params.items()}
-    needed = [source for source in sources if any(_depends(outer, source) for outer, _ in folds.values())]
+    folding, needed = _folding(gm, [given[each.node] for each in translation.params.values()], sources)
     plan = Plan(
         graph=translation.graph(outputs),
         dtype=str(translation.dtype).removeprefix("torch."),
-        sources=tuple(needed),
-        folds=folds,
+        folding=folding,
+        params=translation.params,
         orders=tuple(_memory_order(output.meta["val"]) for output in outputs),
         alone=not isinstance(results, tuple),
     )
-    with gm.graph.inserting_before(node):
-        call = gm.graph.call_function(plan, (tuple(inputs), tuple(needed)))
-    call.meta = dict(node.meta)
-    node.replace_all_uses_with(call)
-    gm.graph.erase_node(node)
+    gm.set_submodule(name, plan)
+    node.args = (tuple(inputs), tuple(needed))
 
 
-def _depends(node: fx.Node, source: fx.Node) -> bool:
-    return node is source or any(_depends(each, source) for each in node.all_input_nodes)
+def _folding(
+    gm: fx.GraphModule, constants: Sequence[fx.Node], sources: Sequence[fx.Node]
+) -> tuple[fx.GraphModule, list[fx.Node]]:
+    """What computes the values of ``constants``, and the sources that it takes."""
+    needed = set(constants)
+    for node in reversed(gm.graph.nodes):
+        if node in needed:
+            needed.update(node.all_input_nodes)
+    graph, copies = fx.Graph(), {}
+    for node in gm.graph.nodes:
+        if node in needed:
+            copies[node] = graph.node_copy(node, copies.__getitem__)
+    graph.output(tuple(copies[node] for node in constants))
+    return fx.GraphModule(gm, graph), [node for node in sources if node in needed]
 
 
 def _memory_order(value: Tensor) -> tuple[int, ...] | None:
@@ -132,3 +145,90 @@ def _memory_order(value: Tensor) -> tuple[int, ...] | None:
     sizes = [value.shape[axis] for axis in order]
     in_order = order == tuple(range(value.ndim))
     return None if in_order or any(size == 0 for size in sizes if isinstance(size, int)) else order
+
+
+class Plan(torch.nn.Module):
+    """A part of a graph that runs as an inference plan.
+
+    Parameters
+    ----------
+    graph : Graph
+    dtype : str
+    folding : callable
+        From the parameters of the module to the values of the constants.
+    params : mapping of str to Constant
+        The graph's parameters, in the order of those.
+    orders : sequence of (tuple of int or None)
+        Of each output's axes in memory.
+    alone : bool
+        Whether the result is the only output itself and not a tuple.
+    """
+
+    def __init__(
+        self,
+        graph: Graph,
+        dtype: str,
+        folding: Callable[..., Sequence[Tensor]],
+        params: Mapping[str, Constant],
+        orders: Sequence[tuple[int, ...] | None],
+        alone: bool,
+    ) -> None:
+        super().__init__()
+        self.graph, self.dtype, self.params = graph, dtype, params
+        self.folding, self.orders, self.alone = folding, orders, alone
+        self.plan: InferencePlan | None = None
+        self._versions: list[tuple[int, int]] = []
+        self._looks: list[Array] = []
+        self._seen: list[bytes] = []
+
+    def forward(self, inputs: Sequence[Tensor], sources: Sequence[Tensor]) -> Any:
+        """Outputs for inputs, with the parameters that follow from ``sources`` as they are now."""
+        versions = [(each.data_ptr(), 0 if each.is_inference() else each._version) for each in sources]
+        if (
+            self.plan is None
+            or versions != self._versions
+            or self._seen != [each.tobytes() for each in self._looks]
+        ):
+            self.plan = self._freeze(sources)
+            self._versions = versions
+            self._looks = [_look(each) for each in sources]
+            self._seen = [each.tobytes() for each in self._looks]
+        arrays = [as_array(each, "input") for each in inputs]
+        results = self.plan(dict(zip(self.graph.inputs, arrays, strict=True)))
+        taken = arrays
+        tensors = []
+        for name, order in zip(self.graph.outputs, self.orders, strict=True):
+            own = _own_memory(results[name], taken)
+            taken = [*taken, own]
+            tensors.append(_in_order(as_tensor(own), order))
+        return tensors[0] if self.alone else tuple(tensors)
+
+    def _freeze(self, sources: Sequence[Tensor]) -> InferencePlan:
+        with torch.no_grad():
+            values = self.folding(*sources)
+            params = {
+                name: as_array(constant.param(value), name)
+                for (name, constant), value in zip(self.params.items(), values, strict=True)
+            }
+        return InferencePlan(self.graph, params, self.dtype)
+
+
+def _look(tensor: Tensor) -> Array:
+    """A few elements of a tensor, as a view."""
+    array: Array = tensor.detach().numpy()
+    return array[tuple(slice(None, None, max(1, size // 2)) for size in array.shape)]
+
+
+def _own_memory(array: Array, others: Sequence[Array]) -> Array:
+    """The array, copied where it is not writeable, not contiguous, or shares its memory with others."""
+    array = np.ascontiguousarray(array)
+    shared = not array.flags.writeable or any(np.may_share_memory(array, other) for other in others)
+    return array.copy() if shared else array
+
+
+def _in_order(tensor: Tensor, order: tuple[int, ...] | None) -> Tensor:
+    """The tensor with its axes in that order in memory."""
+    if order is None:
+        return tensor
+    back = [order.index(axis) for axis in range(len(order))]
+    return tensor.permute(order).contiguous().permute(back)
