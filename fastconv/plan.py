@@ -1,10 +1,11 @@
 """The inference plan: a graph with constant parameters, rewritten to fewer and cheaper steps.
 
-Three passes, each a function below.  ``_fuse`` leaves out what inference does not need (dropout, noise), folds batch
-normalisation into the convolution before it, and gives convolutions and linear layers the sum and the activation
-behind them as an epilogue.  ``_lay_out`` keeps images in the blocked layout (see :mod:`fastconv.blocked`) from one
-layer to the next and changes it only where a step needs the other one.  ``InferencePlan`` runs the steps; weights are
-packed once, and a result's memory serves a later one of its size as soon as nobody needs it.
+What no input reaches is computed at once.  Three passes, each a function below, do the rest.  ``_fuse`` leaves out what
+inference does not need (dropout, noise), folds batch normalisation into the convolution before it, and gives
+convolutions and linear layers the sum and the activation behind them as an epilogue.  ``_lay_out`` keeps images in the
+blocked layout (see :mod:`fastconv.blocked`) from one layer to the next and changes it only where a step needs the other
+one.  ``InferencePlan`` runs the steps; weights are packed once, and a result's memory
+serves a later one of its size as soon as nobody needs it.
 
 An op that no pass knows runs as it is, on plain arrays.
 """
@@ -22,7 +23,7 @@ from numpy.typing import NDArray
 
 from fastconv import _arrays, _dispatch
 from fastconv._spec import ACTIVATIONS, ConvSpec, LayoutSpec, PoolSpec, Shape, block_lanes, blocked_shape
-from fastconv.graph import Graph, Node
+from fastconv.graph import Graph, Node, forward
 from fastconv.ops import (
     Activation,
     Add,
@@ -39,6 +40,7 @@ from fastconv.ops import (
     MaxPool,
     Multiply,
     Op,
+    Unary,
 )
 from fastconv.prepared import prepare
 
@@ -73,6 +75,8 @@ def _fuse(graph: Graph, params: Mapping[str, Array]) -> list[_Unit]:
     consumers: dict[str, list[Node]] = {}
     nodes: list[Node] = []
     for node in graph.nodes:
+        if node.name in graph.constants:
+            continue  # computed already
         inputs = tuple(same_as.get(name, name) for name in node.inputs)
         if isinstance(node.op, _WITHOUT_EFFECT) and node.name not in graph.outputs:
             same_as[node.name] = inputs[0]
@@ -105,6 +109,15 @@ def _fuse(graph: Graph, params: Mapping[str, Array]) -> list[_Unit]:
     return sorted(units, key=lambda unit: place[unit.name])
 
 
+def _constants(graph: Graph, params: Mapping[str, Array]) -> dict[str, Array]:
+    """The values that no input reaches."""
+    nodes = tuple(node for node in graph.nodes if node.name in graph.constants)
+    if not nodes:
+        return {}
+    values = forward(Graph({}, nodes, tuple(node.name for node in nodes)), params, {})
+    return {name: value.copy() for name, value in values.items()}  # not the parameters themselves
+
+
 def _absorb(unit: _Unit, after: Node, graph: Graph, params: Mapping[str, Array]) -> _Unit | None:
     """The unit with the node behind it made part of it, where its epilogue has room for that."""
     longer = replace(unit, nodes=(*unit.nodes, after.name))
@@ -122,7 +135,7 @@ def _absorb(unit: _Unit, after: Node, graph: Graph, params: Mapping[str, Array])
         return replace(longer, params={k: v.astype(weight.dtype) for k, v in folded.items()})
     if isinstance(op, Add) and isinstance(unit.node.op, Conv) and unit.residual is None:
         others = [name for name in after.inputs if name != unit.name]
-        if len(after.inputs) == 2 and len(others) == 1 and _same_shape(graph, after):
+        if len(after.inputs) == 2 and len(others) == 1 and graph.is_uniform(after):
             return replace(longer, residual=others[0])
     if isinstance(op, Activation) and op.function in ACTIVATIONS:
         return replace(longer, activation=op.function, slope=op.slope)
@@ -145,10 +158,6 @@ def _as_convolution(unit: _Unit, op: BatchNorm, shape: Shape) -> _Unit:
         node=replace(unit.node, op=Conv.of(2, shape[0], 1, groups=shape[0])),
         params={"weight": scale.astype(dtype).reshape(-1, 1, 1, 1), "bias": shift.astype(dtype)},
     )
-
-
-def _same_shape(graph: Graph, node: Node) -> bool:
-    return len({graph.shapes[name] for name in (node.name, *node.inputs)}) == 1
 
 
 # ------------------------------------------------------------------------------------------------ layout
@@ -270,17 +279,19 @@ def _stays_blocked(out: _Layouts, unit: _Unit) -> bool:
     graph, op = out.graph, unit.node.op
     if not any(name in out.blocked for name in unit.inputs) or len(graph.shapes[unit.inputs[0]]) != 3:
         return False
-    whole = all(graph.shapes[name][0] % block_lanes(out.dtype) == 0 for name in unit.inputs)
+    whole = graph.constants.isdisjoint(unit.inputs) and all(
+        graph.shapes[name][0] % block_lanes(out.dtype) == 0 for name in unit.inputs
+    )
     match op:
         case MaxPool() | AvgPool():
             out.add(unit, True, _pool(op, out.dtype), "blocked windows")
         case GlobalAvgPool():
             out.add(unit, False, _global_pool(graph, unit), "blocked windows", inputs_blocked=True)
-        case Activation():
+        case Activation() | Unary(keeps_zero=True):  # what fills a block up stays finite
             out.add(unit, True, _plain_forward(op, unit.params), "element by element")
-        case Add() | Multiply() if _same_shape(graph, unit.node):
+        case Add() | Multiply() if graph.is_uniform(unit.node):
             out.add(unit, True, _joined(op), "element by element")
-        case Concat() if whole:
+        case Concat(axis=0) if whole:
             out.add(unit, True, _concatenated, "blocks side by side")
         case _:
             return False
@@ -449,6 +460,7 @@ class InferencePlan:
     def __init__(self, graph: Graph, params: Mapping[str, Array], dtype: str) -> None:
         self.graph = graph
         self.dtype = dtype
+        self._constants = _constants(graph, params)
         steps, self._outputs = _lay_out(graph, _fuse(graph, params), dtype)
         self.steps = tuple(steps)
         self._dying = self._last_uses()
@@ -511,6 +523,7 @@ class InferencePlan:
     def _run(self, values: dict[str, Array]) -> Iterator[Step]:
         """Run all steps, keeping the outputs in ``values``; yields each step behind its run."""
         batch = len(next(iter(values.values())))
+        values |= self._constants
         arena = self._arenas.pop() if self._arenas else _Arena(batch)
         if arena.batch != batch:
             arena = _Arena(batch)

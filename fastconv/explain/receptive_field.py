@@ -291,7 +291,7 @@ def _through(graph: Graph, node: Node, branches: Sequence[Field], spatial: Shape
     if window is GLOBAL or any(branch.whole_input for branch in branches):
         return Field(node=node.name, output_shape=shape, size=spatial, whole_input=True, aligned=aligned)
     # what is repeated along an axis is seen alike by all units there
-    repeated = window is None and any(graph.shapes[name][1:] != shape[1:] for name in node.inputs)
+    repeated = window is None and any(graph.shapes[branch.node][1:] != shape[1:] for branch in branches)
     known = [branch._axes for branch in branches if branch._axes is not None]
     strides = {tuple(axis.stride for axis in axes) for axes in known}
     if len(known) < len(branches) or len(strides) != 1 or repeated:

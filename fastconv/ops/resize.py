@@ -136,7 +136,9 @@ class Resize(Op):
         return (grad,), {}
 
     def window(self, *input_shapes: Shape) -> Window:
-        """Exact where the scales are ``m / n`` and corners are not aligned; else the smallest that holds all."""
+        """The smallest that holds what is read: nothing else is, where scales are ``m / n``, corners are not aligned,
+        and the mode is not cubic, some of whose weights are 0.
+        """
         sizes = input_shapes[0][1:]
         kernel, stride, expansion = ([1] * len(sizes) for _ in range(3))
         pad_lo, pad_hi = ([0] * len(sizes) for _ in range(2))

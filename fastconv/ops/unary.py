@@ -164,6 +164,12 @@ class Unary(Op):
             usual.beta if self.beta is None else self.beta,
         )
 
+    @property
+    def keeps_zero(self) -> bool:
+        """Whether 0 becomes 0."""
+        output, _ = self.forward((np.zeros(1),), {}, Context())
+        return bool(output[0] == 0)
+
     def infer_shape(self, *input_shapes: Shape) -> Shape:
         return single(input_shapes, self.kind)
 
