@@ -1,9 +1,12 @@
-"""fastconv under PyTorch: its kernels as operators, as a backend of ``torch.compile``, and nets taken over.
+"""fastconv under PyTorch: its kernels as operators and as a backend of ``torch.compile``, and nets taken over.
 
-Importing this module registers
+* ``torch.compile(model, backend="fastconv")`` runs inference and training on the kernels; what they do not cover runs
+  in PyTorch.
+* :func:`from_module` makes a :class:`fastconv.nn.Model` of a PyTorch module.
+* ``torch.ops.fastconv.*`` are the kernels as differentiable operators on CPU tensors of float32 and float64.
 
-* ``torch.ops.fastconv.*``: convolution, pooling, normalisation, dropout, linear layers and activations on CPU tensors
-  of float32 and float64, differentiable, in the memory of the tensors.
+Importing this module registers the backend and the operators.  Tensors and arrays share their memory; nothing is
+copied but inputs that are not contiguous.
 """
 
 from __future__ import annotations
@@ -12,4 +15,7 @@ from fastconv._optional import require
 
 require("torch", extra="torch")
 
-from fastconv.torch import _ops  # noqa: E402, F401  (registers the operators)
+from fastconv.torch import backend  # noqa: E402, F401  (registers it, and the operators)
+from fastconv.torch._export import from_module  # noqa: E402
+
+__all__ = ["from_module"]

@@ -18,8 +18,16 @@ from torch.fx.passes.operator_support import OperatorSupportBase
 
 from fastconv.graph import Graph
 from fastconv.plan import InferencePlan
-from fastconv.torch._aten import Constant, Translation, Untranslatable, constants_of
+from fastconv.torch._aten import TABLE
 from fastconv.torch._kernels import as_array, as_tensor
+from fastconv.torch._translation import (
+    Activation,
+    Constant,
+    Translation,
+    constants_of,
+    folding_of,
+    param_tensors,
+)
 
 Array = NDArray[Any]
 
@@ -27,7 +35,7 @@ _SAMPLES = 16  # elements of a parameter that are looked at to notice a change b
 
 
 def plan_inference(gm: fx.GraphModule, static: Sequence[int]) -> None:
-    """Replace the parts of a functional graph that a plan serves; ``static`` numbers the placeholders that are parameters."""
+    """Replace the parts of a functional graph that plans serve; ``static`` numbers the placeholders of parameters."""
     sources = _parameters(gm, static)
     batch = _batch_size(node for node in gm.graph.find_nodes(op="placeholder") if node not in sources)
     if batch is None:
@@ -77,18 +85,18 @@ class _Support(OperatorSupportBase):
             return False
         if node.target is operator.getitem:
             return self.is_node_supported(None, node.all_input_nodes[0])
-        alone = Translation(self.batch, self.constant)
+        alone = Translation(self.batch, self.constant, TABLE)
         try:
             for source in node.all_input_nodes:
                 if source not in self.constant and isinstance(source.meta.get("val"), Tensor):
                     alone.input(source)
             alone.translate(node)
             graph = Graph(inputs=alone.inputs, nodes=tuple(alone.nodes), outputs=tuple(alone.inputs))
-        except (Untranslatable, KeyError):
+        except (ValueError, KeyError):
             return False
         self.macs[node] = sum(graph.macs(each) for each in graph.nodes)
-        # Of several results only the first is there.
-        return not isinstance(node.meta["val"], tuple) or all(user.args[1] == 0 for user in node.users)
+        result = alone.values[node]
+        return isinstance(result, Activation) or all(result[user.args[1]] is not None for user in node.users)
 
 
 def _call_plan(
@@ -98,10 +106,11 @@ def _call_plan(
     name = str(node.target)
     part = gm.get_submodule(name).graph
     given = dict(zip(part.find_nodes(op="placeholder"), node.args, strict=True))
-    translation = Translation(batch, {inner for inner, outer in given.items() if outer in constant})
+    frozen = {inner for inner, outer in given.items() if outer in constant}
+    translation = Translation(batch, frozen, TABLE)
     inputs = []
     for inner, outer in given.items():
-        if inner not in translation.constant and isinstance(inner.meta["val"], Tensor):
+        if inner not in frozen and isinstance(inner.meta["val"], Tensor):
             translation.input(inner)
             inputs.append(outer)
     for inner in part.nodes:
@@ -109,7 +118,7 @@ def _call_plan(
             translation.translate(inner)
     (results,) = part.output_node().args
     outputs = results if isinstance(results, tuple) else (results,)
-    folding, needed = _folding(gm, [given[each.node] for each in translation.params.values()], sources)
+    folding, needed = folding_of(gm, [given[node] for node in translation.folded], sources)
     plan = Plan(
         graph=translation.graph(outputs),
         dtype=str(translation.dtype).removeprefix("torch."),
@@ -120,22 +129,6 @@ def _call_plan(
     )
     gm.set_submodule(name, plan)
     node.args = (tuple(inputs), tuple(needed))
-
-
-def _folding(
-    gm: fx.GraphModule, constants: Sequence[fx.Node], sources: Sequence[fx.Node]
-) -> tuple[fx.GraphModule, list[fx.Node]]:
-    """What computes the values of ``constants``, and the sources that it takes."""
-    needed = set(constants)
-    for node in reversed(gm.graph.nodes):
-        if node in needed:
-            needed.update(node.all_input_nodes)
-    graph, copies = fx.Graph(), {}
-    for node in gm.graph.nodes:
-        if node in needed:
-            copies[node] = graph.node_copy(node, copies.__getitem__)
-    graph.output(tuple(copies[node] for node in constants))
-    return fx.GraphModule(gm, graph), [node for node in sources if node in needed]
 
 
 def _memory_order(value: Tensor) -> tuple[int, ...] | None:
@@ -205,11 +198,8 @@ class Plan(torch.nn.Module):
 
     def _freeze(self, sources: Sequence[Tensor]) -> InferencePlan:
         with torch.no_grad():
-            values = self.folding(*sources)
-            params = {
-                name: as_array(constant.param(value), name)
-                for (name, constant), value in zip(self.params.items(), values, strict=True)
-            }
+            tensors = param_tensors(self.params, self.folding(*sources), getattr(torch, self.dtype))
+        params = {name: as_array(tensor, name) for name, tensor in tensors.items()}
         return InferencePlan(self.graph, params, self.dtype)
 
 

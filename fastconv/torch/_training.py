@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, fx
 
 from fastconv.torch import _kernels, _ops
-from fastconv.torch._aten import arguments_of
+from fastconv.torch._translation import arguments_of
 
 aten = torch.ops.aten
 
@@ -36,7 +36,7 @@ def use_kernels(graph: fx.Graph) -> None:
 
 
 def call_kernels(graph: fx.Graph) -> None:
-    """Let the operators' kernels be called as they are: going by PyTorch's dispatcher takes longer than small layers."""
+    """Call the operators' kernels as they are: PyTorch's dispatcher takes longer than small layers."""
     for node in graph.nodes:
         if node.op == "call_function" and node.target in _ops.KERNELS:
             node.target = _ops.KERNELS[node.target]
