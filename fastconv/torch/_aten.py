@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from fastconv import ops
+from fastconv.torch._ops import feature_dropout
 from fastconv.torch._translation import Activation, Constant, Untranslatable, Uses
 
 aten = torch.ops.aten
@@ -146,8 +147,8 @@ def _max_pool(
     ceil_mode: bool,
 ) -> Activation:
     ndim = len(self.shape) - 1
-    window = [_each(each, ndim) for each in (kernel_size, stride or kernel_size, padding, dilation)]
-    return use.add(ops.MaxPool.of(ndim, *window, ceil_mode=ceil_mode), self)
+    size, steps, sides, spread = (_each(each, ndim) for each in (kernel_size, stride, padding, dilation))
+    return use.add(ops.MaxPool.of(ndim, size, steps or None, sides, spread, ceil_mode), self)
 
 
 @_translates(aten.max_pool2d_with_indices.default)
@@ -167,9 +168,9 @@ def _avg_pool(
     divisor_override: int | None = None,
 ) -> Activation:
     ndim = len(self.shape) - 1
-    window = [_each(each, ndim) for each in (kernel_size, stride or kernel_size, padding)]
+    size, steps, sides = (_each(each, ndim) for each in (kernel_size, stride, padding))
     options = (ceil_mode, count_include_pad, divisor_override)
-    return use.add(ops.AvgPool.of(ndim, *window, *options), self)
+    return use.add(ops.AvgPool.of(ndim, size, steps or None, sides, *options), self)
 
 
 @_translates(
@@ -307,13 +308,18 @@ def _instance_norm(
     return _own_statistics(use, op, input, weight, bias)
 
 
-@_translates(aten.dropout.default, aten.feature_dropout.default)
-def _dropout(use: Uses, input: Any, p: float, train: bool) -> Activation:
-    if not train:
-        return _identity(use, input)
-    _check_training(use)
-    whole = use.node.target is aten.feature_dropout.default
-    return use.add(ops.Dropout(p=p, whole_channels=whole), input)
+def _dropping(whole_channels: bool) -> Callable[..., Activation]:
+    def translate(use: Uses, input: Any, p: float, train: bool) -> Activation:
+        if not train:
+            return _identity(use, input)
+        _check_training(use)
+        return use.add(ops.Dropout(p=p, whole_channels=whole_channels), input)
+
+    return translate
+
+
+_translates(aten.dropout.default)(_dropping(False))
+_translates(feature_dropout)(_dropping(True))
 
 
 @_translates(aten.native_dropout.default)

@@ -15,6 +15,7 @@ from torch.export import Dim, ExportedProgram
 from fastconv.nn import Model
 from fastconv.torch._aten import TABLE
 from fastconv.torch._kernels import as_array
+from fastconv.torch._ops import feature_dropout
 from fastconv.torch._translation import (
     Activation,
     Translation,
@@ -23,6 +24,8 @@ from fastconv.torch._translation import (
     folding_of,
     param_tensors,
 )
+
+aten = torch.ops.aten
 
 
 def from_module(
@@ -126,8 +129,10 @@ def _trace(module: torch.nn.Module, examples: tuple[Tensor, ...]) -> ExportedPro
         with _as_layers(module), warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)  # PyTorch's, of its own insides
             shapes = tuple({0: batch} for _ in examples)
-            # No operator is taken apart that the table might know whole.
-            return torch.export.export(module, examples, dynamic_shapes=shapes).run_decompositions({})
+            program = torch.export.export(module, examples, dynamic_shapes=shapes)
+            for node in program.graph.find_nodes(op="call_function", target=aten.feature_dropout.default):
+                node.target = feature_dropout
+            return program.run_decompositions({})  # takes no operator apart that the table might know whole
     except Exception as error:
         raise ValueError(f"torch.export cannot trace the module with an open batch size: {error}") from error
 

@@ -187,12 +187,16 @@ class Plan(torch.nn.Module):
             self._looks = [_look(each) for each in sources]
             self._seen = [each.tobytes() for each in self._looks]
         arrays = [as_array(each, "input") for each in inputs]
-        results = self.plan(dict(zip(self.graph.inputs, arrays, strict=True)))
-        taken = arrays
+        if len(arrays[0]):
+            results = self.plan(dict(zip(self.graph.inputs, arrays, strict=True)))
+        else:
+            results = {
+                name: np.empty((0, *self.graph.shapes[name]), self.dtype) for name in self.graph.outputs
+            }
         tensors = []
         for name, order in zip(self.graph.outputs, self.orders, strict=True):
-            own = _own_memory(results[name], taken)
-            taken = [*taken, own]
+            own = _own_memory(results[name], arrays)
+            arrays.append(own)
             tensors.append(_in_order(as_tensor(own), order))
         return tensors[0] if self.alone else tuple(tensors)
 

@@ -7,7 +7,7 @@ operators of these functions, and compiled graphs call them as they are.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -117,6 +117,9 @@ def convolution_backward(
     steps, sides, spread, extra = _geometry(ndim, transposed, stride, padding, dilation, output_padding)
     grad, x, w = as_array(grad_output, "grad_output"), as_array(input, "input"), as_array(weight, "weight")
     grad_input, grad_weight, grad_bias = (nothing(input) for _ in range(3))
+    options: tuple[Any, ...]
+    of_input: Callable[..., Array]
+    of_weight: Callable[..., Array]
     if transposed:
         options = (steps, sides, extra, groups, spread)
         of_input, of_weight = _TRANSPOSED_INPUT[ndim], _TRANSPOSED_WEIGHT[ndim]
@@ -169,8 +172,8 @@ def max_pool2d(
     options = _window(kernel_size, stride, padding, dilation, ceil_mode)
     x = as_array(input, "input")
     if indices == "none":
-        return as_tensor(F.max_pool2d(x, *options)), nothing(input)
-    out, where = F.max_pool2d(x, *options, return_indices=True, index_dtype=indices)
+        return as_tensor(F.max_pool2d(x, **options)), nothing(input)
+    out, where = F.max_pool2d(x, **options, return_indices=True, index_dtype=indices)
     return as_tensor(out), as_tensor(where)
 
 
@@ -187,23 +190,24 @@ def max_pool2d_backward(
     """Gradient of :func:`max_pool2d`."""
     options = _window(kernel_size, stride, padding, dilation, ceil_mode)
     grad, where = as_array(grad_output, "grad_output"), indices.contiguous().numpy()
-    return as_tensor(G.max_pool2d(grad, where, tuple(input_size), *options))
+    return as_tensor(G.max_pool2d(grad, where, tuple(input_size), **options))
 
 
 def _window(
     kernel_size: Sequence[int],
     stride: Sequence[int],
     padding: Sequence[int],
-    dilation: Sequence[int],
+    dilation: Sequence[int] | None,
     ceil_mode: bool,
-) -> tuple[Any, ...]:
-    return (
-        _each(kernel_size, 2),
-        _each(stride, 2) or None,  # ATen's empty list is the kernel size
-        _each(padding, 2),
-        _each(dilation, 2),
-        ceil_mode,
-    )
+) -> dict[str, Any]:
+    given = {} if dilation is None else {"dilation": _each(dilation, 2)}
+    return {
+        "kernel_size": _each(kernel_size, 2),
+        "stride": _each(stride, 2) or None,  # ATen's empty list is the kernel size
+        "padding": _each(padding, 2),
+        "ceil_mode": ceil_mode,
+        **given,
+    }
 
 
 def avg_pool2d(
@@ -216,9 +220,9 @@ def avg_pool2d(
     divisor_override: int | None,
 ) -> Tensor:
     """``aten::avg_pool2d``."""
-    *window, _, ceil = _window(kernel_size, stride, padding, (1, 1), ceil_mode)
-    x = as_array(input, "input")
-    return as_tensor(F.avg_pool2d(x, *window, ceil, count_include_pad, divisor_override))
+    window = _window(kernel_size, stride, padding, None, ceil_mode)
+    options: dict[str, Any] = {"count_include_pad": count_include_pad, "divisor_override": divisor_override}
+    return as_tensor(F.avg_pool2d(as_array(input, "input"), **window, **options))
 
 
 def avg_pool2d_backward(
@@ -232,10 +236,11 @@ def avg_pool2d_backward(
     divisor_override: int | None,
 ) -> Tensor:
     """Gradient of :func:`avg_pool2d`."""
-    *window, _, ceil = _window(kernel_size, stride, padding, (1, 1), ceil_mode)
-    grad = as_array(grad_output, "grad_output")
-    options = (ceil, count_include_pad, divisor_override)
-    return as_tensor(G.avg_pool2d(grad, tuple(input_size), *window, *options))
+    window = _window(kernel_size, stride, padding, None, ceil_mode)
+    options: dict[str, Any] = {"count_include_pad": count_include_pad, "divisor_override": divisor_override}
+    return as_tensor(
+        G.avg_pool2d(as_array(grad_output, "grad_output"), tuple(input_size), **window, **options)
+    )
 
 
 def adaptive_avg_pool2d(input: Tensor, output_size: Sequence[int]) -> Tensor:

@@ -220,6 +220,20 @@ dropout = _operator(_kernels.dropout, _dropout_fake, _dropout_setup, _dropout_gr
 dropout_backward = _operator(_kernels.dropout_backward, _fake_alike)
 
 
+@torch.library.custom_op("fastconv::feature_dropout", mutates_args=())
+def _feature_dropout(input: Tensor, p: float, train: bool) -> Tensor:
+    """``aten::feature_dropout`` under a name that traces keep: PyTorch takes its own apart into random numbers."""
+    return torch.feature_dropout(input, p, train)
+
+
+@_feature_dropout.register_fake
+def _feature_dropout_fake(input: Tensor, p: float, train: bool) -> Tensor:
+    return torch.empty_like(input)
+
+
+feature_dropout = torch.ops.fastconv.feature_dropout.default
+
+
 # -------------------------------------------------------------------------------------------------- activations
 
 

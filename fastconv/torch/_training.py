@@ -125,7 +125,7 @@ def _convolution_backward(node: fx.Node, bias_sizes: Any, **arguments: Any) -> N
 
 def _matrix(node: fx.Node) -> fx.Node | None:
     """What a node is the transposed matrix of."""
-    return node.args[0] if node.target is aten.t.default else None  # type: ignore[return-value]
+    return node.args[0] if node.target is aten.t.default else None
 
 
 @_rewrites(aten.addmm.default)

@@ -74,7 +74,8 @@ def folding_of(
     for node in reversed(gm.graph.nodes):
         if node in needed:
             needed.update(node.all_input_nodes)
-    graph, copies = fx.Graph(), {}
+    graph = fx.Graph()
+    copies: dict[fx.Node, fx.Node] = {}
     for node in gm.graph.nodes:
         if node in needed:
             copies[node] = graph.node_copy(node, copies.__getitem__)
@@ -298,6 +299,6 @@ class Uses:
 
 def arguments_of(node: fx.Node) -> dict[str, Any]:
     """All arguments of a call of an operator by name, defaults included."""
-    names = node.target._schema.arguments  # type: ignore[union-attr]
+    names = node.target._schema.arguments
     given = {argument.name: value for argument, value in zip(names, node.args, strict=False)} | node.kwargs
     return {argument.name: given.get(argument.name, argument.default_value) for argument in names}

@@ -1,8 +1,9 @@
-"""Well-known nets as PyTorch modules, of any width: faithful in structure, small enough to test."""
+"""Well-known nets as PyTorch modules, faithful in structure and of any width; and how far two results may be apart."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import copy
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -142,16 +143,16 @@ class UNet(nn.Module):
     def __init__(self, width: int = 64, classes: int = 2, mode: str = "bilinear") -> None:
         super().__init__()
         self.mode = mode
-        self.down1 = self.double(3, width)
-        self.down2 = self.double(width, 2 * width)
-        self.bottom = self.double(2 * width, 4 * width)
+        self.down1 = self.two_convs(3, width)
+        self.down2 = self.two_convs(width, 2 * width)
+        self.bottom = self.two_convs(2 * width, 4 * width)
         self.up = nn.ConvTranspose2d(4 * width, 2 * width, 2, 2)
-        self.up2 = self.double(4 * width, 2 * width)
-        self.up1 = self.double(3 * width, width)
+        self.up2 = self.two_convs(4 * width, 2 * width)
+        self.up1 = self.two_convs(3 * width, width)
         self.head = nn.Conv2d(width, classes, 1)
 
     @staticmethod
-    def double(inputs: int, outputs: int) -> nn.Module:
+    def two_convs(inputs: int, outputs: int) -> nn.Module:
         first, second = conv_norm(inputs, outputs, 3), conv_norm(outputs, outputs, 3)
         return nn.Sequential(*first, nn.ReLU(), *second, nn.ReLU())
 
@@ -202,3 +203,34 @@ def settle(net: nn.Module, seed: int = 0) -> nn.Module:
             module.weight.data.uniform_(0.5, 1.5, generator=generator)
             module.bias.data.uniform_(-0.2, 0.2, generator=generator)
     return net
+
+
+SHORT = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 1, 2))
+
+NETS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
+    "resnet18": (lambda: ResNet18(8, 10), (4, 3, 32, 32)),
+    "vgg": (lambda: VGG(4, 10, (1, 2, 2), 16, 2), (4, 3, 24, 24)),
+    "mobilenetv2": (lambda: MobileNetV2(10, 0.5, SHORT), (4, 3, 32, 32)),
+    "unet": (lambda: UNet(6), (3, 3, 16, 16)),
+    "dilated": (lambda: Dilated(8), (3, 3, 18, 18)),
+}
+
+
+def build(name: str, dtype: torch.dtype = torch.float32) -> tuple[nn.Module, Tensor]:
+    """A net as if it had been trained, and an input."""
+    make, shape = NETS[name]
+    return settle(make()).to(dtype), torch.randn(*shape, dtype=dtype)
+
+
+def assert_as_close(ours: Tensor, net: nn.Module, x: Tensor, slack: float = 8.0) -> None:
+    """``ours`` is as close to the result in double precision as ``net``'s own result is, up to ``slack``.
+
+    How much an architecture lets rounding grow is measured on PyTorch's own kernels.
+    """
+    exact = copy.deepcopy(net).double()(x.double())
+    theirs = net(x)
+    assert ours.shape == theirs.shape
+    assert ours.dtype == theirs.dtype
+    eps = torch.finfo(theirs.dtype).eps * float(exact.detach().abs().max())
+    allowed = slack * max(float((theirs - exact).detach().abs().max()), 4 * eps)
+    assert float((ours - exact).detach().abs().max()) <= allowed
