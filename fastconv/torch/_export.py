@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, fx
-from torch.export import Dim, ExportedProgram
+from torch.export import Dim, ExportedProgram, ShapesCollection
 
 from fastconv.nn import Model
 from fastconv.torch._aten import TABLE
@@ -124,11 +124,12 @@ def _of_two(example: Any) -> Tensor:
 
 
 def _trace(module: torch.nn.Module, examples: tuple[Tensor, ...]) -> ExportedProgram:
-    batch = Dim("batch")
+    batch, shapes = Dim("batch"), ShapesCollection()
+    for each in examples:
+        shapes[each] = {0: batch}
     try:
-        with _as_layers(module), warnings.catch_warnings():
+        with _as_layers(module), torch.no_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)  # PyTorch's, of its own insides
-            shapes = tuple({0: batch} for _ in examples)
             program = torch.export.export(module, examples, dynamic_shapes=shapes)
             for node in program.graph.find_nodes(op="call_function", target=aten.feature_dropout.default):
                 node.target = feature_dropout
