@@ -2,7 +2,7 @@
 
 It is the joint graph of the forward and the backward pass, before it is cut into the two: so a pair of operators can
 agree on what one keeps for the other, such as a byte for each maximum, or a bit for each element that was dropped.
-Element-wise functions stay PyTorch's, which are as fast.
+Other element-wise functions stay PyTorch's, which are as fast.
 """
 
 from __future__ import annotations
@@ -151,8 +151,7 @@ def _max_pool(
         with node.graph.inserting_before(user):
             grad = arguments_of(user)["grad_output"]
             _replace(user, _call(user, _ops.max_pool2d_backward, grad, where, size, *window))
-    node.replace_all_uses_with(pooled)
-    node.graph.erase_node(node)
+    _replace(node, pooled)
 
 
 @_rewrites(aten.avg_pool2d.default)
@@ -189,8 +188,7 @@ def _batch_norm(node: fx.Node, *arguments: Any) -> None:
             training = given["train"]
             own = (given["grad_out"], given["input"], given["weight"], mean, inv_std, training)
             _replace(user, _call(user, _ops.batch_norm_backward, *own))
-    node.replace_all_uses_with(call)
-    node.graph.erase_node(node)
+    _replace(node, call)
 
 
 @_rewrites(aten._native_batch_norm_legit_functional.default)
@@ -234,5 +232,27 @@ def _dropout(node: fx.Node, input: fx.Node, p: float, train: bool | None) -> Non
         with node.graph.inserting_before(user):
             grad = arguments_of(user)["grad_output"]
             _replace(user, _call(user, _ops.dropout_backward, grad, mask, p))
-    node.replace_all_uses_with(call)
-    node.graph.erase_node(node)
+    _replace(node, call)
+
+
+def _original(node: fx.Node) -> fx.Node:
+    """What a node is a copy of."""
+    while node.target is aten.clone.default:
+        (node,) = node.all_input_nodes
+    return node
+
+
+@_rewrites(aten.hardtanh.default)
+def _relu6(node: fx.Node, self: fx.Node, min_val: float, max_val: float) -> None:
+    # Its gradient is computed from the result, so the input need not be kept, nor copied where it is written over.
+    if (min_val, max_val) != (0, 6):
+        return
+    call = _call(node, _ops.activation, self, "relu6", 0.0)
+    for user in node.graph.find_nodes(op="call_function", target=aten.hardtanh_backward.default):
+        given = arguments_of(user)
+        same = _original(given["self"]) is _original(self)
+        if same and (given["min_val"], given["max_val"]) == (0, 6):
+            with node.graph.inserting_before(user):
+                grad = given["grad_output"]
+                _replace(user, _call(user, _ops.activation_backward, grad, call, "relu6", 0.0))
+    _replace(node, call)

@@ -12,6 +12,7 @@ from torch._dynamo.backends.common import aot_autograd
 from torch._guards import TracingContext
 
 from fastconv.torch._inference import plan_inference
+from fastconv.torch._interpolate import keep_interpolation
 from fastconv.torch._training import call_kernels, use_kernels
 
 
@@ -41,6 +42,8 @@ def _compile_inference(gm: fx.GraphModule, example_inputs: Sequence[Any]) -> Cal
 @register_backend(name="fastconv")
 def fastconv(gm: fx.GraphModule, example_inputs: Sequence[Any]) -> Callable[..., Any]:
     """Compile a graph that TorchDynamo has captured."""
+    keep_interpolation(gm.graph)
+    gm.recompile()
     compiler = aot_autograd(
         fw_compiler=_compile_part,
         bw_compiler=_compile_part,

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
-pytest.importorskip("fastconv.torch")
 
 from torch import nn  # noqa: E402
 from torch.nn import functional as F  # noqa: E402

@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 
 torch = pytest.importorskip("torch")
-pytest.importorskip("fastconv.torch")
 
 from torch.library import opcheck  # noqa: E402
 
