@@ -31,9 +31,14 @@ def scatter_add(grad: Array, indices: NDArray[np.intp], size: int, axis: int) ->
     shape = list(grad.shape)
     shape[axis] = size
     total = np.zeros(shape, grad.dtype)
-    if grad.size:
-        order = np.argsort(indices, kind="stable")
-        places, starts = np.unique(indices[order], return_index=True)
-        where = (slice(None),) * axis + (places,)
-        total[where] = np.add.reduceat(grad.take(order, axis), starts, axis)
+    order = np.argsort(indices, kind="stable")
+    counts = np.bincount(indices, minlength=size)
+    starts = np.cumsum(counts) - counts
+    for turn in range(counts.max(initial=0)):  # each adds one element at most to each sum
+        places = np.flatnonzero(counts > turn)
+        part = grad.take(order[starts[places] + turn], axis)
+        if len(places) == size:
+            total += part
+        else:
+            total[(slice(None),) * axis + (places,)] += part
     return total

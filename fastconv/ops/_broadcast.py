@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from fastconv._spec import Shape
+from fastconv._spec import Shape, check_size
 from fastconv.ops._base import Array
 
 
@@ -14,9 +14,12 @@ def broadcast_shape(input_shapes: Sequence[Shape], kind: str, number: str, fits:
     """The shape of a sample that the inputs' shapes broadcast to; ``fits`` says whether their number is right."""
     if fits:
         try:
-            return tuple(int(n) for n in np.broadcast_shapes(*input_shapes))
+            shape = tuple(int(n) for n in np.broadcast_shapes(*input_shapes))
         except ValueError:
             pass
+        else:
+            check_size(shape, "output")
+            return shape
     raise ValueError(f"{kind} takes {number} inputs that broadcast to one shape, got {list(input_shapes)}")
 
 

@@ -20,6 +20,7 @@ _NUMPY_MODES: Final[dict[str, Literal["reflect", "edge", "wrap"]]] = {
     "replicate": "edge",
     "circular": "wrap",
 }
+_KERNEL_AXES: Final = 3  # at most, that the kernels pad
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +44,7 @@ class Pad(Op):
     def kind(self) -> str:
         return "pad"
 
-    def _sides(self, shape: Shape) -> list[tuple[int, int]]:
+    def sides(self, shape: Shape) -> list[tuple[int, int]]:
         """(low, high) of each axis of a sample."""
         spatial = len(shape) - 1
         sides = (self.padding,) * (2 * spatial) if isinstance(self.padding, int) else self.padding
@@ -58,7 +59,7 @@ class Pad(Op):
     def infer_shape(self, *input_shapes: Shape) -> Shape:
         shape = single(input_shapes, self.kind)
         padded = []
-        for n, (low, high) in zip(shape, self._sides(shape), strict=True):
+        for n, (low, high) in zip(shape, self.sides(shape), strict=True):
             most = {"reflect": n - 1, "circular": n}.get(self.mode, math.inf)
             if (low > 0 or high > 0) and self.mode != "constant" and (n < 1 or max(low, high) > most):
                 raise ValueError(
@@ -72,19 +73,24 @@ class Pad(Op):
 
     def _spec(self, x_shape: Shape, dtype: str) -> PadSpec | None:
         """What a kernel is to do; None where none serves the mode on these axes."""
-        sides = self._sides(x_shape[1:])
+        sides = self.sides(x_shape[1:])
         if self.mode != "constant":
             served = sides[0] == (0, 0) and 2 <= len(sides) <= 4 and min(map(min, sides)) >= 0
             if not served:
                 return None
             sides = sides[1:]
+        else:
+            while len(sides) > 1 and sides[0] == (0, 0):
+                sides = sides[1:]
+            if len(sides) > _KERNEL_AXES:
+                return None
         flat = [side for pair in reversed(sides) for side in pair]
         return PadSpec.from_shape(x_shape, flat, self.mode, self.value or None, dtype)
 
     def _sources(self, shape: Shape) -> list[tuple[int, NDArray[np.intp]]]:
         """(axis of the array, position that each position of the result is taken from) of the axes that change."""
         found = []
-        for axis, (n, (low, high)) in enumerate(zip(shape, self._sides(shape), strict=True), start=1):
+        for axis, (n, (low, high)) in enumerate(zip(shape, self.sides(shape), strict=True), start=1):
             if low or high:
                 grown = np.pad(
                     np.arange(n, dtype=np.intp), (max(low, 0), max(high, 0)), _NUMPY_MODES[self.mode]
@@ -97,7 +103,9 @@ class Pad(Op):
     ) -> tuple[Array, Any]:
         (x,) = inputs
         spec = self._spec(x.shape, dtype_name(x))
-        if spec is None:
+        if spec is None and self.mode == "constant":
+            output = _with_sides(x, self.sides(x.shape[1:]), self.value)
+        elif spec is None:
             output = x
             for axis, positions in self._sources(x.shape[1:]):
                 output = output.take(positions, axis)
@@ -108,6 +116,9 @@ class Pad(Op):
 
     def backward(self, grad_output: Array, saved: Any, params: dict[str, Array], wanted: Wanted) -> Gradients:
         spec, input_shape = saved
+        if spec is None and self.mode == "constant":
+            opposite = [(-low, -high) for low, high in self.sides(input_shape[1:])]
+            return (_with_sides(grad_output, opposite, 0.0),), {}
         if spec is None:
             grad_input = grad_output
             for axis, positions in self._sources(input_shape[1:]):
@@ -118,7 +129,7 @@ class Pad(Op):
 
     def window(self, *input_shapes: Shape) -> Window:
         (shape,) = input_shapes
-        sides = self._sides(shape)[1:]  # channels, too, may be padded, but are no part of a window
+        sides = self.sides(shape)[1:]  # channels, too, may be padded, but are no part of a window
         ones = (1,) * len(sides)
         return Window(
             kernel=ones,
@@ -127,3 +138,13 @@ class Pad(Op):
             pad_hi=tuple(high for _, high in sides),
             dilation=ones,
         )
+
+
+def _with_sides(x: Array, sides: list[tuple[int, int]], value: float) -> Array:
+    """A batch with constant or cropped sides, of any number of axes."""
+    inner = tuple(
+        slice(max(-low, 0), n - max(-high, 0)) for n, (low, high) in zip(x.shape[1:], sides, strict=True)
+    )
+    more = [(max(low, 0), max(high, 0)) for low, high in sides]
+    padded: Array = np.pad(x[(slice(None), *inner)], [(0, 0), *more], constant_values=value)
+    return padded

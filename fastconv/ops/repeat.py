@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from fastconv._spec import Shape
+from fastconv._spec import Shape, check_size
 from fastconv.ops._base import GLOBAL, Array, Context, Extent, Gradients, Op, Wanted, single
 from fastconv.ops._broadcast import aligned, broadcast_shape, sum_to
 
@@ -56,7 +56,9 @@ class Tile(Op):
         shape = single(input_shapes, self.kind)
         if len(shape) != len(self.repeats):
             raise ValueError(f"tile by {self.repeats} takes {len(self.repeats)} axes, got {shape}")
-        return tuple(n * repeats for n, repeats in zip(shape, self.repeats, strict=True))
+        tiled = tuple(n * repeats for n, repeats in zip(shape, self.repeats, strict=True))
+        check_size(tiled, "output")
+        return tiled
 
     def forward(
         self, inputs: tuple[Array, ...], params: dict[str, Array], context: Context

@@ -32,22 +32,22 @@ class Resize(Op):
 
     - ``"half_pixel"``: ``(y + 0.5) / s - 0.5``; ``"pytorch_half_pixel"``: the same, but 0 where m is 1
     - ``"asymmetric"``: ``y / s``
-    - ``"align_corners"``: ``y * (n - 1) / (m - 1)``
+    - ``"align_corners"``: ``y * (n - 1) / (n * s - 1)``
     - ``"half_pixel_symmetric"``: as ``"half_pixel"``, about the middle also where ``n * s`` is not m
 
     Beyond the edges the outermost elements go on.
 
     Parameters
     ----------
-    out_size : tuple of int
-        Sizes of the last ``len(out_size)`` axes.
+    out_size : tuple of int, optional
+        Sizes of as many last axes; None is ``floor(n * s)`` with the ``scales``.
     mode : {"nearest", "linear", "cubic"}
         Cubic is Keys' (1981) convolution with the coefficient ``cubic_coeff``.
     coordinate_transform : str
     nearest_mode : {"round_prefer_floor", "round_prefer_ceil", "floor", "ceil"}
         Which position is nearest to x.
     scales : tuple of float, optional
-        Of the axes of ``out_size``; None is ``m / n``.
+        s of these axes; None is ``m / n``.
     antialias : bool
         Where an axis shrinks, the linear or cubic kernel is stretched by ``1 / s``.
     cubic_coeff : float
@@ -55,7 +55,7 @@ class Resize(Op):
         Weights beyond the edges go to those inside, in proportion, rather than to the outermost element.
     """
 
-    out_size: Shape
+    out_size: Shape | None = None
     mode: str = "nearest"
     coordinate_transform: str = "half_pixel"
     nearest_mode: str = "round_prefer_floor"
@@ -72,12 +72,14 @@ class Resize(Op):
         ):
             if value not in choices:
                 raise ValueError(f"{name} must be one of {choices}, got {value!r}")
-        if not self.out_size or any(size < 1 for size in self.out_size):
+        if self.out_size is None and self.scales is None:
+            raise ValueError("either out_size or scales must be given, got neither")
+        if self.out_size is not None and (not self.out_size or min(self.out_size) < 1):
             raise ValueError(f"out_size must hold sizes >= 1, got {self.out_size!r}")
-        if self.scales is not None and (
-            len(self.scales) != len(self.out_size) or not all(0 < s < math.inf for s in self.scales)
-        ):
-            raise ValueError(f"scales must be finite numbers > 0, one for each size, got {self.scales!r}")
+        if self.scales is not None:
+            axes = len(self.scales if self.out_size is None else self.out_size)
+            if not len(self.scales) == axes > 0 or not all(0 < s < math.inf for s in self.scales):
+                raise ValueError(f"scales must be finite numbers > 0, one for each size, got {self.scales!r}")
 
     @property
     def kind(self) -> str:
@@ -85,19 +87,28 @@ class Resize(Op):
 
     def infer_shape(self, *input_shapes: Shape) -> Shape:
         shape = single(input_shapes, self.kind)
-        kept = len(shape) - len(self.out_size)
+        axes = len(self.out_size or self.scales or ())
+        kept = len(shape) - axes
         if kept < 0 or 0 in shape[kept:]:
-            raise ValueError(f"resize to {self.out_size} takes as many axes of size >= 1, got {shape}")
-        resized = (*shape[:kept], *self.out_size)
-        check_size(resized, "output")
-        return resized
+            raise ValueError(f"{self.kind} of {axes} axes takes as many axes of size >= 1, got {shape}")
+        sizes = self.out_size or tuple(
+            math.floor(n * scale) for n, scale in zip(shape[kept:], self.scales or (), strict=True)
+        )
+        if min(sizes) < 1:
+            raise ValueError(f"{self.kind} by {self.scales} must give sizes >= 1, got {sizes} for {shape}")
+        for n, m, scale in zip(shape[kept:], sizes, self.scales or (), strict=False):
+            if not -0.5 <= n * scale - m < 1:  # what rounding either way leaves
+                raise ValueError(f"{self.kind} by {self.scales} does not make {sizes} of {shape[kept:]}")
+        check_size((*shape[:kept], *sizes), "output")
+        return (*shape[:kept], *sizes)
 
     def _taps(self, shape: Shape) -> list[tuple[int, Array, Array]]:
         """(axis of the array, indices, weights) of each axis that changes, for a sample's shape."""
-        first = len(shape) - len(self.out_size)
+        first = len(shape) - len(self.out_size or self.scales or ())
+        sizes = zip(shape[first:], self.infer_shape(shape)[first:], strict=True)
         found = []
-        for place, (n, m) in enumerate(zip(shape[first:], self.out_size, strict=True)):
-            scale = m / n if self.scales is None else self.scales[place]
+        for place, (n, m) in enumerate(sizes):
+            scale = None if self.scales is None else self.scales[place]
             indices, weights = _taps(
                 n,
                 m,
@@ -172,7 +183,7 @@ def _along(weights: Array, axis: int, ndim: int) -> list[Array]:
 def _taps(
     n: int,
     m: int,
-    scale: float,
+    scale: float | None,
     mode: str,
     coordinate_transform: str,
     nearest_mode: str,
@@ -185,7 +196,7 @@ def _taps(
     if mode == "nearest":
         indices = np.clip(_nearest(at, nearest_mode), 0, n - 1).astype(np.intp)[:, None]
         return indices, np.ones_like(indices, dtype=np.float64)
-    stretch = max(1.0, 1.0 / scale) if antialias else 1.0
+    stretch = max(1.0, n / m if scale is None else 1.0 / scale) if antialias else 1.0
     reach = (1 if mode == "linear" else 2) * stretch
     offsets = np.arange(math.floor(-reach) + 1, math.ceil(reach) + 1)
     positions = np.floor(at).astype(np.intp)[:, None] + offsets
@@ -198,17 +209,19 @@ def _taps(
     return np.clip(positions[:, used], 0, n - 1), weights[:, used]
 
 
-def _coordinates(n: int, m: int, scale: float, transform: str) -> Array:
+def _coordinates(n: int, m: int, scale: float | None, transform: str) -> Array:
     y = np.arange(m, dtype=np.float64)
+    length = m if scale is None else n * scale
     match transform:
-        case "asymmetric":
-            return y / scale
         case "align_corners":
-            return y * ((n - 1) / (m - 1)) if m > 1 else y
+            return y * (n - 1) / (length - 1) if length > 1 else np.zeros(m)
         case "pytorch_half_pixel" if m == 1:
             return y
-    centre = n / 2 * (1 - m / (scale * n)) if transform == "half_pixel_symmetric" else 0.0
-    return centre + (y + 0.5) / scale - 0.5
+        case "asymmetric":
+            return y * n / m if scale is None else y / scale
+    middle = (y + 0.5) * n / m if scale is None else (y + 0.5) / scale
+    centre = n / 2 * (1 - m / length) if transform == "half_pixel_symmetric" else 0.0
+    return centre + middle - 0.5
 
 
 def _nearest(at: Array, mode: str) -> Array:

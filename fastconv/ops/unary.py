@@ -9,7 +9,8 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 
-from fastconv._spec import Shape
+from fastconv._dispatch import plan
+from fastconv._spec import ActivationSpec, Shape
 from fastconv.ops._base import Array, Context, Gradients, Op, Wanted, single
 from fastconv.ops._erf import erf
 
@@ -44,9 +45,18 @@ def _inside(x: Array, low: float, high: float) -> Array:
     return np.where((x < low) | (x > high), 0, np.where(np.isnan(x), x, 1))
 
 
+def _kernel(function: str, x: Array) -> Array:
+    """Sigmoid or hyperbolic tangent."""
+    y: Array = plan("activation_forward", ActivationSpec.of, function, x.size, x.dtype, 0.0).run(x)
+    return y
+
+
 def _sigmoid(x: Array) -> Array:
-    decay = np.exp(-np.abs(x))  # never overflows
-    return np.where(x >= 0, 1, decay) / (1 + decay)
+    return _kernel("sigmoid", x)
+
+
+def _tanh(x: Array) -> Array:
+    return _kernel("tanh", x)
 
 
 def _softplus(x: Array) -> Array:
@@ -59,7 +69,7 @@ def _silu_slope(x: Array, alpha: float, beta: float) -> Array:
 
 
 def _mish_slope(x: Array, alpha: float, beta: float) -> Array:
-    tanh = np.tanh(_softplus(x))
+    tanh = _tanh(_softplus(x))
     return tanh + x * (1 - tanh * tanh) * _sigmoid(x)
 
 
@@ -74,7 +84,7 @@ def _gelu_slope(x: Array, alpha: float, beta: float) -> Array:
 
 def _gelu_tanh(x: Array) -> Array:
     """Hyperbolic tangent in the approximation of GELU."""
-    return np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x * x * x))
+    return _tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x * x * x))
 
 
 def _gelu_tanh_slope(x: Array, alpha: float, beta: float) -> Array:
@@ -105,7 +115,7 @@ _FUNCTIONS: Final = {
         lambda x, a, b: np.clip(x + 3, 0, 6) / 6 + x / 6 * _inside(x, -3, 3),
     ),
     "log": _Function(lambda x, a, b: np.log(x), lambda x, a, b: 1 / x),
-    "mish": _Function(lambda x, a, b: x * np.tanh(_softplus(x)), _mish_slope),
+    "mish": _Function(lambda x, a, b: x * _tanh(_softplus(x)), _mish_slope),
     "neg": _Function(lambda x, a, b: -x, lambda x, a, b: np.full_like(x, -1)),
     "not": _Function(lambda x, a, b: np.logical_not(x)),
     "reciprocal": _Function(lambda x, a, b: np.reciprocal(x), lambda x, a, b: -1 / (x * x)),
@@ -146,7 +156,7 @@ class Unary(Op):
     def __post_init__(self) -> None:
         if self.function not in _FUNCTIONS:
             raise ValueError(f"function must be one of {tuple(_FUNCTIONS)}, got {self.function!r}")
-        alpha, beta = self._numbers
+        alpha, beta = self.numbers
         if self.function in ("celu", "softplus") and alpha == 0:
             raise ValueError(f"{self.function} needs an alpha that is not 0, got {alpha!r}")
         if math.isnan(alpha) or math.isnan(beta):
@@ -157,7 +167,8 @@ class Unary(Op):
         return self.function
 
     @property
-    def _numbers(self) -> tuple[float, float]:
+    def numbers(self) -> tuple[float, float]:
+        """``alpha`` and ``beta``, the usual values for None."""
         usual = _FUNCTIONS[self.function]
         return (
             usual.alpha if self.alpha is None else self.alpha,
@@ -165,10 +176,10 @@ class Unary(Op):
         )
 
     @property
-    def keeps_zero(self) -> bool:
-        """Whether 0 becomes 0."""
-        output, _ = self.forward((np.zeros(1),), {}, Context())
-        return bool(output[0] == 0)
+    def is_tame(self) -> bool:
+        """Whether 0 becomes 0, and every finite number a finite one."""
+        output, _ = self.forward((np.array([0.0, -1.0]),), {}, Context())  # -1 is where a root is none
+        return bool(output[0] == 0 and np.isfinite(output[1]))
 
     def infer_shape(self, *input_shapes: Shape) -> Shape:
         return single(input_shapes, self.kind)
@@ -178,7 +189,7 @@ class Unary(Op):
     ) -> tuple[Array, Any]:
         (x,) = inputs
         with np.errstate(all="ignore"):
-            output = _FUNCTIONS[self.function].value(x, *self._numbers)
+            output = _FUNCTIONS[self.function].value(x, *self.numbers)
         return output, x if context.recording else None
 
     def backward(self, grad_output: Array, saved: Any, params: dict[str, Array], wanted: Wanted) -> Gradients:
@@ -186,4 +197,4 @@ class Unary(Op):
         if slope is None:
             return (np.zeros_like(grad_output),), {}
         with np.errstate(all="ignore"):
-            return (grad_output * slope(saved, *self._numbers),), {}
+            return (grad_output * slope(saved, *self.numbers),), {}

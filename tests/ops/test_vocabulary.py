@@ -26,6 +26,7 @@ REDUCTIONS = ("l1", "l2", "log_sum", "log_sum_exp", "max", "mean", "min", "prod"
 # (op, shapes of its inputs per sample, shape of its output)
 DIFFERENTIABLE = [
     *((ops.Unary(function=name), [(3, 7)], (3, 7)) for name in UNARY),
+    *((ops.Unary(function=name), [(3, 4, 5)], (3, 4, 5)) for name in ("exp", "hard_swish", "silu")),
     (ops.Unary(function="clip", alpha=-0.3, beta=0.7), [(3, 7)], (3, 7)),
     (ops.Unary(function="elu", alpha=0.4), [(3, 7)], (3, 7)),
     (ops.Unary(function="hard_sigmoid", alpha=0.2, beta=0.4), [(3, 7)], (3, 7)),
@@ -66,6 +67,7 @@ DIFFERENTIABLE = [
     (ops.Pad(padding=(3, 1), mode="replicate"), [(4,)], (8,)),
     (ops.Pad(padding=(-1, 2, 2, -2), mode="circular"), [(2, 3, 4)], (2, 3, 5)),
     (ops.Resize(out_size=(6, 10)), [(2, 3, 5)], (2, 6, 10)),
+    (ops.Resize(scales=(1.5, 0.7), mode="linear"), [(2, 3, 5)], (2, 4, 3)),
     (ops.Resize(out_size=(4,), mode="linear"), [(2, 3, 5)], (2, 3, 4)),
     (ops.Resize(out_size=(7, 4), mode="cubic", coordinate_transform="align_corners"), [(2, 3, 5)], (2, 7, 4)),
     (ops.Resize(out_size=(3, 2, 4), mode="linear", antialias=True), [(2, 6, 5)], (3, 2, 4)),
@@ -342,6 +344,50 @@ def test_training_goes_on_where_a_parameter_has_no_gradient():
     assert math.isfinite(model.history.history["loss"][-1])
 
 
+@pytest.mark.parametrize("dtype", ["float16", "int32", "int64", "bool"])
+@pytest.mark.parametrize(
+    "op",
+    [
+        ops.Activation(function="sigmoid"),
+        ops.AdaptiveMaxPool.of(2, 2),
+        ops.AvgPool.of(2, 2),
+        ops.BatchNorm(affine=False),
+        ops.Conv.of(2, 16, 3),
+        ops.ConvTranspose.of(2, 16, 3),
+        ops.GlobalAvgPool(),
+        ops.InstanceNorm(affine=False),
+        ops.LpPool.of(2, 2),
+        ops.MaxPool.of(2, 2),
+        ops.Pad(padding=1),
+        ops.Softmax(),
+    ],
+    ids=lambda op: op.kind,
+)
+def test_kernels_take_no_other_dtypes(op, dtype):
+    """Which are in a net since it can cast; the memory is another than they were told of."""
+    params = tuple(f"y.{key}" for key in op.param_shapes((16, 4, 4)))
+    nodes = (Node("c", ops.Cast(to=dtype), ("x",)), Node("y", op, ("c",), params))
+    graph = Graph({"x": (16, 4, 4)}, nodes, ("y",))
+    values = {name: np.ones(shape, "float32") for name, shape in graph.param_shapes.items()}
+    x = {"x": ramp((2, 16, 4, 4), "float32")}
+    for run in (lambda: forward(graph, values, x), lambda: InferencePlan(graph, values, "float32")(x)):
+        with pytest.raises(TypeError, match=f"float32 or float64, got {dtype}"):
+            run()
+
+
+def test_sums_of_different_dtypes():
+    x = ramp((2, 16, 4, 4), "float32") * 9
+    nodes = (
+        Node("c", ops.Cast(to="int32"), ("x",)),
+        Node("s", ops.Add(), ("x", "c")),
+        Node("y", ops.Activation(function="relu"), ("s",)),
+    )
+    graph = Graph({"x": (16, 4, 4)}, nodes, ("y",))
+    expected = np.maximum(x + x.astype("int32"), 0)
+    np.testing.assert_array_equal(forward(graph, {}, {"x": x})["y"], expected)
+    np.testing.assert_array_equal(nn.Model.from_graph(graph, {}).predict(x), expected)
+
+
 @pytest.mark.parametrize(
     ("op", "shapes", "message"),
     [
@@ -363,6 +409,8 @@ def test_training_goes_on_where_a_parameter_has_no_gradient():
         (ops.Gather(axis=1, indices=(0, 4)), [(3, 4)], "indices must be from -4 to 3 .* got 0 to 4"),
         (ops.Expand(shape=(3,)), [(4,)], r"expand to \(3,\)"),
         (ops.Tile(repeats=(2,)), [(3, 4)], "takes 1 axes"),
+        (ops.Tile(repeats=(2**40, 2**40)), [(3, 4)], r"more than 2\*\*59 elements"),
+        (ops.Expand(shape=(2**61,)), [(3, 1)], r"more than 2\*\*59 elements"),
         (ops.DepthToSpace(block=2), [(6, 2, 2)], "multiple of 4 channels, got 6"),
         (ops.SpaceToDepth(block=2), [(6, 3, 2)], r"multiples of it, got \(3, 2\)"),
         (ops.DepthToSpace(block=2), [(4, 2)], r"\(C, H, W\) per sample"),
@@ -373,6 +421,7 @@ def test_training_goes_on_where_a_parameter_has_no_gradient():
         (ops.Pad(padding=(-3, -3), mode="replicate"), [(5,)], "cropped below 0"),
         (ops.Resize(out_size=(4, 4)), [(3,)], "as many axes"),
         (ops.Resize(out_size=(4,)), [(0,)], "size >= 1"),
+        (ops.Resize(out_size=(4,), scales=(1e-9,)), [(3, 8)], r"does not make \(4,\) of \(8,\)"),
         (ops.Resize(out_size=(2**40, 2**40)), [(3, 2, 2)], r"more than 2\*\*59 elements"),
         (ops.Reduce(function="sum", axes=(0, -2)), [(2, 3)], r"each axis once, got \(0, -2\)"),
         (ops.Reduce(function="max", axes=(0,)), [(0, 3)], "one or more elements"),
@@ -410,6 +459,8 @@ def test_shape_errors(op, shapes, message):
         (lambda: ops.Resize(out_size=(4,), coordinate_transform="corner"), "coordinate_transform must be"),
         (lambda: ops.Resize(out_size=(4,), nearest_mode="up"), "nearest_mode must be"),
         (lambda: ops.Resize(out_size=(0,)), "sizes >= 1"),
+        (lambda: ops.Resize(), "either out_size or scales"),
+        (lambda: ops.Resize(scales=()), "scales must be"),
         (lambda: ops.Resize(out_size=(4,), scales=(0.0,)), "scales must be finite numbers > 0"),
         (lambda: ops.Resize(out_size=(4,), scales=(1.0, 2.0)), "one for each size"),
         (lambda: ops.LRN(size=0), "size must be >= 1"),
