@@ -110,6 +110,16 @@ cdef extern from "fc_conv_dispatch.h" nogil:
     void fc_direct_weight_item(int isa, int item, const fc_direct_job *job, int64_t group, int64_t m0, int64_t m1,
                                void *scratch)
 
+    ctypedef struct fc_depthwise_scratch:
+        int64_t bytes
+
+    int fc_depthwise_fits(const fc_direct_job *job)
+    void fc_depthwise_plan(fc_direct_job *job, int64_t parts)
+    fc_depthwise_scratch fc_depthwise_split(const fc_direct_job *job, int64_t item, int64_t lanes, void *memory)
+    void fc_depthwise_item(int isa, int item, const fc_direct_job *job, int64_t first, int64_t last, void *scratch)
+    void fc_depthwise_weight_item(int isa, int item, const fc_direct_job *job, int64_t group, int64_t m0, int64_t m1,
+                                  void *scratch)
+
     ctypedef struct fc_matmul_job:
         int64_t m, n, k
         int trans_a, trans_b
