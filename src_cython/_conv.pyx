@@ -346,54 +346,64 @@ cdef run_direct(c.fc_conv_job *problem, const void *grad, Axis z, rows, columns,
     cdef c.fc_direct_job *job = &direct
     cdef int64_t i, n, parts, thread_bytes, sums = 0
     cdef int lanes = c.fc_direct_lanes(isa, item)
-    cdef bint in_place
     cdef Scratch scratch
+    cdef char *memory
     job.job, job.y, job.x, job.grad = problem[0], y.axis, x.axis, grad
     job.job.tap = z.tap
     job.kernel[0], job.kernel[1] = kernel[1], kernel[2]
-    in_place = c.fc_depthwise_fits(job)
-    parts = 4 * n_threads if n_threads > 1 and job.grad == NULL else 1
-    if in_place:
-        c.fc_depthwise_plan(job, parts)
-    else:
-        c.fc_direct_plan(job, item, lanes, parts)
+    if c.fc_depthwise_fits(job):
+        run_depthwise(job, isa, item, n_threads)
+        return
     if job.grad != NULL:
+        c.fc_direct_plan(job, item, lanes, 1)
         sums = job.job.m * job.job.g.channels * job.job.g.taps
         n = c.fc_min(job.job.m, (2 * n_threads + job.job.groups - 1) // job.job.groups if n_threads > 1 else 1)
         parts = job.job.groups * n  # n of each group
     else:
+        c.fc_direct_plan(job, item, lanes, 4 * n_threads if n_threads > 1 else 1)
         n = job.planes
-        parts = c.fc_min(n, parts)
-    if in_place:
-        thread_bytes = c.fc_depthwise_split(job, item, lanes, NULL).bytes
-    else:
-        thread_bytes = c.fc_direct_split(job, item, lanes, sums, NULL).bytes
-    thread_bytes = c.fc_round_up(thread_bytes, 4096) + 4096
+        parts = c.fc_min(n, 4 * n_threads) if n_threads > 1 else 1
+    thread_bytes = c.fc_round_up(c.fc_direct_split(job, item, lanes, sums, NULL).bytes, 4096) + 4096
     scratch = take_scratch(thread_bytes * n_threads)
+    memory = scratch.start
     try:
         with nogil:
             for i in prange(parts, num_threads=n_threads, schedule="static"):
-                run_direct_part(job, in_place, i, n, parts, isa, item, scratch.start + c.fc_thread_id() * thread_bytes)
+                if job.grad != NULL:
+                    c.fc_direct_weight_item(isa, item, job, i // n, job.job.m * (i % n) // n,
+                                            job.job.m * (i % n + 1) // n, memory + c.fc_thread_id() * thread_bytes)
+                else:
+                    c.fc_direct_item(isa, item, job, n * i // parts, n * (i + 1) // parts,
+                                     memory + c.fc_thread_id() * thread_bytes)
     finally:
         give_scratch(scratch)
 
 
-cdef void run_direct_part(const c.fc_direct_job *job, bint in_place, int64_t i, int64_t n, int64_t parts, int isa, int item,
-                          char *memory) noexcept nogil:
-    """One part of ``parts``: of the tiles, or of the weight gradient of each group's ``n``."""
-    cdef int64_t first, last
+cdef run_depthwise(c.fc_direct_job *job, int isa, int item, int n_threads):
+    """A direct problem whose planes are read where they lie."""
+    cdef int64_t i, parts = 4 * n_threads if n_threads > 1 else 1, n, thread_bytes
+    cdef int lanes = c.fc_direct_lanes(isa, item)
+    cdef Scratch scratch
+    c.fc_depthwise_plan(job, item, lanes, parts)
     if job.grad != NULL:
-        first, last = job.job.m * (i % n) // n, job.job.m * (i % n + 1) // n
-        if in_place:
-            c.fc_depthwise_weight_item(isa, item, job, i // n, first, last, memory)
-        else:
-            c.fc_direct_weight_item(isa, item, job, i // n, first, last, memory)
-        return
-    first, last = n * i // parts, n * (i + 1) // parts
-    if in_place:
-        c.fc_depthwise_item(isa, item, job, first, last, memory)
+        n = job.job.groups * job.job.m
+        parts = (n + job.part - 1) // job.part
     else:
-        c.fc_direct_item(isa, item, job, first, last, memory)
+        n = job.planes
+        parts = c.fc_min(n, parts)
+    thread_bytes = c.fc_round_up(c.fc_depthwise_split(job, item, lanes, NULL).bytes, 4096) + 4096
+    scratch = take_scratch(thread_bytes * n_threads)
+    try:
+        with nogil:
+            for i in prange(parts, num_threads=n_threads, schedule="static"):
+                if job.grad != NULL:
+                    c.fc_depthwise_weight_item(isa, item, job, i * job.part, c.fc_min(n, (i + 1) * job.part),
+                                               scratch.start + c.fc_thread_id() * thread_bytes)
+                else:
+                    c.fc_depthwise_item(isa, item, job, n * i // parts, n * (i + 1) // parts,
+                                        scratch.start + c.fc_thread_id() * thread_bytes)
+    finally:
+        give_scratch(scratch)
 
 
 cdef set_forward(c.fc_conv_job *job, spec):

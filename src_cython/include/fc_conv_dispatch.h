@@ -59,9 +59,8 @@ static void fc_depthwise_item(int isa, int item, const fc_direct_job *job, int64
     FC_FLUSHED(isa, item, depthwise_item, job, first, last, scratch);
 }
 
-static void fc_depthwise_weight_item(int isa, int item, const fc_direct_job *job, int64_t group, int64_t m0, int64_t m1,
-                                     void *scratch) {
-    FC_FLUSHED(isa, item, depthwise_weight_item, job, group, m0, m1, scratch);
+static void fc_depthwise_weight_item(int isa, int item, const fc_direct_job *job, int64_t first, int64_t last, void *scratch) {
+    FC_FLUSHED(isa, item, depthwise_weight_item, job, first, last, scratch);
 }
 
 static int64_t fc_matmul_bytes(const fc_matmul_job *job, int isa, int item) {

@@ -26,7 +26,8 @@ static FC_UNUSED FC_NAME(depthwise_rows) FC_NAME(depthwise_enter)(const fc_direc
                                                                   const int once) {
     const fc_conv *g = &d->job.g;
     const int64_t n = d->x.longest, columns = d->x.span + 1, pair = g->step[2] == 1 && d->x.phases == 1 && !once ? 2 : 1;
-    FC_NAME(depthwise_rows) rows = {(n + FC_VL - 1) / FC_VL, fc_max(0, n - FC_VL), 0, 0, NULL, columns + 1, g->dst_step[1]};
+    FC_NAME(depthwise_rows) rows = {(n + FC_VL - 1) / FC_VL, fc_max(0, n - FC_VL), 0, 0, NULL, columns + 1,
+                                    g->dst_step[1] / d->y.phases};
     FC_INT *mask = scratch->masks;
     rows.mask = scratch->masks;
     rows.lo = rows.hi = rows.vectors;
@@ -50,30 +51,30 @@ static FC_UNUSED FC_NAME(depthwise_rows) FC_NAME(depthwise_enter)(const fc_direc
     return rows;
 }
 
-/* Where the `n` source rows begin that a plane reads from row y on. */
-static FC_UNUSED void FC_NAME(depthwise_lines)(const fc_direct_job *d, int64_t plane, int64_t y, int64_t n,
+/* Where the source rows of a plane begin that its result rows from y on read, `ny` of them. */
+static FC_UNUSED void FC_NAME(depthwise_lines)(const fc_direct_job *d, int64_t plane, int64_t y, int64_t ny,
                                                const fc_depthwise_scratch *scratch) {
     const fc_conv *g = &d->job.g;
-    const int64_t k = d->kernel[1], width = g->size[2], reach = fc_depthwise_reach(d, FC_VL), start = plane * g->src_channel;
-    const int64_t lo = fc_min(n, fc_max(0, -y)), hi = fc_max(lo, fc_min(n, g->size[1] - y));
-    const FC_T *src = (const FC_T *)d->job.src + start + y * width + d->x.first, *zeros = (FC_T *)scratch->zeros + k;
-    const FC_T **line = (const FC_T **)scratch->line;
-    FC_T *copy = scratch->ends;
+    const int64_t k = d->kernel[1], width = g->size[2], reach = fc_depthwise_reach(d, FC_VL);
+    const int64_t top = y * g->step[1] + d->y.first, n = fc_depthwise_lines(d, ny), start = plane * g->src_channel + top * width;
+    const int64_t lo = fc_min(n, fc_max(0, -top)), hi = fc_max(lo, fc_min(n, g->size[1] - top));
+    const FC_T *src = (const FC_T *)d->job.src + start + lo * width, *from = src + d->x.first;
+    const FC_T *zeros = (const FC_T *)scratch->zeros + k + d->x.first, **line = (const FC_T **)scratch->line;
+    FC_T *copy = (FC_T *)scratch->ends + k;
     int64_t r = 0;
     for (; r < lo; r++)
-        line[r] = zeros + d->x.first;
-    for (; r < hi; r++)
-        line[r] = src + r * width;
+        line[r] = zeros;
+    for (; r < hi; r++, from += width)
+        line[r] = from;
     for (; r < n; r++)
-        line[r] = zeros + d->x.first;
-    if (start >= k && start + (g->size[1] - 1) * width + reach <= g->src_end + k)
+        line[r] = zeros;
+    if (start + lo * width >= k && start + (hi - 1) * width + reach <= g->src_end + k)
         return;
-    for (r = lo; r < hi; r++) { /* the first or the last plane */
-        const int64_t at = start + (y + r) * width;
-        if (at >= k && at + reach <= g->src_end + k)
+    for (r = lo; r < hi; r++, src += width) { /* rows of the first or the last plane */
+        if (start + r * width >= k && start + r * width + reach <= g->src_end + k)
             continue;
-        memcpy(copy + k, (const FC_T *)d->job.src + at, (size_t)width * sizeof(FC_T));
-        line[r] = copy + k + d->x.first;
+        memcpy(copy, src, (size_t)width * sizeof(FC_T));
+        line[r] = copy + d->x.first;
         copy += reach;
     }
 }
@@ -222,31 +223,119 @@ FC_DEPTHWISE_DOWN(5, 1)
 FC_DEPTHWISE_DOWN(5, 2)
 #undef FC_DEPTHWISE_DOWN
 
-/* Bands of planes from `first` to `last`. */
+/* One row of an input gradient of stride 2 whose even elements see `even` columns of taps, its odd ones the others of k, and
+ * all of it `height` rows of taps. */
+FC_INLINE void FC_NAME(depthwise_spread_block)(const FC_T *const *line, int64_t x, const int64_t *column,
+                                               const FC_NAME(fc_lanes) *mask, const FC_T *w, FC_T init, FC_T *out,
+                                               const int k, const int height, const int even, const int masked) {
+    FC_V sum[2];
+#pragma GCC unroll 2
+    for (int q = 0; q < 2; q++) {
+        sum[q] = (FC_V){0} + init;
+#pragma GCC unroll 3
+        for (int b = 0; b < height; b++)
+#pragma GCC unroll 3
+            for (int e = 0; e < (q ? k - even : even); e++) {
+                FC_V s = *(const FC_V *)(line[b] + x + column[q] + e);
+                if (masked)
+                    s = FC_SEEN(s, mask[column[q] + e]);
+                sum[q] += s * w[b * k + (q ? even : 0) + e];
+            }
+    }
+#if FC_VL > 1
+    *(FC_V *)out = FC_PICK_LANES(sum[0], sum[1], FC_ZIP_LO);
+    *(FC_V *)(out + FC_VL) = FC_PICK_LANES(sum[0], sum[1], FC_ZIP_HI);
+#else
+    out[0] = sum[0];
+    out[1] = sum[1];
+#endif
+}
+
+FC_INLINE void FC_NAME(depthwise_spread_row)(const FC_NAME(depthwise_rows) *t, const FC_T *const *line, const int64_t *column,
+                                             const FC_T *w, FC_T init, FC_T *out, const int k, const int height,
+                                             const int even) {
+    for (int64_t j = t->lo == 0 ? t->hi : 0; j < t->vectors; j = j + 1 == t->lo ? t->hi : j + 1) {
+        const int64_t x = fc_min(j * FC_VL, t->last);
+        FC_NAME(depthwise_spread_block)(line, x, column, t->mask + j * t->pitch, w, init, out + 2 * x, k, height, even, 1);
+    }
+    for (int64_t j = t->lo; j < t->hi; j++) {
+        const int64_t x = fc_min(j * FC_VL, t->last);
+        FC_NAME(depthwise_spread_block)(line, x, column, t->mask, w, init, out + 2 * x, k, height, even, 0);
+    }
+}
+
+/* `rows` rows, of which every other one sees `even` rows of taps, the first one too.  Rows are
+ * written beyond their end, and put right by the next one: the last ones by way of `end`. */
+FC_INLINE void FC_NAME(depthwise_spread)(const fc_direct_job *d, const FC_NAME(depthwise_rows) *t, const FC_T *const *line,
+                                         int64_t rows, const FC_T *w, FC_T init, FC_T *out, FC_T *end, const int k,
+                                         const int even) {
+    const int64_t row[2] = {d->y.offset[0] - d->y.first, d->y.offset[even] - d->y.first};
+    const int64_t column[2] = {d->x.offset[0] - d->x.first, d->x.offset[even] - d->x.first};
+    const int64_t spare = 2 * (t->last + FC_VL) - t->out_row;
+    for (int64_t y = 0; y < rows; y++, out += t->out_row) {
+        const int over = (rows - y - 1) * t->out_row < spare;
+        if (y % 2 == 0)
+            FC_NAME(depthwise_spread_row)(t, line + y / 2 + row[0], column, w, init, over ? end : out, k, even, even);
+        else
+            FC_NAME(depthwise_spread_row)(t, line + y / 2 + row[1], column, w + even * k, init, over ? end : out, k, k - even,
+                                          even);
+        if (over)
+            FC_NAME(direct_copy)(out, end, t->out_row);
+    }
+}
+
+#define FC_DEPTHWISE_SPREAD(k, even)                                                                                   \
+    static FC_UNUSED void FC_NAME(depthwise_spread_##k##_##even)(                                                      \
+        const fc_direct_job *d, const FC_NAME(depthwise_rows) * t, const FC_T *const *line, int64_t rows,              \
+        const FC_T *w, FC_T init, FC_T *out, FC_T *end) {                                                              \
+        FC_NAME(depthwise_spread)(d, t, line, rows, w, init, out, end, k, even);                                       \
+    }
+FC_DEPTHWISE_SPREAD(3, 1)
+FC_DEPTHWISE_SPREAD(3, 2)
+FC_DEPTHWISE_SPREAD(5, 2)
+FC_DEPTHWISE_SPREAD(5, 3)
+#undef FC_DEPTHWISE_SPREAD
+
+/* Tiles from `first` to `last`: bands of planes, each for all results of its group. */
 static FC_UNUSED void FC_NAME(depthwise_item)(const fc_direct_job *d, int64_t first, int64_t last, void *memory) {
     const fc_conv_job *job = &d->job;
     const fc_conv *g = &job->g;
-    const int64_t k = d->kernel[0], step = g->step[1], channels = job->groups * job->m;
+    const int64_t k = d->kernel[0], step = g->step[1];
     const fc_depthwise_scratch scratch = fc_depthwise_split(d, sizeof(FC_T), FC_VL, memory);
     const FC_NAME(depthwise_rows) rows = FC_NAME(depthwise_enter)(d, &scratch, 0);
+    fc_direct_tile tile = fc_direct_find(d, first);
+    int64_t index[25], forward = 1;
+    for (int64_t t = 0; t < k * k; t++) {
+        index[t] = d->y.tap[t / k] * k + d->x.tap[t % k];
+        forward &= index[t] == t;
+    }
     for (int64_t i = first; i < last; i++) {
-        const int64_t plane = i / d->y.tiles, y = i % d->y.tiles * d->y.tile, ny = fc_min(d->y.tile, d->y.longest - y);
-        const int64_t channel = plane % channels;
-        const FC_T *filter = (const FC_T *)job->w + channel / job->m * job->w_group + channel % job->m * job->w_m;
-        const FC_T init = job->b ? ((const FC_T *)job->b)[channel] : (FC_T)0;
-        FC_T *out = (FC_T *)job->dst + plane * g->dst_channel + y * rows.out_row, w[25];
-        for (int64_t b = 0; b < k; b++)
-            for (int64_t e = 0; e < k; e++)
-                w[b * k + e] = filter[d->y.tap[b] * k + d->x.tap[e]];
-        FC_NAME(depthwise_lines)(d, plane / job->m, y * step + d->y.first, fc_depthwise_lines(d, ny), &scratch);
-        (k == 3 ? step == 1 ? FC_NAME(depthwise_down_3_1) : FC_NAME(depthwise_down_3_2)
-                : step == 1 ? FC_NAME(depthwise_down_5_1) : FC_NAME(depthwise_down_5_2))(
-            &rows, (const FC_T *const *)scratch.line, ny, w, init, out);
-        if (fc_epilogue_finishes(&job->epilogue)) {
-            const FC_T *residual = (const FC_T *)job->epilogue.residual;
-            FC_NAME(finish)(&job->epilogue, residual ? residual + (out - (const FC_T *)job->dst) : NULL, out, 0, 1,
-                            ny * rows.out_row);
+        const int64_t ny = fc_min(d->y.tile, d->y.longest - tile.y);
+        FC_NAME(depthwise_lines)(d, tile.image * job->groups + tile.group, tile.y, ny, &scratch);
+        for (int64_t m = 0; m < job->m; m++) {
+            const int64_t channel = tile.group * job->dst_group + m;
+            const FC_T *filter = (const FC_T *)job->w + tile.group * job->w_group + m * job->w_m;
+            const FC_T init = job->b ? ((const FC_T *)job->b)[channel] : (FC_T)0;
+            FC_T *out = (FC_T *)job->dst + tile.image * g->dst_image + channel * g->dst_channel + tile.y * g->dst_step[1], w[25];
+            for (int64_t t = 0; t < k * k && !forward; t++)
+                w[t] = filter[index[t]];
+            if (d->y.phases == 2) {
+                const int64_t odd = fc_min(ny, d->y.grid[1] - tile.y), even = d->y.ntaps[0];
+                (k == 3 ? even == 1 ? FC_NAME(depthwise_spread_3_1) : FC_NAME(depthwise_spread_3_2)
+                        : even == 2 ? FC_NAME(depthwise_spread_5_2) : FC_NAME(depthwise_spread_5_3))(
+                    d, &rows, (const FC_T *const *)scratch.line, ny + odd, w, init, out, scratch.end);
+                continue;
+            }
+            (k == 3 ? step == 1 ? FC_NAME(depthwise_down_3_1) : FC_NAME(depthwise_down_3_2)
+                    : step == 1 ? FC_NAME(depthwise_down_5_1) : FC_NAME(depthwise_down_5_2))(
+                &rows, (const FC_T *const *)scratch.line, ny, forward ? filter : w, init, out);
+            if (fc_epilogue_finishes(&job->epilogue)) {
+                const FC_T *residual = (const FC_T *)job->epilogue.residual;
+                FC_NAME(finish)(&job->epilogue, residual ? residual + (out - (const FC_T *)job->dst) : NULL, out, 0, 1,
+                                ny * rows.out_row);
+            }
         }
+        fc_direct_forward(d, &tile);
     }
 }
 
@@ -328,24 +417,24 @@ FC_DEPTHWISE_DOTS(5, 1, 1)
 FC_DEPTHWISE_DOTS(5, 1, 2)
 #undef FC_DEPTHWISE_DOTS
 
-/* The weight gradient of results m0 to m1 of one group. */
-static FC_UNUSED void FC_NAME(depthwise_weight_item)(const fc_direct_job *d, int64_t group, int64_t m0, int64_t m1,
-                                                     void *memory) {
+/* The weight gradient of result channels `first` to `last`, plane by plane in the order in which they lie. */
+static FC_UNUSED void FC_NAME(depthwise_weight_item)(const fc_direct_job *d, int64_t first, int64_t last, void *memory) {
     const fc_conv_job *job = &d->job;
     const fc_conv *g = &job->g;
     const int64_t k = d->kernel[0], step = g->step[1], ny = d->y.longest, plane = g->dst_channel;
     const fc_depthwise_scratch scratch = fc_depthwise_split(d, sizeof(FC_T), FC_VL, memory);
     const FC_NAME(depthwise_rows) rows = FC_NAME(depthwise_enter)(d, &scratch, 1);
-    const int64_t spare = fc_max(0, FC_VL - rows.out_row), planes = g->images * job->groups * job->m;
-    for (int64_t m = m0; m < m1; m++) {
-        FC_T *dw = (FC_T *)job->dst + (group * job->m + m) * k * k;
-        FC_V sums[25];
-        memset(sums, 0, sizeof(sums));
-        for (int64_t image = 0; image < g->images; image++) {
-            const int64_t at = (image * job->groups + group) * job->m + m;
-            const FC_T *grad = (const FC_T *)d->grad + at * plane, *const *line = (const FC_T *const *)scratch.line;
-            FC_NAME(depthwise_lines)(d, image * job->groups + group, d->y.first, fc_depthwise_lines(d, ny), &scratch);
-            if ((planes - at - 1) * plane < spare) { /* vectors reach beyond the gradient */
+    const int64_t spare = fc_max(0, FC_VL - rows.out_row), channels = job->groups * job->m;
+    const FC_T *const *line = (const FC_T *const *)scratch.line;
+    memset(scratch.sums, 0, (size_t)((last - first) * k * k) * sizeof(FC_V));
+    for (int64_t image = 0; image < g->images; image++) {
+        FC_V *sums = scratch.sums;
+        for (int64_t channel = first; channel < last; channel++, sums += k * k) {
+            const FC_T *grad = (const FC_T *)d->grad + (image * channels + channel) * plane;
+            const int64_t group = channel / job->m;
+            if (channel == first || channel % job->m == 0)
+                FC_NAME(depthwise_lines)(d, image * job->groups + group, 0, ny, &scratch);
+            if (((g->images - image) * channels - channel - 1) * plane < spare) { /* vectors reach beyond the gradient */
                 memcpy(scratch.grad, grad, (size_t)plane * sizeof(FC_T));
                 grad = scratch.grad;
             }
@@ -357,12 +446,12 @@ static FC_UNUSED void FC_NAME(depthwise_weight_item)(const fc_direct_job *d, int
                 (step == 1 ? FC_NAME(depthwise_dots_5_2_1) : FC_NAME(depthwise_dots_5_2_2))(&rows, line, ny, grad, sums, e);
             (step == 1 ? FC_NAME(depthwise_dots_5_1_1) : FC_NAME(depthwise_dots_5_1_2))(&rows, line, ny, grad, sums, 4);
         }
-        for (int64_t t = 0; t < k * k; t++) {
-            FC_T lane[FC_VL], sum = 0;
-            memcpy(lane, sums + t, sizeof(lane));
-            for (int l = 0; l < FC_VL; l++)
-                sum += lane[l];
-            dw[t] = sum;
-        }
+    }
+    for (int64_t i = 0; i < (last - first) * k * k; i++) {
+        FC_T lane[FC_VL], sum = 0;
+        memcpy(lane, (const FC_V *)scratch.sums + i, sizeof(lane));
+        for (int l = 0; l < FC_VL; l++)
+            sum += lane[l];
+        ((FC_T *)job->dst)[first * k * k + i] = sum;
     }
 }
