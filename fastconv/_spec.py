@@ -495,6 +495,31 @@ class LayoutSpec(Spec):
 
 
 @dataclass(frozen=True, kw_only=True)
+class OverlaySpec(Spec):
+    """Boxes of one image, each with a patch of its own laid over it.
+
+    Positions hold ``lanes`` elements each: 1 in the plain layout, a block's in the blocked one.  The base is (planes,
+    *base_size, lanes), the result (images, planes, *size, lanes).
+    """
+
+    images: int
+    planes: int
+    base_size: Shape
+    size: Shape
+    lanes: int
+    fill: float
+    dtype: str
+
+    @property
+    def base_shape(self) -> Shape:
+        return (self.planes, *self.base_size, self.lanes)
+
+    @property
+    def output_shape(self) -> Shape:
+        return (self.images, self.planes, *self.size, self.lanes)
+
+
+@dataclass(frozen=True, kw_only=True)
 class PoolSpec(Spec):
     """One max- or average-pooling over (N, C, H, W); one-dimensional pools have H = 1.
 

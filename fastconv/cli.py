@@ -210,7 +210,7 @@ def draw_pictures(model: nn.Model, test: Pair, history: dict[str, list[float]], 
         image, label = images[number], int(labels[number])
         title = f"A {label} read as {predicted[number]}"
         result = explain.occlusion(model, image, label, window=_WINDOW, stride=_STRIDE, baseline="zero")
-        what = f"{title}: how hiding a part changes the loss of class {label}"
+        what = f"{title}: how hiding a part moves the loss of class {predicted[number]}"
         figures[f"occlusion_{kind}"] = plot.occlusion(result, title=what)
         values = explain.saliency_map(model, image, target=label)
         what = f"{title}: pixels that move the score of class {label}"

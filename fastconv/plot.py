@@ -270,8 +270,14 @@ def occlusion(
     """
     figure = _new_figure(12, 4.6)
     picture, grid, pixels = figure.subplots(1, 3)
-    label, predicted = (class_names[k] if class_names else str(k) for k in (result.label, result.predicted))
-    figure.suptitle(title or f"Occlusion, window {times(result.window)}: watching the loss of class {label}")
+    watched, predicted = (
+        class_names[k] if class_names else str(k) for k in (result.watched, result.predicted)
+    )
+    kind = {None: "prediction", True: "correct prediction", False: "incorrect prediction"}[result.correct]
+    figure.suptitle(
+        title
+        or f"Occlusion, window {times(result.window)}: the loss of class {watched}, {kind} of {predicted}"
+    )
 
     _show_image(picture, result.image)
     picture.set_title(f"read as {predicted}, loss {result.loss:.2g}")
@@ -281,7 +287,7 @@ def occlusion(
     picture.add_patch(rectangle((left - 0.5, top - 0.5), width, height, **box))
     picture.set_xlabel("box: hiding it raises the loss most")
 
-    cells = _show_map(figure, grid, result.grid, "loss occluded - loss original")
+    cells = _show_map(figure, grid, result.grid, "loss of the whole image - loss occluded")
     grid.set_title("per window position")
     grid.set_xlabel("left edge of the window")
     grid.set_ylabel("top edge of the window")

@@ -77,7 +77,7 @@ def test_occlusion_shows_image_grid_and_pixel_map_on_one_scale(result):
     np.testing.assert_allclose(grid.get_array(), result.grid)
     np.testing.assert_allclose(pixels.get_array(), result.pixel_map)
     assert grid.get_clim() == pixels.get_clim()
-    assert "dog" in figure.get_suptitle()
+    assert "incorrect prediction of cat" in figure.get_suptitle()
     box = figure.axes[0].patches[0]
     top, left, height, width = result.most_important
     assert (box.get_xy(), box.get_width(), box.get_height()) == ((left - 0.5, top - 0.5), width, height)

@@ -200,6 +200,14 @@ class Operations(Protocol):
     def pad_backward(self, spec: s.PadSpec, grad_output: Array) -> Array:
         """(outer, *out_shape) to (outer, *in_shape)."""
 
+    def overlay(self, spec: s.OverlaySpec, base: Array, patches: Array, places: Array) -> Array:
+        """Cut a box out of ``base`` for every row of ``places``, and lay its patch over it; ``spec.output_shape``.
+
+        ``places`` (images, 7), int64: where in the flat ``patches`` the patch (planes, height, width, lanes) starts;
+        its upper left corner in the base, its height and width, which may be 0; the upper left corner of the box, which
+        may reach beyond the base: there it holds ``spec.fill``.
+        """
+
     def optimizer_update(
         self,
         spec: s.UpdateSpec,

@@ -7,6 +7,7 @@ precision, because there the contract asks for the same bits everywhere.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
         DropBlockSpec,
         DropoutSpec,
         MatmulSpec,
+        OverlaySpec,
         PadSpec,
         PlaneSpec,
         PoolSpec,
@@ -769,6 +771,26 @@ def pad_backward(spec: PadSpec, grad_output: Array) -> Array:
 # ---------------------------------------------------------------------------------------------------------------
 
 
+def overlay(spec: OverlaySpec, base: Array, patches: Array, places: Array) -> Array:
+    """Each box by way of the whole image with its patch."""
+    base = base.reshape(spec.base_shape)
+    out = np.full(spec.output_shape, spec.fill, spec.dtype)
+    for box, (start, *corner, height, width, box_top, box_left) in zip(out, places.tolist(), strict=True):
+        image = base.copy()
+        shape = (spec.planes, height, width, spec.lanes)
+        rows, columns = (slice(first, first + n) for first, n in zip(corner, shape[1:3], strict=True))
+        image[:, rows, columns] = patches[start : start + math.prod(shape)].reshape(shape)
+        inside, seen = zip(
+            *(
+                (slice(max(-first, 0), max(n - first, 0)), slice(max(first, 0), max(first + m, 0)))
+                for first, n, m in zip((box_top, box_left), spec.base_size, spec.size, strict=True)
+            ),
+            strict=True,
+        )
+        box[(slice(None), *inside)] = image[(slice(None), *seen)]
+    return out
+
+
 def optimizer_update(
     spec: UpdateSpec,
     rates: UpdateRates,
@@ -853,6 +875,7 @@ IMPLEMENTATIONS: dict[str, tuple[Implementation, ...]] = {
         fold,
         pad,
         pad_backward,
+        overlay,
         optimizer_update,
         square_sums,
     )

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from fastconv.explain._occluded import Estimate
+from fastconv.explain._watched import Activity
+from fastconv.explain.conventions import CONVENTIONS, Convention, occlusion_as
 from fastconv.explain.diagnose import diagnose
 from fastconv.explain.features import feature_maps, filters
 from fastconv.explain.occlusion import Occlusion, OcclusionResult, occlusion
@@ -9,6 +12,10 @@ from fastconv.explain.receptive_field import Field, FieldTable, receptive_field
 from fastconv.explain.saliency import Saliency, linearize, saliency_map
 
 __all__ = [
+    "CONVENTIONS",
+    "Activity",
+    "Convention",
+    "Estimate",
     "Field",
     "FieldTable",
     "Occlusion",
@@ -19,6 +26,7 @@ __all__ = [
     "filters",
     "linearize",
     "occlusion",
+    "occlusion_as",
     "receptive_field",
     "saliency_map",
 ]

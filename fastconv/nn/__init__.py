@@ -20,9 +20,9 @@ PixelShuffle, PixelUnshuffle                      (C, H, W)                     
 Pad                                               any                                  longer or shorter sides
 Dropout, GaussianNoise                            any                                  the same
 Dropout2d; DropBlock2d                            (C, ...); (C, H, W)                  the same
-ReLU, ReLU6, LeakyReLU, PReLU, ELU, SELU, GELU,   any                                  the same
-SiLU, Mish, Hardswish, Hardsigmoid, Sigmoid,
-Softplus, Tanh, Softmax
+ReLU, ReLU6, LeakyReLU, ELU, SELU, GELU, SiLU     any                                  the same
+Mish, Softplus, Hardswish, Hardsigmoid, PReLU     any                                  the same
+Sigmoid, Tanh, Softmax                            any                                  the same
 Flatten, Reshape; Permute                         any                                  elements in order; not so
 Add, or ``a + b``                                 two or more that broadcast           the larger sizes
 Multiply, or ``a * b``                            two that broadcast                   the larger sizes

@@ -246,6 +246,15 @@ class _Weighted(Layer):
         )
 
 
+class _Fixed(Layer):
+    """A layer without arguments."""
+
+    fixed: ClassVar[ops.Op]
+
+    def __init__(self, *, name: str | None = None) -> None:
+        super().__init__(self.fixed, name=name)
+
+
 class _OfRank(Layer):
     """A layer that takes fewer shapes than its op does: those with ``ranks`` spatial dimensions."""
 
@@ -753,11 +762,10 @@ class GaussianNoise(Layer):
         super().__init__(ops.GaussianNoise(std=float(std)), name=name)
 
 
-class Flatten(Layer):
+class Flatten(_Fixed):
     """(C, H, W) to (C * H * W,)."""
 
-    def __init__(self, *, name: str | None = None) -> None:
-        super().__init__(ops.Reshape(), name=name)
+    fixed = ops.Reshape()
 
 
 class Reshape(Layer):
@@ -863,18 +871,16 @@ class Upsample(Layer):
         return replace(self.op, out_size=None, scales=tuple(map(float, scales)))
 
 
-class ReLU(Layer):
+class ReLU(_Fixed):
     """``max(x, 0)``."""
 
-    def __init__(self, *, name: str | None = None) -> None:
-        super().__init__(ops.Activation(function="relu"), name=name)
+    fixed = ops.Activation(function="relu")
 
 
-class ReLU6(Layer):
+class ReLU6(_Fixed):
     """``min(max(x, 0), 6)``."""
 
-    def __init__(self, *, name: str | None = None) -> None:
-        super().__init__(ops.Activation(function="relu6"), name=name)
+    fixed = ops.Activation(function="relu6")
 
 
 class LeakyReLU(Layer):
@@ -884,18 +890,16 @@ class LeakyReLU(Layer):
         super().__init__(ops.Activation(function="leaky_relu", slope=float(negative_slope)), name=name)
 
 
-class Sigmoid(Layer):
+class Sigmoid(_Fixed):
     """``1 / (1 + exp(-x))``."""
 
-    def __init__(self, *, name: str | None = None) -> None:
-        super().__init__(ops.Activation(function="sigmoid"), name=name)
+    fixed = ops.Activation(function="sigmoid")
 
 
-class Tanh(Layer):
+class Tanh(_Fixed):
     """Hyperbolic tangent."""
 
-    def __init__(self, *, name: str | None = None) -> None:
-        super().__init__(ops.Activation(function="tanh"), name=name)
+    fixed = ops.Activation(function="tanh")
 
 
 class ELU(Layer):
@@ -905,11 +909,10 @@ class ELU(Layer):
         super().__init__(ops.Unary(function="elu", alpha=float(alpha)), name=name)
 
 
-class SELU(Layer):
+class SELU(_Fixed):
     """ELU with the numbers that keep mean 0 and variance 1 (Klambauer et al. 2017, arXiv:1706.02515)."""
 
-    def __init__(self, *, name: str | None = None) -> None:
-        super().__init__(ops.Unary(function="selu"), name=name)
+    fixed = ops.Unary(function="selu")
 
 
 class GELU(Layer):
@@ -928,25 +931,22 @@ class GELU(Layer):
         super().__init__(ops.Unary(function=functions[approximate]), name=name)
 
 
-class SiLU(Layer):
+class SiLU(_Fixed):
     """``x * sigmoid(x)``, also called swish."""
 
-    def __init__(self, *, name: str | None = None) -> None:
-        super().__init__(ops.Unary(function="silu"), name=name)
+    fixed = ops.Unary(function="silu")
 
 
-class Hardswish(Layer):
+class Hardswish(_Fixed):
     """``x * relu6(x + 3) / 6`` (Howard et al. 2019, arXiv:1905.02244)."""
 
-    def __init__(self, *, name: str | None = None) -> None:
-        super().__init__(ops.Unary(function="hard_swish"), name=name)
+    fixed = ops.Unary(function="hard_swish")
 
 
-class Hardsigmoid(Layer):
+class Hardsigmoid(_Fixed):
     """``relu6(x + 3) / 6``."""
 
-    def __init__(self, *, name: str | None = None) -> None:
-        super().__init__(ops.Unary(function="hard_sigmoid"), name=name)
+    fixed = ops.Unary(function="hard_sigmoid")
 
 
 class Softplus(Layer):
@@ -956,11 +956,10 @@ class Softplus(Layer):
         super().__init__(ops.Unary(function="softplus", alpha=float(beta)), name=name)
 
 
-class Mish(Layer):
+class Mish(_Fixed):
     """``x * tanh(softplus(x))`` (Misra 2019, arXiv:1908.08681)."""
 
-    def __init__(self, *, name: str | None = None) -> None:
-        super().__init__(ops.Unary(function="mish"), name=name)
+    fixed = ops.Unary(function="mish")
 
 
 class PReLU(Layer):
@@ -1003,14 +1002,13 @@ class Softmax(Layer):
         super().__init__(ops.Softmax(axis=as_int(axis, "axis")), name=name)
 
 
-class Add(Layer):
+class Add(_Fixed):
     """Sum of two or more tensors; ``a + b`` is short for ``Add()(a, b)``.
 
     Dimensions of size 1 are repeated, as NumPy's.
     """
 
-    def __init__(self, *, name: str | None = None) -> None:
-        super().__init__(ops.Add(), name=name)
+    fixed = ops.Add()
 
 
 class Concat(Layer):
@@ -1020,11 +1018,10 @@ class Concat(Layer):
         super().__init__(ops.Concat(axis=as_int(axis, "axis")), name=name)
 
 
-class Multiply(Layer):
+class Multiply(_Fixed):
     """Product of two tensors; ``a * b`` is short for ``Multiply()(a, b)``.
 
     A dimension of size 1 is repeated, so that (C, 1, 1) weighs the channels of (C, H, W).
     """
 
-    def __init__(self, *, name: str | None = None) -> None:
-        super().__init__(ops.Multiply(), name=name)
+    fixed = ops.Multiply()

@@ -52,10 +52,11 @@ class LRN(Op):
     def _neighbours(self, x: Array, before: int) -> Array:
         """Sums over each channel and those next to it."""
         total = x.copy()
-        for shift in range(-before, self.size - before):
-            if 0 < shift < x.shape[1]:
+        channels = x.shape[1]
+        for shift in range(max(-before, 1 - channels), min(self.size - before, channels)):
+            if shift > 0:
                 total[:, :-shift] += x[:, shift:]
-            elif -x.shape[1] < shift < 0:
+            elif shift < 0:
                 total[:, -shift:] += x[:, :shift]
         return total
 

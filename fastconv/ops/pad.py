@@ -20,6 +20,7 @@ _NUMPY_MODES: Final[dict[str, Literal["reflect", "edge", "wrap"]]] = {
     "replicate": "edge",
     "circular": "wrap",
 }
+_KERNEL_AXES: Final = 3  # at most, that the kernels pad
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,6 +79,11 @@ class Pad(Op):
             if not served:
                 return None
             sides = sides[1:]
+        else:
+            while len(sides) > 1 and sides[0] == (0, 0):
+                sides = sides[1:]
+            if len(sides) > _KERNEL_AXES:
+                return None
         flat = [side for pair in reversed(sides) for side in pair]
         return PadSpec.from_shape(x_shape, flat, self.mode, self.value or None, dtype)
 
@@ -97,7 +103,9 @@ class Pad(Op):
     ) -> tuple[Array, Any]:
         (x,) = inputs
         spec = self._spec(x.shape, dtype_name(x))
-        if spec is None:
+        if spec is None and self.mode == "constant":
+            output = _with_sides(x, self.sides(x.shape[1:]), self.value)
+        elif spec is None:
             output = x
             for axis, positions in self._sources(x.shape[1:]):
                 output = output.take(positions, axis)
@@ -108,6 +116,9 @@ class Pad(Op):
 
     def backward(self, grad_output: Array, saved: Any, params: dict[str, Array], wanted: Wanted) -> Gradients:
         spec, input_shape = saved
+        if spec is None and self.mode == "constant":
+            opposite = [(-low, -high) for low, high in self.sides(input_shape[1:])]
+            return (_with_sides(grad_output, opposite, 0.0),), {}
         if spec is None:
             grad_input = grad_output
             for axis, positions in self._sources(input_shape[1:]):
@@ -127,3 +138,13 @@ class Pad(Op):
             pad_hi=tuple(high for _, high in sides),
             dilation=ones,
         )
+
+
+def _with_sides(x: Array, sides: list[tuple[int, int]], value: float) -> Array:
+    """A batch with constant or cropped sides, of any number of axes."""
+    inner = tuple(
+        slice(max(-low, 0), n - max(-high, 0)) for n, (low, high) in zip(x.shape[1:], sides, strict=True)
+    )
+    more = [(max(low, 0), max(high, 0)) for low, high in sides]
+    padded: Array = np.pad(x[(slice(None), *inner)], [(0, 0), *more], constant_values=value)
+    return padded

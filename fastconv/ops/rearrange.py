@@ -59,7 +59,7 @@ def _transposed(x: Array, perm: Shape) -> Array:
     return np.ascontiguousarray(x.transpose(0, *(axis + 1 for axis in perm)))
 
 
-# how each mode counts the channels of the small blocks: one number for the position and one for the rest
+# whether channels are counted (position in the square, rest) or (rest, position in the square)
 BLOCK_MODES: Final = ("DCR", "CRD")
 
 
@@ -99,8 +99,8 @@ class _Blocks(Op):
 class DepthToSpace(_Blocks):
     """(C * block**2, H, W) to (C, H * block, W * block).
 
-    In mode ``"DCR"`` the position in the square is the slower number of a channel, in ``"CRD"`` (PyTorch's pixel
-    shuffle) the faster one.
+    The channels are the positions in a square one after the other, each with C channels, in mode ``"DCR"``; in mode
+    ``"CRD"`` (PyTorch's pixel shuffle) they are C times the positions.
     """
 
     block: int

@@ -96,6 +96,9 @@ class Resize(Op):
         )
         if min(sizes) < 1:
             raise ValueError(f"{self.kind} by {self.scales} must give sizes >= 1, got {sizes} for {shape}")
+        for n, m, scale in zip(shape[kept:], sizes, self.scales or (), strict=False):
+            if not -0.5 <= n * scale - m < 1:  # what rounding either way leaves
+                raise ValueError(f"{self.kind} by {self.scales} does not make {sizes} of {shape[kept:]}")
         check_size((*shape[:kept], *sizes), "output")
         return (*shape[:kept], *sizes)
 
@@ -215,9 +218,10 @@ def _coordinates(n: int, m: int, scale: float | None, transform: str) -> Array:
         case "pytorch_half_pixel" if m == 1:
             return y
         case "asymmetric":
-            return y * n / length
+            return y * n / m if scale is None else y / scale
+    middle = (y + 0.5) * n / m if scale is None else (y + 0.5) / scale
     centre = n / 2 * (1 - m / length) if transform == "half_pixel_symmetric" else 0.0
-    return centre + (y + 0.5) * n / length - 0.5
+    return centre + middle - 0.5
 
 
 def _nearest(at: Array, mode: str) -> Array:

@@ -156,7 +156,7 @@ class Unary(Op):
     def __post_init__(self) -> None:
         if self.function not in _FUNCTIONS:
             raise ValueError(f"function must be one of {tuple(_FUNCTIONS)}, got {self.function!r}")
-        alpha, beta = self._numbers
+        alpha, beta = self.numbers
         if self.function in ("celu", "softplus") and alpha == 0:
             raise ValueError(f"{self.function} needs an alpha that is not 0, got {alpha!r}")
         if math.isnan(alpha) or math.isnan(beta):
@@ -167,7 +167,8 @@ class Unary(Op):
         return self.function
 
     @property
-    def _numbers(self) -> tuple[float, float]:
+    def numbers(self) -> tuple[float, float]:
+        """``alpha`` and ``beta``, the usual values for None."""
         usual = _FUNCTIONS[self.function]
         return (
             usual.alpha if self.alpha is None else self.alpha,
@@ -175,10 +176,10 @@ class Unary(Op):
         )
 
     @property
-    def keeps_zero(self) -> bool:
-        """Whether 0 becomes 0."""
-        output, _ = self.forward((np.zeros(1),), {}, Context())
-        return bool(output[0] == 0)
+    def is_tame(self) -> bool:
+        """Whether 0 becomes 0, and every finite number a finite one."""
+        output, _ = self.forward((np.array([0.0, -1.0]),), {}, Context())  # -1 is where a root is none
+        return bool(output[0] == 0 and np.isfinite(output[1]))
 
     def infer_shape(self, *input_shapes: Shape) -> Shape:
         return single(input_shapes, self.kind)
@@ -188,7 +189,7 @@ class Unary(Op):
     ) -> tuple[Array, Any]:
         (x,) = inputs
         with np.errstate(all="ignore"):
-            output = _FUNCTIONS[self.function].value(x, *self._numbers)
+            output = _FUNCTIONS[self.function].value(x, *self.numbers)
         return output, x if context.recording else None
 
     def backward(self, grad_output: Array, saved: Any, params: dict[str, Array], wanted: Wanted) -> Gradients:
@@ -196,4 +197,4 @@ class Unary(Op):
         if slope is None:
             return (np.zeros_like(grad_output),), {}
         with np.errstate(all="ignore"):
-            return (grad_output * slope(saved, *self._numbers),), {}
+            return (grad_output * slope(saved, *self.numbers),), {}

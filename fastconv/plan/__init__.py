@@ -11,8 +11,9 @@ steps, and ``_report`` prints what they do.
 An op that no module knows runs as it is, on plain arrays.
 """
 
+from fastconv.plan._fuse import Unit, fuse, of_other_dtypes
 from fastconv.plan._report import Report, Row
 from fastconv.plan._run import InferencePlan
 from fastconv.plan._steps import Step
 
-__all__ = ["InferencePlan", "Report", "Row", "Step"]
+__all__ = ["InferencePlan", "Report", "Row", "Step", "Unit", "fuse", "of_other_dtypes"]

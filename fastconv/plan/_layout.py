@@ -166,7 +166,7 @@ def _stays_blocked(out: _Layouts, unit: Unit) -> bool:
             out.add(unit, True, pool(op, shape, out.dtype))
         case GlobalAvgPool():
             out.add(unit, False, global_pool(shape, graph.shapes[unit.name], out.dtype), inputs_blocked=True)
-        case Activation() | Unary(keeps_zero=True):  # what fills a block up stays finite
+        case Activation() | Unary(is_tame=True):  # what fills a block up stays finite
             run = plain_forward(op, unit.params)
             out.add(unit, True, fixed(run, "element by element"), memory="own")
         case Add() | Multiply() if graph.is_uniform(unit.node):

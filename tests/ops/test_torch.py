@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from fastconv import ops
+from fastconv import nn, ops
 from fastconv.ops import Context
 from kit import ramp
 
@@ -173,3 +173,55 @@ def test_softmax_over_any_axis():
     x = ramp((2, 3, 4, 5))
     agree(ops.Softmax(axis=-1), lambda t: t.softmax(3), x)
     agree(ops.Softmax(axis=1, log=True), lambda t: t.log_softmax(2), x)
+
+
+@pytest.mark.parametrize(
+    ("make", "shape"),
+    [
+        (lambda nn: nn.ELU(), (4, 5)),
+        (lambda nn: nn.SELU(), (4, 5)),
+        (lambda nn: nn.GELU(), (4, 5)),
+        (lambda nn: nn.GELU("tanh"), (4, 5)),
+        (lambda nn: nn.SiLU(), (4, 5)),
+        (lambda nn: nn.Hardswish(), (4, 5)),
+        (lambda nn: nn.Hardsigmoid(), (4, 5)),
+        (lambda nn: nn.Softplus(), (4, 5)),
+        (lambda nn: nn.Softplus(2.0), (4, 5)),
+        (lambda nn: nn.Mish(), (4, 5)),
+        (lambda nn: nn.PReLU(), (4, 5)),
+        (lambda nn: nn.PReLU(4, 0.1), (4, 5, 3)),
+        (lambda nn: nn.LocalResponseNorm(4), (6, 5, 3)),
+        (lambda nn: nn.LocalResponseNorm(3, 0.1, 0.5, 2.0), (6, 5, 3)),
+        (lambda nn: nn.PixelShuffle(2), (8, 2, 3)),
+        (lambda nn: nn.PixelUnshuffle(2), (2, 4, 6)),
+        (lambda nn: nn.Upsample(7), (2, 4, 6)),
+        (lambda nn: nn.Upsample(scale_factor=2), (2, 4)),
+        (lambda nn: nn.Upsample((3, 8), mode="bilinear", align_corners=True), (2, 4, 6)),
+        (lambda nn: nn.Upsample(scale_factor=1.6, mode="bilinear", align_corners=True), (2, 4, 6)),
+        (lambda nn: nn.Upsample(scale_factor=1.6, mode="bicubic"), (2, 4, 6)),
+        (lambda nn: nn.Upsample(scale_factor=1.6), (2, 4, 6)),
+        (lambda nn: nn.Upsample(5, mode="nearest-exact"), (2, 4, 6)),
+    ],
+)
+def test_layers_are_pytorchs_modules(make, shape):
+    model = nn.Sequential([make(nn)], input_shape=shape, dtype="float64")
+    x = ramp((2, *shape)) * 5
+    with torch.no_grad():
+        expected = make(torch.nn).double()(torch.tensor(x)).numpy()
+    np.testing.assert_allclose(model.predict(x), expected, rtol=1e-6, atol=1e-7)
+
+
+@pytest.mark.parametrize(
+    ("layer", "module"),
+    [
+        (nn.InstanceNorm2d(), torch.nn.InstanceNorm2d(4)),
+        (nn.GroupNorm(2), torch.nn.GroupNorm(2, 4)),
+        (nn.LayerNorm(2), torch.nn.LayerNorm((5, 3))),
+    ],
+)
+def test_norm_layers_are_pytorchs_modules(layer, module):
+    x = ramp((2, 4, 5, 3)) * 5
+    with torch.no_grad():
+        expected = module.double()(torch.tensor(x)).numpy()
+    found = nn.Sequential([layer], input_shape=(4, 5, 3), dtype="float64").predict(x)
+    np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-12)

@@ -421,6 +421,7 @@ def test_sums_of_different_dtypes():
         (ops.Pad(padding=(-3, -3), mode="replicate"), [(5,)], "cropped below 0"),
         (ops.Resize(out_size=(4, 4)), [(3,)], "as many axes"),
         (ops.Resize(out_size=(4,)), [(0,)], "size >= 1"),
+        (ops.Resize(out_size=(4,), scales=(1e-9,)), [(3, 8)], r"does not make \(4,\) of \(8,\)"),
         (ops.Resize(out_size=(2**40, 2**40)), [(3, 2, 2)], r"more than 2\*\*59 elements"),
         (ops.Reduce(function="sum", axes=(0, -2)), [(2, 3)], r"each axis once, got \(0, -2\)"),
         (ops.Reduce(function="max", axes=(0,)), [(0, 3)], "one or more elements"),
