@@ -376,6 +376,7 @@ def resize(
     given = call.integers("axes")
     axes = list(range(x.ndim)) if given is None else [axis + x.ndim if axis < 0 else axis for axis in given]
     shape: list[Any] = list(x.array.shape) if isinstance(x, Known) else [b.batch or Batch(), *x.shape]
+    stretched = sizes is not None and call.attribute("keep_aspect_ratio_policy", "stretch") == "stretch"
     factors, targets = _resize_targets(call, scales, sizes, [shape[axis] for axis in axes])
     out: list[Any] = list(shape)
     scale = [1.0] * x.ndim
@@ -390,12 +391,13 @@ def resize(
         unchanged += 1
     if unchanged == len(out):
         return x
+    exact = all(n * factor == m for n, factor, m in zip(shape, scale, out, strict=True))
     op = ops.Resize(
         out_size=tuple(out[unchanged:]),
         mode=mode,
         coordinate_transform=transform,
         nearest_mode=nearest,
-        scales=tuple(scale[unchanged:]),
+        scales=None if exact or stretched else tuple(scale[unchanged:]),
         antialias=bool(call.attribute("antialias", 0)),
         cubic_coeff=call.attribute("cubic_coeff_a", -0.75),
         exclude_outside=bool(call.attribute("exclude_outside", 0)),
