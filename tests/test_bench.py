@@ -439,7 +439,9 @@ def command(*arguments: str) -> int:
 
 @pytest.fixture
 def no_peers(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fastconv.cli.installed", lambda: ([], ["torch NCHW does not play: not installed"]))
+    monkeypatch.setattr(
+        "fastconv.bench.command.installed", lambda: ([], ["torch NCHW does not play: not installed"])
+    )
 
 
 @pytest.mark.no_sanitize
@@ -462,7 +464,7 @@ def test_command_without_another_library(tmp_path: Path, capsys: pytest.CaptureF
 def test_command_with_another_library(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("fastconv.cli.installed", lambda: (["twin"], []))
+    monkeypatch.setattr("fastconv.bench.command.installed", lambda: (["twin"], []))
     monkeypatch.setitem(contestants.PLACES, "twin", contestants.PLACES["fastconv"])
     assert command("tiny", "--match", "relu", "--threads", "1", "2", "--out", str(tmp_path)) == 0
     assert {path.name for path in tmp_path.iterdir()} == {"results.json", "results.md", "ratios_tiny.png"}

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from fastconv import cli, explain, nn
+from fastconv.explain import command
 
 pytest.importorskip("matplotlib")
 pillow = pytest.importorskip("PIL.Image")
@@ -128,7 +129,8 @@ def test_the_command_writes_the_page(files, capsys):
     assert " ".join(rows["preprocessing"]) == "white is 255, mean 100, 110, 120, standard deviation 50, BGR"
     assert " ".join(rows["windows"]) == "16 of 7 x 7, 7 apart, mean"
     image = (
-        cli.read_image(files / "photo.png", (3, 28, 24))[::-1] * 255 - np.reshape([100, 110, 120], (3, 1, 1))
+        command.read_image(files / "photo.png", (3, 28, 24))[::-1] * 255
+        - np.reshape([100, 110, 120], (3, 1, 1))
     ) / 50
     model = nn.load(files / "net.safetensors")
     scores = model.predict(image[None])[0]
@@ -140,10 +142,10 @@ def test_an_image_is_cut_in_the_middle_and_scaled(tmp_path):
     pixels = np.zeros((40, 100), np.uint8)
     pixels[:, 30:70] = 200
     pillow.fromarray(pixels).save(tmp_path / "wide.png")
-    inner = cli.read_image(tmp_path / "wide.png", (1, 20, 20))
+    inner = command.read_image(tmp_path / "wide.png", (1, 20, 20))
     assert inner.shape == (1, 20, 20)
     np.testing.assert_allclose(inner[:, :, 2:-2], 200 / 255)  # bicubic weights overshoot at the cut
-    assert cli.read_image(tmp_path / "wide.png", (3, 10, 25)).shape == (3, 10, 25)
+    assert command.read_image(tmp_path / "wide.png", (3, 10, 25)).shape == (3, 10, 25)
 
 
 @pytest.mark.parametrize(
