@@ -8,11 +8,25 @@ from fastconv.explain.conventions import CONVENTIONS, Convention, occlusion_as
 from fastconv.explain.diagnose import diagnose
 from fastconv.explain.effective_field import EffectiveField, effective_receptive_field
 from fastconv.explain.features import feature_maps, filters
+from fastconv.explain.gradients import (
+    InputXGradient,
+    IntegratedGradients,
+    LayerGradCam,
+    NoiseTunnel,
+    grad_cam,
+)
 from fastconv.explain.occlusion import Occlusion, OcclusionResult, occlusion
 from fastconv.explain.receptive_field import Field, FieldTable, receptive_field
 from fastconv.explain.report import METHODS as REPORT_METHODS
 from fastconv.explain.report import report
-from fastconv.explain.saliency import Saliency, linearize, saliency_map
+from fastconv.explain.saliency import (
+    LinearizationError,
+    Saliency,
+    linearization_error,
+    linearize,
+    saliency_map,
+    top_predictors,
+)
 
 __all__ = [
     "CONVENTIONS",
@@ -23,6 +37,11 @@ __all__ = [
     "Estimate",
     "Field",
     "FieldTable",
+    "InputXGradient",
+    "IntegratedGradients",
+    "LayerGradCam",
+    "LinearizationError",
+    "NoiseTunnel",
     "Occlusion",
     "OcclusionResult",
     "Saliency",
@@ -30,10 +49,13 @@ __all__ = [
     "effective_receptive_field",
     "feature_maps",
     "filters",
+    "grad_cam",
+    "linearization_error",
     "linearize",
     "occlusion",
     "occlusion_as",
     "receptive_field",
     "report",
     "saliency_map",
+    "top_predictors",
 ]
