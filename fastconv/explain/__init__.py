@@ -15,6 +15,14 @@ from fastconv.explain.gradients import (
     NoiseTunnel,
     grad_cam,
 )
+from fastconv.explain.metrics import (
+    Curve,
+    deletion,
+    infidelity,
+    insertion,
+    parameter_randomization,
+    sensitivity_max,
+)
 from fastconv.explain.occlusion import Occlusion, OcclusionResult, occlusion
 from fastconv.explain.receptive_field import Field, FieldTable, receptive_field
 from fastconv.explain.report import METHODS as REPORT_METHODS
@@ -33,6 +41,7 @@ __all__ = [
     "REPORT_METHODS",
     "Activity",
     "Convention",
+    "Curve",
     "EffectiveField",
     "Estimate",
     "Field",
@@ -45,17 +54,22 @@ __all__ = [
     "Occlusion",
     "OcclusionResult",
     "Saliency",
+    "deletion",
     "diagnose",
     "effective_receptive_field",
     "feature_maps",
     "filters",
     "grad_cam",
+    "infidelity",
+    "insertion",
     "linearization_error",
     "linearize",
     "occlusion",
     "occlusion_as",
+    "parameter_randomization",
     "receptive_field",
     "report",
     "saliency_map",
+    "sensitivity_max",
     "top_predictors",
 ]
