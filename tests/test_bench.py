@@ -159,7 +159,9 @@ def test_a_map_is_that_of_captum() -> None:
     assert result.shape == problem.input_shape
     assert ours.served_by(problem, tasks.MAP, arrays).startswith("incremental, 1/1.")
     pytest.importorskip("captum")
-    expected = contestants.Torch().prepare(problem, tasks.MAP, arrays)()
+    torch = pytest.importorskip("torch")
+    with torch.enable_grad():  # the contestant, which has a process of its own elsewhere, turns gradients off
+        expected = contestants.Torch().prepare(problem, tasks.MAP, arrays)()
     assert tasks.error(problem, tasks.MAP, expected, result) < tasks.TOLERANCE
 
 

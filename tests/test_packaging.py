@@ -169,7 +169,7 @@ print(*sorted(set(sys.modules) - before))
 def test_every_required_package_is_in_its_extra():
     calls = required_packages()
     assert calls
-    distributions = {"numba": "numba-cuda", "sklearn": "scikit-learn"}
+    distributions = {"PIL": "pillow", "numba": "numba-cuda", "sklearn": "scikit-learn"}
     wrong = [
         f"{path}: {package} is not in the extra {extra!r}"
         for path, package, extra in calls

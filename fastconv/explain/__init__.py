@@ -7,7 +7,15 @@ from fastconv.explain._watched import Activity
 from fastconv.explain.conventions import CONVENTIONS, Convention, occlusion_as
 from fastconv.explain.diagnose import diagnose
 from fastconv.explain.effective_field import EffectiveField, effective_receptive_field
-from fastconv.explain.features import feature_maps, filters
+from fastconv.explain.features import (
+    Patch,
+    dead_filters,
+    feature_maps,
+    filter_norms,
+    filters,
+    maximize_activation,
+    top_patches,
+)
 from fastconv.explain.gradients import (
     InputXGradient,
     IntegratedGradients,
@@ -53,17 +61,21 @@ __all__ = [
     "NoiseTunnel",
     "Occlusion",
     "OcclusionResult",
+    "Patch",
     "Saliency",
+    "dead_filters",
     "deletion",
     "diagnose",
     "effective_receptive_field",
     "feature_maps",
+    "filter_norms",
     "filters",
     "grad_cam",
     "infidelity",
     "insertion",
     "linearization_error",
     "linearize",
+    "maximize_activation",
     "occlusion",
     "occlusion_as",
     "parameter_randomization",
@@ -71,5 +83,6 @@ __all__ = [
     "report",
     "saliency_map",
     "sensitivity_max",
+    "top_patches",
     "top_predictors",
 ]
