@@ -21,8 +21,8 @@ OLDEST_OPSET, NEWEST_OPSET = 6, 28
 Path = str | os.PathLike[str]
 
 _DOMAINS = ("", "ai.onnx")
-_DTYPES = ("bool", *(f"{kind}{bits}" for kind in ("int", "uint") for bits in (8, 16, 32, 64)))
-_DTYPES += ("float16", "float32", "float64")
+_DTYPES = {"BOOL": "bool", "FLOAT16": "float16", "FLOAT": "float32", "DOUBLE": "float64"}
+_DTYPES |= {f"{kind}{bits}".upper(): f"{kind}{bits}" for kind in ("int", "uint") for bits in (8, 16, 32, 64)}
 
 
 @dataclass(frozen=True)
@@ -212,11 +212,7 @@ def dtype_of(code: int) -> str:
 
 def _dtype(code: int, onnx: Any) -> str | None:
     """The NumPy name of a type, None if it is not supported."""
-    try:
-        name = str(np.dtype(onnx.helper.tensor_dtype_to_np_dtype(code)))
-    except (KeyError, TypeError, ValueError):
-        return None
-    return name if name in _DTYPES else None
+    return _DTYPES.get(_type_name(code, onnx).upper())
 
 
 def _type_name(code: int, onnx: Any) -> str:

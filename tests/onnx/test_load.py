@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -591,6 +592,47 @@ def test_nodes_that_mix_samples_are_named(nodes, match):
     outputs = nodes[-1].output[0] if nodes[-1].output[0] == "z" else "y"
     with pytest.raises(fastconv.onnx.UnsupportedModelError, match=rf"node .*{match}"):
         fastconv.onnx.load(model(nodes, {"x": ["N", 3, 4]}, outputs, constants))
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("fixed", [True, False])
+def test_export_of_pytorch(fixed):
+    """Its exporter that needs no further package, on a net of many kinds of layers."""
+    torch = pytest.importorskip("torch")
+    layers, functional = torch.nn, torch.nn.functional
+
+    class Net(layers.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.norm = layers.Conv2d(3, 8, 3, padding=1), layers.BatchNorm2d(8)
+            self.depthwise, self.squeeze = layers.Conv2d(8, 8, 3, padding=1, groups=8), layers.Conv2d(8, 8, 1)
+            self.groups, self.slopes = layers.GroupNorm(2, 8), layers.PReLU(8)
+            self.up, self.last = layers.ConvTranspose2d(8, 4, 2, 2), layers.Linear(20, 5)
+
+        def forward(self, x):
+            h = functional.silu(self.norm(self.first(x)))
+            p = functional.hardswish(self.depthwise(functional.max_pool2d(h, 2, ceil_mode=True)))
+            p = p * torch.sigmoid(self.squeeze(functional.adaptive_avg_pool2d(p, 1)))
+            a, b = torch.cat([h, functional.interpolate(p, size=h.shape[2:], mode="bilinear")], 1).chunk(2, 1)
+            n, c, height, width = a.shape
+            a = a.view(n, 2, c // 2, height, width).transpose(1, 2).reshape(n, c, height, width)
+            h = self.groups(self.slopes(functional.gelu(a) + functional.mish(b)))
+            h = functional.pad(h, (1, 2, 0, 1), mode="reflect")[:, :, 1:-1, ::2]
+            h = functional.dropout(functional.pixel_shuffle(self.up(h), 2), 0.2, self.training)
+            return self.last(h.mean(2).view(h.size(0), -1)[:, :20]).clamp(-0.5, 0.5), h
+
+    torch.manual_seed(0)
+    net, x = Net().eval(), torch.randn(2, 3, 9, 10)
+    file = io.BytesIO()
+    axes = None if fixed else {"x": {0: "N"}}
+    torch.onnx.export(net, (x,), file, opset_version=17, dynamo=False, input_names=["x"], dynamic_axes=axes)
+    loaded = fastconv.onnx.load(file.getvalue())
+    assert loaded.predict(torch.randn(5, 3, 9, 10).numpy())[0].shape == (5, 5)
+    for planned in (False, True):
+        if planned:
+            loaded.compile_inference()
+        for ours, theirs in zip(loaded.predict(x.numpy()), net(x), strict=True):
+            close(ours, theirs.detach().numpy(), 20 * 72)
 
 
 # ------------------------------------------------------------------------------------ what can be done with a net
