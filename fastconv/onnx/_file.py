@@ -296,13 +296,13 @@ def _attribute(attribute: Any, tensors: _Tensors, onnx: Any) -> Any:
         case kinds.INT:
             return attribute.i
         case kinds.FLOAT:
-            return _shortest(attribute.f)
+            return shortest(attribute.f)
         case kinds.STRING:
             return attribute.s.decode(errors="replace")
         case kinds.INTS:
             return tuple(attribute.ints)
         case kinds.FLOATS:
-            return tuple(map(_shortest, attribute.floats))
+            return tuple(map(shortest, attribute.floats))
         case kinds.TENSOR:
             return tensors.array(attribute.t)
         case other:
@@ -311,7 +311,7 @@ def _attribute(attribute: Any, tensors: _Tensors, onnx: Any) -> Any:
             )
 
 
-def _shortest(value: float) -> float:
+def shortest(value: Any) -> float:
     """The number that somebody wrote: the shortest that is ``value`` in float32, as 0.1 for 0.10000000149."""
     return float(str(np.float32(value)))
 

@@ -554,6 +554,16 @@ def test_types_of_floats():
     np.testing.assert_array_equal(half.predict(np.ones((1, 2), np.float16)), [[2.0, 3.0]])
 
 
+def test_whole_numbers_stay_whole():
+    nodes = [node("ArgMax", "x", "a", axis=1), node("Add", "a one", "b"), node("Mul", "b b", "y")]
+    file = model(nodes, {"x": ["N", 3]}, constants={"one": [[1]]})
+    file.graph.output[0].type.tensor_type.elem_type = onnx.TensorProto.INT64
+    x = np.array([[0.0, 2.0, 1.0], [0.0, 1.0, 2.0]], np.float32)
+    got = fastconv.onnx.load(file).predict(x)
+    np.testing.assert_array_equal(got, runtime(file, {"x": x})[0])
+    assert got.dtype == np.int64
+
+
 def test_images_of_bytes():
     nodes = [node("Cast", "x", "f", to=1), node("Div", "f c", "y")]
     net = fastconv.onnx.load(model(nodes, {"x": ["N", 2]}, constants={"c": 255.0}, dtype="uint8"))
