@@ -147,6 +147,25 @@ print(*sorted({optional} & set(sys.modules)))
     assert run_python("-c", code).split() == []
 
 
+def test_import_loads_little():
+    """What `import fastconv` costs beside NumPy's own import: its own modules and a few small ones, none for files."""
+    code = """
+import sys, numpy
+before = set(sys.modules)
+import fastconv
+print(*sorted(set(sys.modules) - before))
+"""
+    loaded = set(run_python("-c", code).split())
+    own = {name for name in loaded if name.partition(".")[0] == "fastconv"}
+    assert not {"json", "tempfile", "pathlib", "platform", "urllib", "random"} & loaded
+    assert (
+        not {"fastconv.nn", "fastconv.ops", "fastconv.plan", "fastconv.backends.cpu", "fastconv.explain"}
+        & own
+    )
+    assert len(own) <= 16
+    assert len(loaded - own) <= 12
+
+
 def test_every_required_package_is_in_its_extra():
     calls = required_packages()
     assert calls
