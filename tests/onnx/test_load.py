@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,7 +12,8 @@ import pytest
 
 import fastconv.onnx
 from fastconv import explain, nn, ops
-from fastconv.graph import Graph
+from fastconv.onnx._file import NEWEST_OPSET, OLDEST_OPSET
+from fastconv.onnx._operators import TRANSLATORS
 from kit import Array, ramp
 
 pytest.importorskip("onnx")
@@ -406,6 +408,13 @@ def test_operator(name, opset):
     agrees(model(nodes, inputs, constants=constants, opset=opset), terms, batch)
 
 
+def test_operators_and_opsets_are_listed():
+    """In the documentation of the package, all of them and no other."""
+    listed = fastconv.onnx.__doc__.split("64-bit floats:")[1]
+    assert sorted(re.findall(r"\w+", listed)) == sorted(TRANSLATORS)
+    assert f"opsets {OLDEST_OPSET} to {NEWEST_OPSET}" in fastconv.onnx.__doc__
+
+
 # ----------------------------------------------------------------------------------------- how exporters write
 
 
@@ -695,10 +704,11 @@ def test_a_loaded_net_explains(rng):
     assert "conv2d_1" in str(net.summary())
 
 
-def test_a_loaded_net_is_saved_by_the_package_s_own_format(tmp_path):
+def test_a_loaded_net_is_saved_in_either_format(tmp_path):
     net = fastconv.onnx.load(fastconv.onnx.save(small_net()))
-    net.save(tmp_path / "net.safetensors")
-    again = nn.load(tmp_path / "net.safetensors")
     x = ramp((2, 1, 8, 8), "float32")
-    np.testing.assert_array_equal(again.predict(x), net.predict(x))
-    assert isinstance(again.graph, Graph)
+    for name in ("net.safetensors", "net.onnx"):
+        net.save(tmp_path / name)
+        again = nn.load(tmp_path / name)
+        np.testing.assert_array_equal(again.predict(x), net.predict(x))
+        assert again.graph.nodes == net.graph.nodes
