@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import doctest
+import importlib
 import io
 import re
 from collections.abc import Mapping, Sequence
@@ -406,6 +408,12 @@ def test_operator(name, opset):
     nodes, inputs, constants, _, terms = CASES[name]
     batch = 1 if inputs["x"][0] == 1 else 2
     agrees(model(nodes, inputs, constants=constants, opset=opset), terms, batch)
+
+
+def test_documented_example():
+    tried = doctest.testmod(importlib.import_module("fastconv.onnx._load"))
+    assert tried.failed == 0
+    assert tried.attempted > 0
 
 
 def test_operators_and_opsets_are_listed():
