@@ -32,8 +32,20 @@ _EXTRA = "run/"  # no parameter's name begins so: it would need a dot
 
 
 def save(model: Model, path: Path) -> None:
-    """Write graph, parameters, penalties and seed of ``model``, but not what :meth:`Model.compile` set."""
+    """Write graph, parameters, penalties and seed of ``model``, but not what :meth:`Model.compile` set.
+
+    A path that ends in ``.onnx`` gets an ONNX file, see :func:`fastconv.onnx.save`.
+    """
+    if _is_onnx(path):
+        from fastconv import onnx
+
+        onnx.save(model, path)
+        return
     write(path, model.params, {KEY: describe(model)})
+
+
+def _is_onnx(path: Path) -> bool:
+    return os.fspath(path).endswith(".onnx")
 
 
 def save_weights(model: Model, path: Path) -> None:
@@ -54,7 +66,7 @@ def load(path: Path) -> Model:
     """
     from fastconv.nn.model import Model
 
-    if os.fspath(path).endswith(".onnx"):
+    if _is_onnx(path):
         from fastconv import onnx
 
         return onnx.load(path)

@@ -133,7 +133,16 @@ class Builder:
             )
         if any(isinstance(value, Open) for value in values):
             values = tuple(self.sample(value, ndim) for value in values)
+            if not isinstance(op, ops.Compare):
+                first = int(isinstance(op, ops.Where))  # what decides may be of any type
+                values = (*values[:first], *map(self._as_floats, values[first:]))
         return self.apply(op, *values, dtype=dtype)
+
+    def _as_floats(self, value: Value) -> Value:
+        """Whole numbers and truth values of a net as floats, as all its constants are, so that types do not widen."""
+        if isinstance(value, Known) or value.dtype.kind == "f":
+            return value
+        return self._emit(ops.Cast(to=self.dtype.name), (value,), {}, value.dtype)
 
     @staticmethod
     def sample(value: Value, ndim: int) -> Value:
@@ -274,6 +283,11 @@ class Builder:
         self.nodes.append(replace(last, name=flat.name, op=replace(last.op, keepdims=False)))
         return flat
 
+    def _gives_whole_numbers(self, value: Open) -> bool:
+        """Whether a result is of the type that the file says, rather than floats of these values."""
+        op = next((node.op for node in self.nodes if node.name == value.name), None)
+        return isinstance(op, (ops.ArgMax, ops.ArgMin, ops.Cast, ops.Compare))
+
     def graph(self, outputs: Mapping[str, Value]) -> Graph:
         """The graph with these results, whose nodes get their names."""
         names: dict[str, str] = {}
@@ -281,6 +295,8 @@ class Builder:
         for label, value in outputs.items():
             if isinstance(value, Known):
                 raise UnsupportedModelError(f"output {label!r} depends on no input")
+            if value.dtype.kind != "f" and not self._gives_whole_numbers(value):
+                value = self._emit(ops.Cast(to=value.dtype.name), (value,), {}, value.dtype)
             if value.name not in self.inputs and value.name not in names:
                 names[value.name] = label
             results.append(value.name)

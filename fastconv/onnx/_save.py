@@ -31,6 +31,7 @@ def save(model: Model, path: Path | None = None, *, opset: int = 17) -> bytes | 
     """Write a net as an ONNX file for inference, with weights inside and a batch size ``"N"`` left open.
 
     Dropout stays as a node that does nothing in inference; dropout of channels and blocks, and noise, are left out.
+    So are seed, penalties, and what is frozen.
 
     Parameters
     ----------

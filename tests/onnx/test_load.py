@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import doctest
+import importlib
+import io
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,7 +14,8 @@ import pytest
 
 import fastconv.onnx
 from fastconv import explain, nn, ops
-from fastconv.graph import Graph
+from fastconv.onnx._file import NEWEST_OPSET, OLDEST_OPSET
+from fastconv.onnx._operators import TRANSLATORS
 from kit import Array, ramp
 
 pytest.importorskip("onnx")
@@ -405,6 +410,19 @@ def test_operator(name, opset):
     agrees(model(nodes, inputs, constants=constants, opset=opset), terms, batch)
 
 
+def test_documented_example():
+    tried = doctest.testmod(importlib.import_module("fastconv.onnx._load"))
+    assert tried.failed == 0
+    assert tried.attempted > 0
+
+
+def test_operators_and_opsets_are_listed():
+    """In the documentation of the package, all of them and no other."""
+    listed = fastconv.onnx.__doc__.split("64-bit floats:")[1]
+    assert sorted(re.findall(r"\w+", listed)) == sorted(TRANSLATORS)
+    assert f"opsets {OLDEST_OPSET} to {NEWEST_OPSET}" in fastconv.onnx.__doc__
+
+
 # ----------------------------------------------------------------------------------------- how exporters write
 
 
@@ -553,6 +571,16 @@ def test_types_of_floats():
     np.testing.assert_array_equal(half.predict(np.ones((1, 2), np.float16)), [[2.0, 3.0]])
 
 
+def test_whole_numbers_stay_whole():
+    nodes = [node("ArgMax", "x", "a", axis=1), node("Add", "a one", "b"), node("Mul", "b b", "y")]
+    file = model(nodes, {"x": ["N", 3]}, constants={"one": [[1]]})
+    file.graph.output[0].type.tensor_type.elem_type = onnx.TensorProto.INT64
+    x = np.array([[0.0, 2.0, 1.0], [0.0, 1.0, 2.0]], np.float32)
+    got = fastconv.onnx.load(file).predict(x)
+    np.testing.assert_array_equal(got, runtime(file, {"x": x})[0])
+    assert got.dtype == np.int64
+
+
 def test_images_of_bytes():
     nodes = [node("Cast", "x", "f", to=1), node("Div", "f c", "y")]
     net = fastconv.onnx.load(model(nodes, {"x": ["N", 2]}, constants={"c": 255.0}, dtype="uint8"))
@@ -591,6 +619,47 @@ def test_nodes_that_mix_samples_are_named(nodes, match):
     outputs = nodes[-1].output[0] if nodes[-1].output[0] == "z" else "y"
     with pytest.raises(fastconv.onnx.UnsupportedModelError, match=rf"node .*{match}"):
         fastconv.onnx.load(model(nodes, {"x": ["N", 3, 4]}, outputs, constants))
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("fixed", [True, False])
+def test_export_of_pytorch(fixed):
+    """Its exporter that needs no further package, on a net of many kinds of layers."""
+    torch = pytest.importorskip("torch")
+    layers, functional = torch.nn, torch.nn.functional
+
+    class Net(layers.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.norm = layers.Conv2d(3, 8, 3, padding=1), layers.BatchNorm2d(8)
+            self.depthwise, self.squeeze = layers.Conv2d(8, 8, 3, padding=1, groups=8), layers.Conv2d(8, 8, 1)
+            self.groups, self.slopes = layers.GroupNorm(2, 8), layers.PReLU(8)
+            self.up, self.last = layers.ConvTranspose2d(8, 4, 2, 2), layers.Linear(20, 5)
+
+        def forward(self, x):
+            h = functional.silu(self.norm(self.first(x)))
+            p = functional.hardswish(self.depthwise(functional.max_pool2d(h, 2, ceil_mode=True)))
+            p = p * torch.sigmoid(self.squeeze(functional.adaptive_avg_pool2d(p, 1)))
+            a, b = torch.cat([h, functional.interpolate(p, size=h.shape[2:], mode="bilinear")], 1).chunk(2, 1)
+            n, c, height, width = a.shape
+            a = a.view(n, 2, c // 2, height, width).transpose(1, 2).reshape(n, c, height, width)
+            h = self.groups(self.slopes(functional.gelu(a) + functional.mish(b)))
+            h = functional.pad(h, (1, 2, 0, 1), mode="reflect")[:, :, 1:-1, ::2]
+            h = functional.dropout(functional.pixel_shuffle(self.up(h), 2), 0.2, self.training)
+            return self.last(h.mean(2).view(h.size(0), -1)[:, :20]).clamp(-0.5, 0.5), h
+
+    torch.manual_seed(0)
+    net, x = Net().eval(), torch.randn(2, 3, 9, 10)
+    file = io.BytesIO()
+    axes = None if fixed else {"x": {0: "N"}}
+    torch.onnx.export(net, (x,), file, opset_version=17, dynamo=False, input_names=["x"], dynamic_axes=axes)
+    loaded = fastconv.onnx.load(file.getvalue())
+    assert loaded.predict(torch.randn(5, 3, 9, 10).numpy())[0].shape == (5, 5)
+    for planned in (False, True):
+        if planned:
+            loaded.compile_inference()
+        for ours, theirs in zip(loaded.predict(x.numpy()), net(x), strict=True):
+            close(ours, theirs.detach().numpy(), 20 * 72)
 
 
 # ------------------------------------------------------------------------------------ what can be done with a net
@@ -643,10 +712,11 @@ def test_a_loaded_net_explains(rng):
     assert "conv2d_1" in str(net.summary())
 
 
-def test_a_loaded_net_is_saved_by_the_package_s_own_format(tmp_path):
+def test_a_loaded_net_is_saved_in_either_format(tmp_path):
     net = fastconv.onnx.load(fastconv.onnx.save(small_net()))
-    net.save(tmp_path / "net.safetensors")
-    again = nn.load(tmp_path / "net.safetensors")
     x = ramp((2, 1, 8, 8), "float32")
-    np.testing.assert_array_equal(again.predict(x), net.predict(x))
-    assert isinstance(again.graph, Graph)
+    for name in ("net.safetensors", "net.onnx"):
+        net.save(tmp_path / name)
+        again = nn.load(tmp_path / name)
+        np.testing.assert_array_equal(again.predict(x), net.predict(x))
+        assert again.graph.nodes == net.graph.nodes

@@ -262,7 +262,7 @@ def test_nets(make, rng, tmp_path):
     onnx.checker.check_model(onnx.load(path), full_check=True)
     again = nn.load(path)
     assert again.params.keys() == net.params.keys()
-    assert [node.name for node in again.graph.nodes] == [node.name for node in net.graph.nodes]
+    assert again.graph.nodes == net.graph.nodes
     assert set(again.graph.trainable) == set(net.graph.trainable)
     x = rng.normal(size=(3, 3, 32, 32)).astype(np.float32)
     expected = net.predict(x)

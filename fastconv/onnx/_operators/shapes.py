@@ -421,7 +421,7 @@ def _resize_targets(
     targets = numbers(sizes, "sizes") or []
     if len(targets) != len(shape) or any(isinstance(size, int) and size < 1 for size in targets):
         raise ValueError(f"its sizes must be {len(shape)} numbers >= 1, got {targets}")
-    ratios = [1.0 if m == n or isinstance(n, Batch) else m / n for n, m in zip(shape, targets, strict=True)]
+    ratios = [1.0 if Batch in (type(n), type(m)) else m / n for n, m in zip(shape, targets, strict=True)]
     if policy == "stretch":
         return ratios, targets
     ratio = {"not_larger": min, "not_smaller": max}[policy](ratios)
