@@ -123,9 +123,9 @@ def test_stub_matches_extension(name):
 def test_import_needs_numpy_alone():
     """Importing every module of the package loads no optional package: they load where they are used.
 
-    But for the module whose class is one of scikit-learn's by inheritance.
+    But for the module whose class is one of scikit-learn's by inheritance, and for what serves PyTorch alone.
     """
-    modules = [name for name in MODULES if name != "fastconv.sklearn"]
+    modules = [name for name in MODULES if not name.startswith(("fastconv.sklearn", "fastconv.torch"))]
     optional = {"matplotlib", "mlxtend", "numba", "onnx", "pandas", "safetensors", "scipy", "sklearn"}
     optional |= {"tensorboard", "threadpoolctl", "torch", "tqdm"}
     code = f"""

@@ -331,6 +331,20 @@ def test_weights_that_are_computed():
         agree(run, conv, x)
 
 
+def test_weights_that_are_kept_in_half_the_bits():
+    weight = nn.Parameter(torch.randn(4, 3, 3, 3).bfloat16())
+
+    def forward(x):
+        return F.conv2d(x, weight.float())
+
+    run, x = compiled(forward), torch.randn(2, 3, 8, 8)
+    with torch.no_grad(), Spy() as spy:
+        agree(run, forward, x)
+        weight.data.mul_(2.0)
+        agree(run, forward, x)
+    assert (len(spy.plans), spy.freezes) == (1, 2)
+
+
 def test_weights_that_are_inputs():
     x, weight = torch.randn(2, 3, 8, 8), torch.randn(4, 3, 3, 3)
     run = compiled(F.conv2d)
@@ -452,6 +466,25 @@ def test_dropout_repeats_with_pytorchs_seed():
     assert not torch.equal(results[0], results[2])
     assert results[0].unique().tolist() == pytest.approx([0.0, 8 / 3])
     assert float((results[0] == 0).float().mean()) == pytest.approx(0.625, abs=0.04)
+
+
+def test_functions_between_convolutions():
+    functions = (
+        nn.GELU(),
+        nn.GELU("tanh"),
+        nn.ELU(0.7),
+        nn.CELU(0.7),
+        nn.SELU(),
+        nn.Mish(),
+        nn.SiLU(),
+        nn.Hardswish(),
+    )
+    layers = [(nn.Conv2d(20, 20, 3, padding=1), function) for function in functions]
+    net = nn.Sequential(*(each for pair in layers for each in pair), nn.BatchNorm2d(20)).eval()
+    x = torch.randn(2, 20, 9, 9)
+    with torch.no_grad(), Spy() as spy:
+        assert_as_close(compiled(net)(x), net, x)
+    assert [len(plan.graph.nodes) for plan in spy.plans] == [17]
 
 
 def test_dropout_in_evaluation_is_the_identity():
