@@ -23,7 +23,7 @@ Array = NDArray[Any]
 Score = Callable[[Array, Array], Array]  # (outputs, number of the example that each belongs to) -> scores
 
 METHODS = ("auto", "full", "incremental")
-MEMORY_LIMIT = 512 << 20
+MEMORY_LIMIT = 256 << 20
 
 _LEAST_GAIN = 1.2  # in multiply-adds, for which windows are followed one by one
 _SAMPLE = 8  # windows that are timed for an estimate

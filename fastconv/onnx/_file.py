@@ -300,19 +300,24 @@ def _attribute(attribute: Any, tensors: _Tensors, onnx: Any) -> Any:
         case kinds.INT:
             return attribute.i
         case kinds.FLOAT:
-            return attribute.f
+            return _shortest(attribute.f)
         case kinds.STRING:
             return attribute.s.decode(errors="replace")
         case kinds.INTS:
             return tuple(attribute.ints)
         case kinds.FLOATS:
-            return tuple(attribute.floats)
+            return tuple(map(_shortest, attribute.floats))
         case kinds.TENSOR:
             return tensors.array(attribute.t)
         case other:
             raise UnsupportedModelError(
                 f"attribute {attribute.name!r} is of type {other}, which is not known here"
             )
+
+
+def _shortest(value: float) -> float:
+    """The number that somebody wrote: the shortest that is ``value`` in float32, as 0.1 for 0.10000000149."""
+    return float(str(np.float32(value)))
 
 
 @dataclass(frozen=True)

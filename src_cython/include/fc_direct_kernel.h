@@ -426,10 +426,7 @@ static FC_UNUSED void FC_NAME(direct_item)(const fc_direct_job *d, int64_t first
     for (int64_t i = first; i < last; i++) {
         const fc_direct_tile tile = next;
         FC_NAME(direct_enter)(d, &tile, &before, &scratch);
-        if (!fc_direct_next(d, &next) && ++next.group == job->groups) {
-            next.group = 0;
-            next.image++;
-        }
+        fc_direct_forward(d, &next);
         if (i + 1 < last)
             FC_NAME(direct_look_ahead)(d, &next, scratch.phase);
         const int stages = g->dst_step[2] > 1 || d->x.longest - tile.x < FC_VL || d->x.tile < FC_VL;

@@ -375,7 +375,7 @@ def batch_normalization(
         "running_var": known(variance, "variance"),
     }
     momentum = call.attribute("momentum", 0.9)
-    op = ops.BatchNorm(eps=call.attribute("epsilon", 1e-5), momentum=1.0 - momentum)
+    op = ops.BatchNorm(eps=call.attribute("epsilon", 1e-5), momentum=round(1.0 - momentum, 9))  # 0.1 of 0.9
     if not call.attribute("training_mode", 0):
         return b.layer(op, x, params)
     if isinstance(x, Open):
