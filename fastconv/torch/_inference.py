@@ -22,7 +22,7 @@ from fastconv.graph import Graph, Node
 from fastconv.ops import Context, Unary
 from fastconv.plan import InferencePlan
 from fastconv.torch._aten import TABLE
-from fastconv.torch._kernels import as_array, as_tensor
+from fastconv.torch._kernels import as_array, as_tensor, in_order, memory_order
 from fastconv.torch._translation import (
     Activation,
     Constant,
@@ -128,7 +128,7 @@ def _call_plan(
         dtype=str(translation.dtype).removeprefix("torch."),
         folding=folding,
         params=translation.params,
-        orders=tuple(_memory_order(output.meta["val"]) for output in outputs),
+        orders=tuple(memory_order(output.meta["val"]) for output in outputs),
         alone=not isinstance(results, tuple),
     )
     gm.set_submodule(name, plan)
@@ -162,15 +162,6 @@ def _with_kernel(node: Node) -> Node:
         return node
     op = node.op
     return replace(node, op=_UnaryOfTorch(function=op.function, alpha=op.alpha, beta=op.beta))
-
-
-def _memory_order(value: Tensor) -> tuple[int, ...] | None:
-    """Axes from the slowest to the fastest where that is not their order."""
-    strides = [stride if isinstance(stride, int) else stride.node.hint for stride in value.stride()]
-    order = tuple(sorted(range(value.ndim), key=lambda axis: -strides[axis]))
-    sizes = [value.shape[axis] for axis in order]
-    in_order = order == tuple(range(value.ndim))
-    return None if in_order or any(size == 0 for size in sizes if isinstance(size, int)) else order
 
 
 class Plan(torch.nn.Module):
@@ -230,7 +221,7 @@ class Plan(torch.nn.Module):
         for name, order in zip(self.graph.outputs, self.orders, strict=True):
             own = _own_memory(results[name], arrays)
             arrays.append(own)
-            tensors.append(_in_order(as_tensor(own), order))
+            tensors.append(in_order(as_tensor(own), order))
         return tensors[0] if self.alone else tuple(tensors)
 
     def _freeze(self, sources: Sequence[Tensor]) -> InferencePlan:
@@ -251,11 +242,3 @@ def _own_memory(array: Array, others: Sequence[Array]) -> Array:
     array = np.ascontiguousarray(array)
     shared = not array.flags.writeable or any(np.may_share_memory(array, other) for other in others)
     return array.copy() if shared else array
-
-
-def _in_order(tensor: Tensor, order: tuple[int, ...] | None) -> Tensor:
-    """The tensor with its axes in that order in memory."""
-    if order is None:
-        return tensor
-    back = [order.index(axis) for axis in range(len(order))]
-    return tensor.permute(order).contiguous().permute(back)

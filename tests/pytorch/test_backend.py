@@ -240,15 +240,30 @@ def test_channels_last(training):
         assert got.stride() == expected.stride()
 
 
-def test_axes_in_another_order_behind_the_net():
-    net = small().eval()
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("training", [False, True])
+def test_axes_in_another_order_behind_the_net(training, layout):
+    """What is a view of the net's result in PyTorch is one here: the memory is laid out alike."""
+    net = small(nn.MaxPool2d(2), nn.Conv2d(6, 6, 1), nn.Dropout(0.0), nn.ReLU6()).double().train(training)
 
     def features_last(x):
-        return net(x).permute(0, 2, 3, 1).reshape(-1, 6)
+        h = net(x)
+        last = h.permute(0, 2, 3, 1)
+        return h, last, last.reshape(-1, 6).abs()
 
-    with torch.no_grad():
-        for x in (torch.randn(2, 3, 8, 8), torch.randn(2, 3, 8, 8).to(memory_format=torch.channels_last)):
-            agree(compiled(features_last), features_last, x)
+    x = torch.randn(2, 3, 8, 8, dtype=torch.float64).to(memory_format=layout)
+    leaves = [x.clone().requires_grad_(training) for _ in range(2)]
+    with torch.set_grad_enabled(training):
+        results = [
+            call(leaf) for call, leaf in zip((compiled(features_last), features_last), leaves, strict=True)
+        ]
+        for ours, theirs in zip(*results, strict=True):
+            torch.testing.assert_close(ours, theirs)
+            assert ours.stride() == theirs.stride()
+        if training:
+            for each in results:
+                sum(part.square().sum() for part in each).backward()
+            torch.testing.assert_close(leaves[0].grad, leaves[1].grad)
 
 
 def test_views_as_inputs():
