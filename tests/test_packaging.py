@@ -123,9 +123,10 @@ def test_stub_matches_extension(name):
 def test_import_needs_numpy_alone():
     """Importing every module of the package loads no optional package: they load where they are used.
 
-    But for the modules whose classes are scikit-learn's or ONNX's by inheritance.
+    But for the modules whose classes are scikit-learn's or ONNX's by inheritance, and for what serves PyTorch alone.
     """
-    modules = [name for name in MODULES if name not in ("fastconv.sklearn", "fastconv.onnx.backend")]
+    apart = ("fastconv.sklearn", "fastconv.onnx.backend", "fastconv.torch")
+    modules = [name for name in MODULES if not name.startswith(apart)]
     optional = {
         "google.protobuf",
         "matplotlib",

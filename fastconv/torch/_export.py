@@ -95,7 +95,7 @@ def from_module(
     for key in signature.user_inputs:
         translation.input(nodes[key])
     _translate(graph, translation)
-    outputs = [nodes[str(key)] for key in signature.user_outputs]
+    outputs = [nodes.get(str(key)) for key in signature.user_outputs]
     for output in outputs:
         if not isinstance(translation.values.get(output), Activation):
             raise ValueError(f"the module's outputs must depend on its inputs, got {output}")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -15,11 +16,13 @@ from numpy.typing import NDArray
 from torch import Tensor, fx
 from torch.fx.passes.infra.partitioner import CapabilityBasedPartitioner
 from torch.fx.passes.operator_support import OperatorSupportBase
+from torch.nn import functional as F
 
-from fastconv.graph import Graph
+from fastconv.graph import Graph, Node
+from fastconv.ops import Context, Unary
 from fastconv.plan import InferencePlan
 from fastconv.torch._aten import TABLE
-from fastconv.torch._kernels import as_array, as_tensor
+from fastconv.torch._kernels import as_array, as_tensor, in_order, memory_order
 from fastconv.torch._translation import (
     Activation,
     Constant,
@@ -31,7 +34,7 @@ from fastconv.torch._translation import (
 
 Array = NDArray[Any]
 
-_SAMPLES = 16  # elements of a parameter that are looked at to notice a change behind PyTorch's back
+_BITS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64, 16: torch.complex128}  # by bytes
 
 
 def plan_inference(gm: fx.GraphModule, static: Sequence[int]) -> None:
@@ -119,25 +122,46 @@ def _call_plan(
     (results,) = part.output_node().args
     outputs = results if isinstance(results, tuple) else (results,)
     folding, needed = folding_of(gm, [given[node] for node in translation.folded], sources)
+    translation.nodes = [_with_kernel(each) for each in translation.nodes]
     plan = Plan(
         graph=translation.graph(outputs),
         dtype=str(translation.dtype).removeprefix("torch."),
         folding=folding,
         params=translation.params,
-        orders=tuple(_memory_order(output.meta["val"]) for output in outputs),
+        orders=tuple(memory_order(output.meta["val"]) for output in outputs),
         alone=not isinstance(results, tuple),
     )
     gm.set_submodule(name, plan)
     node.args = (tuple(inputs), tuple(needed))
 
 
-def _memory_order(value: Tensor) -> tuple[int, ...] | None:
-    """Axes from the slowest to the fastest where that is not their order."""
-    strides = [stride if isinstance(stride, int) else stride.node.hint for stride in value.stride()]
-    order = tuple(sorted(range(value.ndim), key=lambda axis: -strides[axis]))
-    sizes = [value.shape[axis] for axis in order]
-    in_order = order == tuple(range(value.ndim))
-    return None if in_order or any(size == 0 for size in sizes if isinstance(size, int)) else order
+_FUNCTIONS: dict[str, Callable[[Tensor, float, float], Tensor]] = {
+    "celu": lambda x, alpha, beta: F.celu(x, alpha),
+    "elu": lambda x, alpha, beta: F.elu(x, alpha),
+    "erf": lambda x, alpha, beta: torch.erf(x),
+    "gelu": lambda x, alpha, beta: F.gelu(x),
+    "gelu_tanh": lambda x, alpha, beta: F.gelu(x, approximate="tanh"),
+    "mish": lambda x, alpha, beta: F.mish(x),
+    "selu": lambda x, alpha, beta: torch.ops.aten.elu(x, alpha, beta),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class _UnaryOfTorch(Unary):
+    """A function that only PyTorch has a kernel for, called amid a plan so that the layout is kept."""
+
+    def forward(
+        self, inputs: tuple[Array, ...], params: dict[str, Array], context: Context
+    ) -> tuple[Array, Any]:
+        result = _FUNCTIONS[self.function](as_tensor(*inputs), *self.numbers)
+        return as_array(result, self.function), None
+
+
+def _with_kernel(node: Node) -> Node:
+    if not isinstance(node.op, Unary) or node.op.function not in _FUNCTIONS:
+        return node
+    op = node.op
+    return replace(node, op=_UnaryOfTorch(function=op.function, alpha=op.alpha, beta=op.beta))
 
 
 class Plan(torch.nn.Module):
@@ -197,7 +221,7 @@ class Plan(torch.nn.Module):
         for name, order in zip(self.graph.outputs, self.orders, strict=True):
             own = _own_memory(results[name], arrays)
             arrays.append(own)
-            tensors.append(_in_order(as_tensor(own), order))
+            tensors.append(in_order(as_tensor(own), order))
         return tensors[0] if self.alone else tuple(tensors)
 
     def _freeze(self, sources: Sequence[Tensor]) -> InferencePlan:
@@ -208,8 +232,8 @@ class Plan(torch.nn.Module):
 
 
 def _look(tensor: Tensor) -> Array:
-    """A few elements of a tensor, as a view."""
-    array: Array = tensor.detach().numpy()
+    """A few elements of a tensor, as a view: they show changes that its version does not, as of ``.data``."""
+    array: Array = tensor.detach().view(_BITS[tensor.element_size()]).numpy()
     return array[tuple(slice(None, None, max(1, size // 2)) for size in array.shape)]
 
 
@@ -218,11 +242,3 @@ def _own_memory(array: Array, others: Sequence[Array]) -> Array:
     array = np.ascontiguousarray(array)
     shared = not array.flags.writeable or any(np.may_share_memory(array, other) for other in others)
     return array.copy() if shared else array
-
-
-def _in_order(tensor: Tensor, order: tuple[int, ...] | None) -> Tensor:
-    """The tensor with its axes in that order in memory."""
-    if order is None:
-        return tensor
-    back = [order.index(axis) for axis in range(len(order))]
-    return tensor.permute(order).contiguous().permute(back)

@@ -57,6 +57,21 @@ def as_tensor(array: Array) -> Tensor:
     return torch.from_numpy(array)
 
 
+def memory_order(tensor: Tensor) -> tuple[int, ...] | None:
+    """Axes from the slowest to the fastest in memory, where that is not their order."""
+    strides = [stride if isinstance(stride, int) else stride.node.hint for stride in tensor.stride()]
+    order = tuple(sorted(range(tensor.ndim), key=lambda axis: -strides[axis]))
+    return None if order == tuple(range(tensor.ndim)) else order
+
+
+def in_order(tensor: Tensor, order: tuple[int, ...] | None) -> Tensor:
+    """The tensor with its axes in that order in memory."""
+    if order is None:
+        return tensor
+    back = [order.index(axis) for axis in range(len(order))]
+    return tensor.permute(order).contiguous().permute(back)
+
+
 def _optional(tensor: Tensor | None, name: str) -> Array | None:
     return None if tensor is None else as_array(tensor, name)
 

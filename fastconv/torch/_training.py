@@ -2,6 +2,7 @@
 
 It is the joint graph of the forward and the backward pass, before it is cut into the two: so a pair of operators can
 agree on what one keeps for the other, such as a byte for each maximum, or a bit for each element that was dropped.
+What PyTorch would lay out otherwise than in the order of the axes (channels last) is left to it.
 Other element-wise functions stay PyTorch's, which are as fast.
 """
 
@@ -42,12 +43,20 @@ def call_kernels(graph: fx.Graph) -> None:
             node.target = _ops.KERNELS[node.target]
 
 
+def _in_order(node: fx.Node) -> bool:
+    """Whether the results are to lie in memory as the kernels put them: later views count on that."""
+    value = node.meta["val"]
+    results = [value] if isinstance(value, Tensor) else value
+    return all(_kernels.memory_order(each) is None for each in results if isinstance(each, Tensor))
+
+
 def _served(node: fx.Node) -> bool:
-    """Whether all floats are of one dtype that the kernels take, on the CPU."""
+    """Whether all floats are of one dtype that the kernels take, on the CPU, and the results in order."""
     values = [each.meta.get("val") for each in node.all_input_nodes]
     tensors = [each for each in values if isinstance(each, Tensor) and each.is_floating_point()]
     return (
-        len({each.dtype for each in tensors}) == 1
+        _in_order(node)
+        and len({each.dtype for each in tensors}) == 1
         and tensors[0].dtype in _kernels.DTYPES
         and all(each.device.type == "cpu" and each.layout == torch.strided for each in tensors)
     )
@@ -88,6 +97,11 @@ def _size(node: fx.Node, of: fx.Node) -> list[Any]:
 def _users(node: fx.Node, index: int) -> list[fx.Node]:
     """What uses one of a node's results."""
     return [user for item in node.users if item.args[1] == index for user in item.users]
+
+
+def _all_are(nodes: list[fx.Node], target: Any) -> bool:
+    """Whether nodes call that operator, and can be replaced."""
+    return all(node.target is target and _in_order(node) for node in nodes)
 
 
 # ------------------------------------------------------------------------------------------------------- the table
@@ -141,7 +155,7 @@ def _max_pool(
 ) -> None:
     window = (kernel_size, stride, padding, dilation, ceil_mode)
     backward = _users(node, 1)
-    if any(user.target is not aten.max_pool2d_with_indices_backward.default for user in backward):
+    if not _all_are(backward, aten.max_pool2d_with_indices_backward.default):
         return  # somebody wants to have the indices
     indices = _kernels.index_dtype(kernel_size) if backward else "none"
     pooled = _call(node, _ops.max_pool2d, self, *window, indices)
@@ -177,11 +191,11 @@ def _adaptive_avg_pool_backward(node: fx.Node, grad_output: fx.Node, self: fx.No
 
 def _batch_norm(node: fx.Node, *arguments: Any) -> None:
     """Ours in the place of a node, and in that of the nodes behind it that are its backward pass."""
-    if any(user.target is not operator.getitem for user in node.users):
+    backward = [user for user in _users(node, 1) if user.target is aten.native_batch_norm_backward.default]
+    if not _all_are(backward, aten.native_batch_norm_backward.default):
         return
     call = _call(node, _ops.batch_norm, *arguments)
     mean, inv_std = _item(node, call, 1), _item(node, call, 2)
-    backward = [user for user in _users(node, 1) if user.target is aten.native_batch_norm_backward.default]
     for user in backward:
         given = arguments_of(user)
         with node.graph.inserting_before(user):
@@ -220,7 +234,7 @@ def _batch_norm_evaluation(
 @_rewrites(aten.native_dropout.default)
 def _dropout(node: fx.Node, input: fx.Node, p: float, train: bool | None) -> None:
     backward = _users(node, 1)
-    if not train or any(user.target is not aten.native_dropout_backward.default for user in backward):
+    if not train or not _all_are(backward, aten.native_dropout_backward.default):
         return
     seed = node.graph.call_function(
         aten.randint.default, (LARGEST_SEED, []), {"dtype": torch.int64, "device": torch.device("cpu")}
@@ -250,7 +264,7 @@ def _relu6(node: fx.Node, self: fx.Node, min_val: float, max_val: float) -> None
     call = _call(node, _ops.activation, self, "relu6", 0.0)
     for user in node.graph.find_nodes(op="call_function", target=aten.hardtanh_backward.default):
         given = arguments_of(user)
-        same = _original(given["self"]) is _original(self)
+        same = _original(given["self"]) is _original(self) and _in_order(user)
         if same and (given["min_val"], given["max_val"]) == (0, 6):
             with node.graph.inserting_before(user):
                 grad = given["grad_output"]

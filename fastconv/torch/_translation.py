@@ -183,7 +183,7 @@ class Translation:
         arguments = {name: self._operand(value) for name, value in arguments_of(node).items()}
         try:
             result = function(Uses(self, node), **arguments)
-        except (AttributeError, TypeError, ValueError) as error:
+        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
             raise Untranslatable(str(error)) from None
         if isinstance(result, Activation):
             expected = self.sample_shape(node.meta["val"])
@@ -201,7 +201,10 @@ class Translation:
                 raise Untranslatable(f"no op stands for {value}, a result beside the first")
             return self.values[value]
         if value in self.constant and isinstance(value.meta.get("val"), Tensor):
-            shape = value.meta["val"].shape
+            constant = value.meta["val"]
+            shape = constant.shape
+            if constant.device.type != "cpu" or constant.layout != torch.strided or constant.is_complex():
+                raise Untranslatable(f"constants are strided tensors of numbers on the CPU, got {constant}")
             if not all(isinstance(size, int) for size in shape):
                 raise Untranslatable(f"sizes of constants must be numbers, got {list(shape)}")
             return Constant(value, tuple(shape))

@@ -240,15 +240,30 @@ def test_channels_last(training):
         assert got.stride() == expected.stride()
 
 
-def test_axes_in_another_order_behind_the_net():
-    net = small().eval()
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("training", [False, True])
+def test_axes_in_another_order_behind_the_net(training, layout):
+    """What is a view of the net's result in PyTorch is one here: the memory is laid out alike."""
+    net = small(nn.MaxPool2d(2), nn.Conv2d(6, 6, 1), nn.Dropout(0.0), nn.ReLU6()).double().train(training)
 
     def features_last(x):
-        return net(x).permute(0, 2, 3, 1).reshape(-1, 6)
+        h = net(x)
+        last = h.permute(0, 2, 3, 1)
+        return h, last, last.reshape(-1, 6).abs()
 
-    with torch.no_grad():
-        for x in (torch.randn(2, 3, 8, 8), torch.randn(2, 3, 8, 8).to(memory_format=torch.channels_last)):
-            agree(compiled(features_last), features_last, x)
+    x = torch.randn(2, 3, 8, 8, dtype=torch.float64).to(memory_format=layout)
+    leaves = [x.clone().requires_grad_(training) for _ in range(2)]
+    with torch.set_grad_enabled(training):
+        results = [
+            call(leaf) for call, leaf in zip((compiled(features_last), features_last), leaves, strict=True)
+        ]
+        for ours, theirs in zip(*results, strict=True):
+            torch.testing.assert_close(ours, theirs)
+            assert ours.stride() == theirs.stride()
+        if training:
+            for each in results:
+                sum(part.square().sum() for part in each).backward()
+            torch.testing.assert_close(leaves[0].grad, leaves[1].grad)
 
 
 def test_views_as_inputs():
@@ -329,6 +344,20 @@ def test_weights_that_are_computed():
         assert spy.freezes == 1
         conv.parametrizations.weight.original0.mul_(3.0)
         agree(run, conv, x)
+
+
+def test_weights_that_are_kept_in_half_the_bits():
+    weight = nn.Parameter(torch.randn(4, 3, 3, 3).bfloat16())
+
+    def forward(x):
+        return F.conv2d(x, weight.float())
+
+    run, x = compiled(forward), torch.randn(2, 3, 8, 8)
+    with torch.no_grad(), Spy() as spy:
+        agree(run, forward, x)
+        weight.data.mul_(2.0)
+        agree(run, forward, x)
+    assert (len(spy.plans), spy.freezes) == (1, 2)
 
 
 def test_weights_that_are_inputs():
@@ -452,6 +481,25 @@ def test_dropout_repeats_with_pytorchs_seed():
     assert not torch.equal(results[0], results[2])
     assert results[0].unique().tolist() == pytest.approx([0.0, 8 / 3])
     assert float((results[0] == 0).float().mean()) == pytest.approx(0.625, abs=0.04)
+
+
+def test_functions_between_convolutions():
+    functions = (
+        nn.GELU(),
+        nn.GELU("tanh"),
+        nn.ELU(0.7),
+        nn.CELU(0.7),
+        nn.SELU(),
+        nn.Mish(),
+        nn.SiLU(),
+        nn.Hardswish(),
+    )
+    layers = [(nn.Conv2d(20, 20, 3, padding=1), function) for function in functions]
+    net = nn.Sequential(*(each for pair in layers for each in pair), nn.BatchNorm2d(20)).eval()
+    x = torch.randn(2, 20, 9, 9)
+    with torch.no_grad(), Spy() as spy:
+        assert_as_close(compiled(net)(x), net, x)
+    assert [len(plan.graph.nodes) for plan in spy.plans] == [17]
 
 
 def test_dropout_in_evaluation_is_the_identity():
