@@ -126,7 +126,17 @@ def test_import_needs_numpy_alone():
     But for the modules whose classes are scikit-learn's or ONNX's by inheritance.
     """
     modules = [name for name in MODULES if name not in ("fastconv.sklearn", "fastconv.onnx.backend")]
-    optional = {"google.protobuf", "matplotlib", "mlxtend", "numba", "onnx", "pandas", "safetensors", "scipy", "sklearn"}
+    optional = {
+        "google.protobuf",
+        "matplotlib",
+        "mlxtend",
+        "numba",
+        "onnx",
+        "pandas",
+        "safetensors",
+        "scipy",
+        "sklearn",
+    }
     optional |= {"tensorboard", "threadpoolctl", "torch", "tqdm"}
     code = f"""
 import importlib, sys
