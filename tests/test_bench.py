@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import sys
 from pathlib import Path
@@ -36,6 +37,7 @@ EVERY_OP = [
     parse("relu mb2 ic3 ih4"),
     parse('train mb4 ic1 ih8 n"mnist"'),
 ]
+INFER = parse('infer mb2 ic1 ih8 n"mnist"')
 
 
 def test_a_line_is_its_sizes() -> None:
@@ -247,6 +249,20 @@ def test_inference_libraries_agree_on_forward_passes(name: str) -> None:
     served = {(row["op"], row["pass"]) for row in rows if row["rival"]}
     forward = {(op, "forward") for op in ("conv", "denormal", "prepared", "pool", "relu")}
     assert served == forward | {("denormal", tasks.DENORMAL), ("prepared", tasks.PREPARED)}
+
+
+@pytest.mark.no_sanitize
+def test_inference_is_measured_from_the_file_on() -> None:
+    pytest.importorskip("onnx")
+    rivals = [name for name in ("onnxruntime", "openvino") if importlib.util.find_spec(name)]
+    (row,) = rows_of([INFER], {name: contestants.PLACES[name] for name in rivals})
+    assert row["failed"] == {}
+    assert row["times"].keys() == {"fastconv", *rivals}
+    assert all(row["first"][name] > times["min"] for name, times in row["times"].items())
+    graph = nets.build(INFER).graph
+    assert row["flop"] == 2 * 2 * sum(map(graph.macs, graph.nodes))
+    (line,) = [line for line in report._inference([row]) if line.startswith("| mnist")]
+    assert line.count(" ms") == 2 * len(row["times"])
 
 
 @pytest.mark.no_sanitize
