@@ -18,6 +18,7 @@ from fastconv.explain._regions import Boxes
 from fastconv.explain._windows import Region
 from fastconv.graph import Graph
 from fastconv.nn import Model
+from fastconv.plan import of_other_dtypes
 
 Array = NDArray[Any]
 Score = Callable[[Array, Array], Array]  # (outputs, number of the example that each belongs to) -> scores
@@ -85,6 +86,8 @@ class Subject:
             return f"the net's input is no image, but {shape}"
         if self.graph.constants:
             return "the net has values that depend on no input"
+        if of_other_dtypes(self.graph, self.dtype):
+            return f"the net has values that are not {self.dtype}"
         return None
 
 
