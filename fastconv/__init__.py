@@ -30,7 +30,7 @@ from fastconv.prepared import PreparedConv, prepare
 
 __version__ = "0.1.0"
 
-_LAZY = ("datasets", "explain", "nn", "plot")
+_LAZY = ("datasets", "explain", "nn", "onnx", "plot")
 
 __all__ = [
     "PerformanceWarning",
@@ -48,6 +48,7 @@ __all__ = [
     "grad",
     "manual_seed",
     "nn",
+    "onnx",
     "plot",
     "prepare",
     "release_memory",

@@ -12,11 +12,21 @@ from numpy import ndarray
 from numpy.typing import NDArray
 
 from fastconv import _pool
-from fastconv._spec import MAX_ELEMENTS, CrossEntropySpec, DropoutSpec, Shape, as_shape, block_lanes, frozen
+from fastconv._spec import (
+    MAX_ELEMENTS,
+    CrossEntropySpec,
+    DropoutSpec,
+    Shape,
+    as_shape,
+    block_lanes,
+    float_name,
+    frozen,
+)
 
 Array = NDArray[Any]
 
 _FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
+_NAMES = {dtype.char: dtype.name for dtype in _FLOATS}
 
 
 def _on_host(x: Any, name: str) -> Array:
@@ -56,8 +66,14 @@ def as_floats(x: Any, name: str) -> Array:
 
 
 def dtype_name(x: Array) -> str:
-    """``x.dtype.name`` of a clean array; NumPy's own takes longer than all other steps of a call together."""
-    return "float32" if x.dtype.itemsize == 4 else "float64"
+    """``x.dtype.name`` of a clean array; NumPy's own takes longer than all other steps of a call together.
+
+    Raises
+    ------
+    TypeError
+        If it is not float32 or float64, as values inside a net may be.
+    """
+    return _NAMES.get(x.dtype.char) or float_name(x.dtype)
 
 
 def as_images(x: Any, name: str) -> Array:

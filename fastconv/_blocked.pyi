@@ -15,30 +15,25 @@ def packed_size(spec: ConvSpec, m: int, isa: int) -> int: ...
 def pack(
     spec: ConvSpec, weight: NDArray[Any], packed: NDArray[Any], m: int, isa: int, n_threads: int
 ) -> None: ...
-def conv(
-    spec: ConvSpec,
-    source: NDArray[Any],
-    packed: NDArray[Any],
-    bias: NDArray[Any] | None,
-    residual: NDArray[Any] | None,
-    out: NDArray[Any],
-    m: int,
-    isa: int,
-    n_threads: int,
-) -> bool: ...
-def stem(
-    spec: ConvSpec,
-    images: NDArray[Any],
-    packed: NDArray[Any],
-    bias: NDArray[Any] | None,
-    residual: NDArray[Any] | None,
-    out: NDArray[Any],
-    isa: int,
-    n_threads: int,
-) -> None: ...
-def pool(
-    spec: PoolSpec, source: NDArray[Any], out: NDArray[Any], kind: str, isa: int, n_threads: int
-) -> None: ...
+
+class Conv:
+    def __init__(self, spec: ConvSpec, m: int, isa: int) -> None: ...
+    def run(
+        self,
+        source: NDArray[Any],
+        packed: NDArray[Any],
+        bias: NDArray[Any] | None,
+        residual: NDArray[Any] | None,
+        out: NDArray[Any],
+        n_threads: int,
+    ) -> bool: ...
+
+class Stem(Conv): ...
+
+class Pool:
+    def __init__(self, spec: PoolSpec, kind: str, isa: int) -> None: ...
+    def run(self, source: NDArray[Any], out: NDArray[Any], n_threads: int) -> None: ...
+
 def from_planes(
     planes: NDArray[Any],
     blocks: NDArray[Any],

@@ -49,19 +49,19 @@ class Packed:
     Parameters
     ----------
     weight
-        As it was.
+        As it was; None where the form is all that is needed.
     form
         What was made of it: flat, of the weight's dtype.
     isa
         Level of the instruction set that the form is for, and that is therefore used.
     """
 
-    weight: NDArray[Any]
+    weight: NDArray[Any] | None
     form: NDArray[Any]
     isa: int
 
 
-def unpack(weight: NDArray[Any] | Packed, isa: int) -> tuple[int, NDArray[Any], NDArray[Any] | None]:
+def unpack(weight: NDArray[Any] | Packed, isa: int) -> tuple[int, Any, NDArray[Any] | None]:
     """Level of the instruction set to use (``isa`` where nothing is packed), plain weight, and packed form or None."""
     if isinstance(weight, Packed):
         return weight.isa, weight.weight, weight.form
@@ -126,6 +126,15 @@ class Choice:
         ]
         lines += [f"  not {name}: {reason}" for name, reason in self.refusals]
         return "\n".join(lines)
+
+    @property
+    def why(self) -> str:
+        """The reason in one line: refusals, alike ones together."""
+        alike: dict[str, list[str]] = {}
+        for name, reason in self.refusals:
+            alike.setdefault(reason, []).append(name)
+        said = [f"not {', '.join(names)}: {reason}" for reason, names in alike.items()]
+        return "; ".join([self.reason, *said] if self.reason else said)
 
 
 @dataclass(frozen=True)
@@ -207,6 +216,12 @@ def objection(candidate: Implementation, spec: Any, max_error: float | None) -> 
     if reason is None and max_error is not None and candidate.error_growth(spec) > max_error:
         return f"its error bound {candidate.error_growth(spec):.3g} exceeds max_error {max_error:.3g}"
     return reason
+
+
+def is_settled(op: str, spec: Any) -> bool:
+    """Whether the model chooses the same implementation for every size of the batch: no costs are compared."""
+    accepting = [c for c in implementations(op) if objection(c, spec, DEFAULT_MAX_ERROR) is None]
+    return accepting[0].cost is None or sum(c.cost is not None for c in accepting) == 1
 
 
 @lru_cache(4096)

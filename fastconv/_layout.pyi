@@ -22,3 +22,13 @@ class Padding:
     ) -> None: ...
     def forward(self, x: NDArray[Any], out: NDArray[Any], n_threads: int) -> None: ...
     def backward(self, grad_output: NDArray[Any], grad_input: NDArray[Any], n_threads: int) -> None: ...
+
+def overlay(
+    base: NDArray[Any],
+    patches: NDArray[Any],
+    places: NDArray[Any],
+    out: NDArray[Any],
+    base_size: tuple[int, ...],
+    fill: float,
+    n_threads: int,
+) -> None: ...

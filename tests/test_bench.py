@@ -113,7 +113,7 @@ def test_a_line_may_begin_with_its_op() -> None:
         parse("ic3 pool ih8")
 
 
-@pytest.mark.parametrize("name", sorted(nets.NETS))
+@pytest.mark.parametrize("name", sorted(nets.TRAINED))
 def test_a_step_gives_loss_and_all_gradients(name: str) -> None:
     problem = parse(f'train mb4 ic2 ih8 n"{name}"')
     model = nets.build(problem)
@@ -133,8 +133,34 @@ def test_the_work_of_a_step_is_three_passes_but_one() -> None:
 
 
 def test_a_net_that_is_not_there() -> None:
-    with pytest.raises(ValueError, match="one of mnist, fashion, resnet18, got 'lenet'"):
+    with pytest.raises(ValueError, match=r"one of mnist, .*, mobilenetv2, got 'lenet'"):
         nets.build(parse('train ic1 ih8 n"lenet"'))
+
+
+def test_the_nets_that_are_explained_have_the_published_arithmetic() -> None:
+    macs = {}
+    for problem in read("occlusion"):
+        graph = nets.build(problem).graph
+        macs[problem.name] = sum(graph.macs(node) for node in graph.nodes)
+        assert nets.count_windows(problem) == 27**2
+    assert macs == {
+        "vgg16": 15_470_264_320,
+        "imagenet-resnet18": 1_814_073_344,
+        "imagenet-resnet50": 4_089_184_256,
+        "mobilenetv2": 300_774_272,
+    }
+
+
+def test_a_map_is_that_of_captum() -> None:
+    problem = parse('occlusion ic3 ih64 kh8 sh6 n"mobilenetv2"')
+    arrays = tasks.inputs(problem, tasks.MAP)
+    ours = contestants.Fastconv()
+    result = ours.prepare(problem, tasks.MAP, arrays)()
+    assert result.shape == problem.input_shape
+    assert ours.served_by(problem, tasks.MAP, arrays).startswith("incremental, 1/1.")
+    pytest.importorskip("captum")
+    expected = contestants.Torch().prepare(problem, tasks.MAP, arrays)()
+    assert tasks.error(problem, tasks.MAP, expected, result) < tasks.TOLERANCE
 
 
 def test_there_is_no_other_problem_file() -> None:

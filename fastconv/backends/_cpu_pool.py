@@ -1,4 +1,4 @@
-"""Compiled implementations of pooling, unpooling, unfold, fold and pad."""
+"""Compiled implementations of pooling, unpooling, unfold, fold, pad and overlay."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from fastconv import _layout, _pool
 from fastconv._config import isa, threads_for
 from fastconv._dispatch import Implementation
 from fastconv._memory import empty
-from fastconv._spec import AdaptivePoolSpec, ConvSpec, PadSpec, PlaneSpec, PoolSpec, Shape
+from fastconv._spec import AdaptivePoolSpec, ConvSpec, OverlaySpec, PadSpec, PlaneSpec, PoolSpec, Shape
 
 Array = NDArray
 
@@ -308,6 +308,13 @@ def pad_backward(spec: PadSpec, grad_output: Array) -> Array:
     return _prepare_pad_backward(spec)(grad_output)
 
 
+def overlay(spec: OverlaySpec, base: Array, patches: Array, places: Array) -> Array:
+    """Rows of the base around those of the patch."""
+    out = empty(spec.output_shape, spec.dtype)
+    _layout.overlay(base, patches, places, out, spec.base_size, spec.fill, threads_for(out.size))
+    return out
+
+
 IMPLEMENTATIONS: dict[str, tuple[Implementation, ...]] = {
     "max_pool_forward": (
         Implementation("vector", max_pool_forward, _refuse_wide_window, prepare=_prepare_max_pool_forward),
@@ -332,4 +339,5 @@ IMPLEMENTATIONS: dict[str, tuple[Implementation, ...]] = {
     "fold": (Implementation("rows", fold, prepare=_prepare_fold),),
     "pad": (Implementation("rows", pad, _refuse_many_axes, prepare=_prepare_pad),),
     "pad_backward": (Implementation("rows", pad_backward, _refuse_many_axes, prepare=_prepare_pad_backward),),
+    "overlay": (Implementation("rows", overlay),),
 }

@@ -44,10 +44,10 @@ class Operations(Protocol):
     def conv_weight_grad(self, spec: s.ConvSpec, input: Array, grad_output: Array) -> Array:
         """Adjoint in the weight; shape ``spec.weight_shape``."""
 
-    def block(self, spec: s.LayoutSpec, planes: Array) -> Array:
+    def block(self, spec: s.LayoutSpec, planes: Array, out: Array | None = None) -> Array:
         """(N, C, *space) in the blocked layout, zeros behind the last channel: ``spec.blocked_shape``."""
 
-    def unblock(self, spec: s.LayoutSpec, blocked: Array) -> Array:
+    def unblock(self, spec: s.LayoutSpec, blocked: Array, out: Array | None = None) -> Array:
         """Adjoint of :meth:`block`: ``spec.planes_shape``."""
 
     def blocked_conv_forward(
@@ -72,11 +72,11 @@ class Operations(Protocol):
     ) -> Array:
         """:meth:`blocked_conv_forward` of an input that is not blocked."""
 
-    def blocked_max_pool_forward(self, spec: s.PoolSpec, input: Array) -> Array:
-        """:meth:`max_pool_forward` of a blocked input, without indices."""
+    def blocked_max_pool_forward(self, spec: s.PoolSpec, input: Array, out: Array | None = None) -> Array:
+        """:meth:`max_pool_forward` of a blocked input, without indices; written to ``out`` where given."""
 
-    def blocked_avg_pool_forward(self, spec: s.PoolSpec, input: Array) -> Array:
-        """:meth:`avg_pool_forward` of a blocked input."""
+    def blocked_avg_pool_forward(self, spec: s.PoolSpec, input: Array, out: Array | None = None) -> Array:
+        """:meth:`avg_pool_forward` of a blocked input; written to ``out`` where given."""
 
     def channel_sum(self, spec: s.ChannelSpec, x: Array) -> Array:
         """Sum over batch and inner: shape (channels,)."""
@@ -199,6 +199,14 @@ class Operations(Protocol):
 
     def pad_backward(self, spec: s.PadSpec, grad_output: Array) -> Array:
         """(outer, *out_shape) to (outer, *in_shape)."""
+
+    def overlay(self, spec: s.OverlaySpec, base: Array, patches: Array, places: Array) -> Array:
+        """Cut a box out of ``base`` for every row of ``places``, and lay its patch over it; ``spec.output_shape``.
+
+        ``places`` (images, 7), int64: where in the flat ``patches`` the patch (planes, height, width, lanes) starts;
+        its upper left corner in the base, its height and width, which may be 0; the upper left corner of the box, which
+        may reach beyond the base: there it holds ``spec.fill``.
+        """
 
     def optimizer_update(
         self,

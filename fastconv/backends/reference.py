@@ -7,6 +7,7 @@ precision, because there the contract asks for the same bits everywhere.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
         DropBlockSpec,
         DropoutSpec,
         MatmulSpec,
+        OverlaySpec,
         PadSpec,
         PlaneSpec,
         PoolSpec,
@@ -167,19 +169,19 @@ def conv_weight_grad(spec: ConvSpec, input: Array, grad_output: Array) -> Array:
     return _deliver(result.reshape(spec.weight_shape), spec.dtype)
 
 
-def block(spec: LayoutSpec, planes: Array) -> Array:
+def block(spec: LayoutSpec, planes: Array, out: Array | None = None) -> Array:
     """Channels in blocks of one cache line, zeros behind the last."""
     batch, blocks, *space, lanes = spec.blocked_shape
     padded = np.zeros((batch, blocks * lanes, *space), spec.dtype)
     padded[:, : planes.shape[1]] = planes
-    return np.ascontiguousarray(np.moveaxis(padded.reshape(batch, blocks, lanes, *space), 2, -1))
+    return _deliver(np.moveaxis(padded.reshape(batch, blocks, lanes, *space), 2, -1), spec.dtype, out)
 
 
-def unblock(spec: LayoutSpec, blocked: Array) -> Array:
+def unblock(spec: LayoutSpec, blocked: Array, out: Array | None = None) -> Array:
     """The channels of a blocked array, side by side."""
     batch, blocks, *space, lanes = spec.blocked_shape
     planes = np.moveaxis(blocked, -1, 2).reshape(batch, blocks * lanes, *space)
-    return np.ascontiguousarray(planes[:, : spec.planes_shape[1]])
+    return _deliver(planes[:, : spec.planes_shape[1]], spec.dtype, out)
 
 
 def _layout(shape: tuple[int, ...], dtype: str) -> LayoutSpec:
@@ -210,20 +212,19 @@ def blocked_stem_forward(
     """`conv_forward` before a change of layout."""
     layout = _layout(spec.output_shape, spec.dtype)
     added = None if residual is None else unblock(layout, residual)
-    result = block(layout, conv_forward(spec, input, weight, bias, None, added))
-    return _deliver(result, spec.dtype, out)
+    return block(layout, conv_forward(spec, input, weight, bias, None, added), out)
 
 
-def blocked_max_pool_forward(spec: PoolSpec, input: Array) -> Array:
+def blocked_max_pool_forward(spec: PoolSpec, input: Array, out: Array | None = None) -> Array:
     """`max_pool_forward` between changes of layout."""
     planes = unblock(_layout(spec.input_shape, spec.dtype), input)
-    return block(_layout(spec.output_shape, spec.dtype), max_pool_forward(spec, planes, None)[0])
+    return block(_layout(spec.output_shape, spec.dtype), max_pool_forward(spec, planes, None)[0], out)
 
 
-def blocked_avg_pool_forward(spec: PoolSpec, input: Array) -> Array:
+def blocked_avg_pool_forward(spec: PoolSpec, input: Array, out: Array | None = None) -> Array:
     """`avg_pool_forward` between changes of layout."""
     planes = unblock(_layout(spec.input_shape, spec.dtype), input)
-    return block(_layout(spec.output_shape, spec.dtype), avg_pool_forward(spec, planes))
+    return block(_layout(spec.output_shape, spec.dtype), avg_pool_forward(spec, planes), out)
 
 
 def channel_sum(spec: ChannelSpec, x: Array) -> Array:
@@ -770,6 +771,26 @@ def pad_backward(spec: PadSpec, grad_output: Array) -> Array:
 # ---------------------------------------------------------------------------------------------------------------
 
 
+def overlay(spec: OverlaySpec, base: Array, patches: Array, places: Array) -> Array:
+    """Each box by way of the whole image with its patch."""
+    base = base.reshape(spec.base_shape)
+    out = np.full(spec.output_shape, spec.fill, spec.dtype)
+    for box, (start, *corner, height, width, box_top, box_left) in zip(out, places.tolist(), strict=True):
+        image = base.copy()
+        shape = (spec.planes, height, width, spec.lanes)
+        rows, columns = (slice(first, first + n) for first, n in zip(corner, shape[1:3], strict=True))
+        image[:, rows, columns] = patches[start : start + math.prod(shape)].reshape(shape)
+        inside, seen = zip(
+            *(
+                (slice(max(-first, 0), max(n - first, 0)), slice(max(first, 0), max(first + m, 0)))
+                for first, n, m in zip((box_top, box_left), spec.base_size, spec.size, strict=True)
+            ),
+            strict=True,
+        )
+        box[(slice(None), *inside)] = image[(slice(None), *seen)]
+    return out
+
+
 def optimizer_update(
     spec: UpdateSpec,
     rates: UpdateRates,
@@ -854,6 +875,7 @@ IMPLEMENTATIONS: dict[str, tuple[Implementation, ...]] = {
         fold,
         pad,
         pad_backward,
+        overlay,
         optimizer_update,
         square_sums,
     )

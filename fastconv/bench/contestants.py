@@ -76,15 +76,19 @@ class Fastconv:
             return partial(fastconv.prepare(weight, input_size=x.shape, **_conv_options(problem)), x)
         if problem.op == "train":
             return nets.FastconvStep(problem, arrays[0], labels(problem))
+        if problem.op == "occlusion":
+            return nets.FastconvMap(problem, arrays[0])
         name, args, kwargs = self._arguments(problem, kind, arrays)
         return partial(
             getattr(G if name.startswith("grad.") else F, name.rpartition(".")[2]), *args, **kwargs
         )
 
     def served_by(self, problem: Problem, kind: str, arrays: Arrays) -> str:
-        """Name of the implementation; a net is served by many."""
+        """Name of the implementation; a net is served by many, a map by a method that may save work."""
         if problem.op == "train":
             return "-"
+        if problem.op == "occlusion":
+            return nets.FastconvMap(problem, arrays[0]).method
         name, args, kwargs = self._arguments(problem, kind, arrays)
         return fastconv.explain_choice(name, *args, **kwargs).implementation.name
 
@@ -121,7 +125,7 @@ class Fastconv:
 
 
 class Torch:
-    """PyTorch on tensors in NCHW memory."""
+    """PyTorch on tensors in NCHW memory; occlusion is Captum's."""
 
     memory_format = "contiguous_format"
 
@@ -138,6 +142,10 @@ class Torch:
         layout = getattr(torch, self.memory_format)
         if problem.op == "train":
             return nets.TorchStep(torch, layout, problem, arrays[0], labels(problem))
+        if problem.op == "occlusion":
+            if importlib.util.find_spec("captum") is None:
+                return None
+            return nets.CaptumMap(torch, layout, problem, arrays[0])
         x, weight, grad = (torch.from_numpy(each).to(memory_format=layout) for each in arrays)
         match problem.op, kind:
             case "pool", _ if kind == BACKWARD:

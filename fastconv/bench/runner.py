@@ -183,7 +183,7 @@ class Runner(contextlib.AbstractContextManager["Runner"]):
 
     @staticmethod
     def _key(problem: Problem, kind: str) -> tuple[Any, ...]:
-        net = problem.name if problem.op == "train" else ""
+        net = problem.name if problem.op in ("train", "occlusion") else ""
         return problem.op, net, *sorted(problem.sizes.items()), kind
 
     def _measure(self, problem: Problem, kind: str, threads: int) -> Row:

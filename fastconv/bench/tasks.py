@@ -21,6 +21,7 @@ INDICES, BACKWARD, DENORMAL, PREPARED = (
     "forward, prepared",
 )
 STEP = "training step"
+MAP = "map"
 PASSES = {
     "conv": (FORWARD, INPUT_GRAD, WEIGHT_GRAD),
     "denormal": (FORWARD, DENORMAL),
@@ -29,6 +30,7 @@ PASSES = {
     "dropout": (FORWARD, BACKWARD),
     "relu": (FORWARD,),
     "train": (STEP,),
+    "occlusion": (MAP,),
 }
 
 # Of the largest value: all contestants round, and some choose Winograd's algorithm.
@@ -66,6 +68,10 @@ def work(problem: Problem, kind: str) -> Work:
             return Work(0, 8 * x + x / 8)
         case "train", _:
             return _work_of_step(problem)
+        case "occlusion", _:
+            graph = nets.build(problem).graph
+            macs = sum(graph.macs(node) for node in graph.nodes)
+            return Work(2 * macs * (1 + nets.count_windows(problem)), 8 * x)
         case _:
             return Work(0, 8 * x)
 

@@ -1,28 +1,34 @@
 """Occlusion: slide a window over the input, replace what it covers, and watch the score or the loss.
 
-Two conventions live here. `Occlusion` is Captum's: same call, same numbers. `occlusion` is the loss recipe:
-how much the loss of the true class rises for every window position, with a window flush with each edge, so
-that all pixels are covered alike.
+Two conventions live here. `Occlusion` is Captum's: same call, same numbers, and options for what others do.
+`occlusion` is the loss recipe: how the loss of the predicted class moves for every window position, with a window flush
+with each edge, so that all pixels are covered alike.
+
+Both compute a net's scores incrementally where that pays, see `_incremental`: to the same numbers, to rounding.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import product
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastconv._optional import require
-from fastconv.explain._scores import as_image_batch, forward_function, require_model, target_index
+from fastconv.explain import _windows
+from fastconv.explain._occluded import MEMORY_LIMIT, Estimate, Occluded, Progress, images_per_pass, subject_of
+from fastconv.explain._scores import as_image_batch, require_model
+from fastconv.explain._watched import Activity, Watched, log_probabilities
+from fastconv.explain._windows import Region, Windows
 from fastconv.nn import Model
 
-METHODS = ("batched",)
-BASELINES = ("gray", "mean", "zero")
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
-_BATCH_BYTES = 128 << 20  # activations of the two widest layers of one occluded batch
+Array = np.ndarray
+
+REDUCTIONS = ("mean", "sum", "grid", "scores")
 
 
 class Occlusion:
@@ -54,17 +60,24 @@ class Occlusion:
 
     def __init__(self, forward_func: Model | Callable[..., Any]) -> None:
         self.forward_func = forward_func
-        self._forward = forward_function(forward_func)
+        Watched(forward_func, "output", None)  # refuses what is neither
 
     def attribute(
         self,
         inputs: Any,
-        sliding_window_shapes: Any,
+        sliding_window_shapes: Any = None,
         strides: Any = None,
         baselines: Any = None,
         target: Any = None,
         perturbations_per_eval: int = 1,
         show_progress: bool = False,
+        *,
+        reduction: str = "mean",
+        edge: str = "cut",
+        score: str | Activity | Callable[[Array], Array] = "output",
+        feature_mask: Any = None,
+        method: str = "auto",
+        memory_limit: int = MEMORY_LIMIT,
     ) -> Any:
         """Attribute the score of `target` to every value of the input.
 
@@ -77,97 +90,206 @@ class Occlusion:
             Never modified. With a tuple, `forward_func` is called with several arguments and each is
             occluded in turn.
         sliding_window_shapes : tuple of int, or tuple of tuples
-            Window without the batch axis, channel included: (3, 15, 15) for RGB images.
+            Window without the batch axis, channel included: (3, 15, 15) for RGB images. None with a `feature_mask`.
         strides : int, tuple of int, or tuple of those (one per input), optional
             Steps of the window, one per non-batch axis; None is 1 everywhere.
-        baselines : number, ndarray, or tuple of those (one per input), optional
-            What replaces covered values; arrays broadcast against the input. None is 0.
+        baselines : number, ndarray, str, or tuple of those (one per input), optional
+            What replaces covered values; arrays broadcast against the input. None is 0. Of each image itself: "gray"
+            (midway between its smallest and largest value), "mean" (of each channel), "blur" (a Gaussian of a standard
+            deviation of 10 pixels in 224), "noise" (normal, of each channel's mean and standard deviation, always the
+            same).
         target : None, int, tuple of int, list, or ndarray, optional
             Which output is the score, for all examples, or one entry per example. None needs one output per
             example.
         perturbations_per_eval : int, default 1
-            Window positions evaluated together: one forward pass holds `perturbations_per_eval * N`
-            examples.
+            Window positions evaluated together by whole passes: one holds `perturbations_per_eval * N` examples. An
+            incremental evaluation goes by `memory_limit`.
         show_progress : bool, default False
             Show a progress bar (tqdm) on stderr.
+        reduction : {"mean", "sum", "grid", "scores"}
+            Of the differences of all windows that cover a value: their mean, or their sum (both 0 where there are
+            none); "grid", one difference per window position; "scores", there the score of the occluded input itself.
+        edge : {"cut", "drop", "flush"}
+            The last window along an axis: cut off at the edge; left out where it would stick out; or shifted back until
+            it ends at the edge.
+        score : {"output", "logit", "probability", "loss"}, Activity or callable
+            What is watched: the net's output, also called "logit" ; its softmax (a net that ends in one is taken as it
+            is); the loss -log P(target); the activity of a feature map, see `Activity`; or a function from outputs
+            (N, ...) to scores (N,).
+        feature_mask : ndarray of int, broadcast to (1, ...), optional
+            In place of windows: values of one number are occluded together, wherever they lie.
+        method : {"auto", "full", "incremental"}
+            Whole passes, or what a window changes and nothing else: the same numbers to rounding. "auto" takes the
+            latter where a net can be looked into and it saves work; `estimate` tells.
+        memory_limit : int, default 256 MiB
+            Bytes that windows which are computed together may take, beside the weights and the values of one image.
 
         Returns
         -------
         ndarray of shape (N, ...), or tuple of them
-            Shape of the input (leading axis 1 when the forward function returns one number per batch).
-            Always floating, of the score's precision, also for integer images.
+            Shape of the input (leading axis 1 when the forward function returns one number per batch); with the
+            reductions "grid" and "scores" (N, windows along each axis), or (N, numbers in the mask). Always
+            floating, of the score's precision, also for integer images.
 
         Raises
         ------
         ValueError
             If a window exceeds the input, a stride exceeds its window (gaps would stay uncovered; allowed
-            where the window covers the whole axis), the target does not fit, or the forward function mixes
-            examples.
+            where the window covers the whole axis), the target does not fit, the forward function mixes
+            examples, or an option is none of those above.
         """
+        if reduction not in REDUCTIONS:
+            raise ValueError(f"reduction must be one of {REDUCTIONS}, got {reduction!r}")
+        asked = self._asked(
+            inputs,
+            sliding_window_shapes,
+            strides,
+            baselines,
+            target,
+            perturbations_per_eval,
+            edge,
+            score,
+            feature_mask,
+            method,
+            memory_limit,
+        )
+        arrays, watched, plans = asked
+        results = []
+        total = len(arrays[0]) * sum(len(windows.regions) for windows, _ in plans)
+        with Progress(total, show_progress) as progress:
+            for (windows, occluded), x in zip(plans, arrays, strict=True):
+                original = watched.original(occluded)
+                if original.ndim == 0 and perturbations_per_eval != 1:
+                    raise ValueError(
+                        "perturbations_per_eval must be 1 when the forward function returns one number per "
+                        f"batch, got {perturbations_per_eval}"
+                    )
+                scores = occluded.scores(watched, original.size, progress)
+                if reduction == "scores":
+                    values = scores.T.reshape(-1, *windows.grid)
+                else:
+                    differences = original.reshape(1, -1).astype(np.float64) - scores
+                    values = _reduced(differences, windows, x.shape[1:], reduction)
+                results.append(values.astype(np.result_type(original.dtype, np.float32)))
+        return tuple(results) if isinstance(inputs, tuple) else results[0]
+
+    def estimate(
+        self,
+        inputs: Any,
+        sliding_window_shapes: Any = None,
+        strides: Any = None,
+        baselines: Any = None,
+        target: Any = None,
+        perturbations_per_eval: int = 1,
+        *,
+        edge: str = "cut",
+        score: str | Activity | Callable[[Array], Array] = "output",
+        feature_mask: Any = None,
+        method: str = "auto",
+        memory_limit: int = MEMORY_LIMIT,
+    ) -> Estimate:
+        """What `attribute` with these arguments will cost, by which method, and why.
+
+        Some windows of the first input are computed to that end, at most a few dozen.
+
+        Returns
+        -------
+        Estimate
+            `str()` of it is a sentence. With several inputs, it is that of the first.
+
+        Raises
+        ------
+        ValueError
+            As `attribute`.
+        """
+        asked = self._asked(
+            inputs,
+            sliding_window_shapes,
+            strides,
+            baselines,
+            target,
+            perturbations_per_eval,
+            edge,
+            score,
+            feature_mask,
+            method,
+            memory_limit,
+        )
+        return asked[2][0][1].estimate()
+
+    def _asked(
+        self,
+        inputs: Any,
+        sliding_window_shapes: Any,
+        strides: Any,
+        baselines: Any,
+        target: Any,
+        perturbations_per_eval: int,
+        edge: str,
+        score: Any,
+        feature_mask: Any,
+        method: str,
+        memory_limit: int,
+    ) -> tuple[tuple[Array, ...], Watched, list[tuple[Windows, Occluded]]]:
+        """The arrays, what is watched, and for each array its windows and its occluded copies."""
         many = isinstance(inputs, tuple)
         arrays = tuple(np.asarray(x) for x in (inputs if many else (inputs,)))
-        windows = _per_input(sliding_window_shapes, many, len(arrays), "sliding_window_shapes")
-        steps = _per_input(strides, many and strides is not None, len(arrays), "strides")
-        fills = _per_input(baselines, many and baselines is not None, len(arrays), "baselines")
+        each = len(arrays)
+        if (sliding_window_shapes is None) == (feature_mask is None):
+            raise ValueError("give either sliding_window_shapes or a feature_mask")
+        shapes = _per_input(
+            sliding_window_shapes, many and feature_mask is None, each, "sliding_window_shapes"
+        )
+        steps = _per_input(strides, many and strides is not None, each, "strides")
+        fills = _per_input(baselines, many and baselines is not None, each, "baselines")
+        masks = _per_input(feature_mask, many and feature_mask is not None, each, "feature_mask")
         if not isinstance(perturbations_per_eval, (int, np.integer)) or perturbations_per_eval < 1:
             raise ValueError(
                 f"perturbations_per_eval must be a positive integer, got {perturbations_per_eval!r}"
             )
         if not all(x.ndim >= 2 and len(x) == len(arrays[0]) and x.size for x in arrays):
-            shapes = ", ".join(str(x.shape) for x in arrays)
+            found = ", ".join(str(x.shape) for x in arrays)
             raise ValueError(
-                f"inputs must be non-empty, of shape (N, ...) with a common N, got shapes {shapes}"
+                f"inputs must be non-empty, of shape (N, ...) with a common N, got shapes {found}"
             )
-        plans = [_window_slices(x.shape[1:], w, s) for x, w, s in zip(arrays, windows, steps, strict=True)]
-        original = self._scores(arrays, target)
-        if original.ndim == 0 and perturbations_per_eval != 1:
+        if isinstance(target, (list, np.ndarray)) and len(target) not in (1, len(arrays[0])):
             raise ValueError(
-                "perturbations_per_eval must be 1 when the forward function returns one number per batch, "
-                f"got {perturbations_per_eval}"
+                f"target must hold one entry, or one per example ({len(arrays[0])}), got {len(target)}"
             )
-        bar = _progress_bar(sum(len(plan) for plan in plans), show_progress)
-        results = []
-        for i, plan in enumerate(plans):
-            total = np.zeros((original.size, *arrays[i].shape[1:]))
-            count = np.zeros(arrays[i].shape[1:])
-            fill = _common_baseline(arrays[i], fills[i])
-            for chunk in _chunks(plan, int(perturbations_per_eval)):
-                occluded = tuple(
-                    _occlude(x, fill, chunk) if j == i else np.concatenate([x] * len(chunk))
-                    for j, x in enumerate(arrays)
-                )
-                scores = self._scores(occluded, target, repeats=len(chunk)).reshape(len(chunk), -1)
-                if scores.shape[1] != original.size:
-                    raise ValueError(
-                        f"the forward function must return one score per example, got {original.size} "
-                        f"for the inputs and {scores.size} for {len(chunk)} occluded copies of them"
-                    )
-                differences = original.reshape(1, -1).astype(np.float64) - scores
-                for region, difference in zip(chunk, differences, strict=True):
-                    total[(slice(None), *region)] += difference.reshape(-1, *(1 for _ in region))
-                    count[region] += 1
-                bar.update(len(chunk))
-            results.append((total / count).astype(np.result_type(original.dtype, np.float32)))
-        bar.close()
-        return tuple(results) if many else results[0]
+        watched = Watched(self.forward_func, score, target)
+        plans = []
+        for which, (x, shape, step, mask, fill) in enumerate(
+            zip(arrays, shapes, steps, masks, fills, strict=True)
+        ):
+            inside = x.shape[1:]
+            windows = (
+                _windows.sliding(inside, shape, step, edge) if mask is None else _windows.masked(inside, mask)
+            )
+            occluded = Occluded(
+                watched.subject,
+                arrays,
+                which,
+                _windows.baseline_for(x, fill),
+                windows.regions,
+                method,
+                memory_limit,
+                int(perturbations_per_eval),
+            )
+            plans.append((windows, occluded))
+        return arrays, watched, plans
 
-    def _scores(self, inputs: tuple[np.ndarray, ...], target: Any, repeats: int = 1) -> np.ndarray:
-        """The score of every example, shape (N,), or 0-d when there is one number for the whole batch."""
-        output = self._forward(*inputs)
-        n = len(inputs[0])
-        if output.ndim == 0 or (output.shape == (1,) and n > 1):
-            if target is not None:
-                raise ValueError(
-                    f"target must be None for a forward function with a single output, got {target!r}"
-                )
-            return output.reshape(())
-        if isinstance(target, (list, np.ndarray)) and len(target) > 1:
-            target = np.concatenate([np.asarray(target)] * repeats)
-        if len(output) != n:
-            raise ValueError(
-                f"the forward function must return one score per example ({n}), got shape {output.shape}"
-            )
-        return output[target_index(output.shape, target)]
+
+def _reduced(differences: Array, windows: Windows, shape: tuple[int, ...], reduction: str) -> Array:
+    """Differences (windows, N) as an attribution of values or a grid."""
+    n = differences.shape[1]
+    if reduction == "grid":
+        return differences.T.reshape(n, *windows.grid)
+    total, count = np.zeros((n, *shape)), np.zeros(shape)
+    for region, difference in zip(windows.regions, differences, strict=True):
+        covered = np.ones((1,) * len(shape)) if region.mask is None else region.mask
+        total[(slice(None), *region.where)] += difference.reshape(-1, *(1 for _ in shape)) * covered
+        count[region.where] += covered
+    return total if reduction == "sum" else total / np.maximum(count, 1)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -178,28 +300,48 @@ class OcclusionResult:
     ----------
     image : ndarray of shape (C, H, W)
         The image as given.
-    label : int
-        The class whose loss was watched.
     predicted : int
-        The class the net gives the unoccluded image.
+        The class Q that the net gives the whole image.
+    label : int or None
+        The true class K, as far as it was told.
+    watched : int
+        The class whose loss was watched: `predicted` unless another was asked for.
     loss : float
-        Loss of the unoccluded image.
+        Loss of the unoccluded image, -log P(watched).
     grid : ndarray of shape (rows, columns)
-        Loss of the image occluded at each position, minus `loss`. Positive: the net needed what was hidden.
+        `loss` minus the loss of the image occluded at each position. Negative: the net needed what was hidden; the
+        smaller, the more important.
     tops, lefts : ndarray of int, shapes (rows,) and (columns,)
         Upper edge and left edge of the windows.
     window : pair of int
         Height and width of the window.
+    method, reason : str
+        How the losses were computed, and why so.
     """
 
     image: np.ndarray
-    label: int
     predicted: int
+    label: int | None
+    watched: int
     loss: float
     grid: np.ndarray
     tops: np.ndarray
     lefts: np.ndarray
     window: tuple[int, int]
+    method: str
+    reason: str
+
+    @property
+    def correct(self) -> bool | None:
+        """Whether it explains a correct prediction (K = Q) or an incorrect one; None if nobody told K."""
+        return None if self.label is None else self.label == self.predicted
+
+    @property
+    def explains(self) -> str:
+        """The same in words."""
+        kind = {None: "a prediction", True: "a correct prediction", False: "an incorrect prediction"}
+        truth = f", true class {self.label}" if self.correct is False else ""
+        return f"{kind[self.correct]} of class {self.predicted}{truth}"
 
     @property
     def positions(self) -> np.ndarray:
@@ -217,8 +359,14 @@ class OcclusionResult:
     @property
     def most_important(self) -> tuple[int, int, int, int]:
         """Top, left, height, width of the window that raises the loss most (the first one, at ties)."""
-        row, column = np.unravel_index(int(np.argmax(self.grid)), self.grid.shape)
+        row, column = np.unravel_index(int(np.argmin(self.grid)), self.grid.shape)
         return int(self.tops[row]), int(self.lefts[column]), *self.window
+
+    def plot(self, class_names: Sequence[str] | None = None, title: str | None = None) -> Figure:
+        """Image, grid and pixel map side by side: see `fastconv.plot.occlusion`."""
+        from fastconv import plot
+
+        return plot.occlusion(self, class_names, title)
 
 
 def occlusion(
@@ -228,12 +376,18 @@ def occlusion(
     window: int | tuple[int, int] = 16,
     stride: int | tuple[int, int] = 8,
     baseline: str | float | np.ndarray = "gray",
-    method: str = "batched",
+    method: str = "auto",
     *,
+    target: int | None = None,
     batch_size: int | None = None,
+    memory_limit: int = MEMORY_LIMIT,
     show_progress: bool = False,
 ) -> OcclusionResult:
-    """How much the loss rises when a window hides part of the image, for every window position.
+    """How the loss of the predicted class moves when a window hides part of the image, for every window position.
+
+    With Q the class predicted for the whole image, the loss of the whole image is L = -log P(y = Q), that under window
+    i is L_i, the same of the occluded image, and the result holds delta_i = L - L_i: the smaller, the more important is
+    what the window hid. Beside it stands whether a correct prediction is explained, Q = K, or an incorrect one.
 
     Windows start at 0, s, 2s, ... and one more is flush with the far edge, so every pixel is covered and
     all windows have one size: ceil((L - w) / s) + 1 positions along an axis of length L.
@@ -241,20 +395,23 @@ def occlusion(
     Parameters
     ----------
     model : Model
-        A compiled model (its loss is the one watched) with one image input.
+        A classifier with one image input.
     image : ndarray of shape (C, H, W) or (1, C, H, W)
         Never modified.
     true_label : int, optional
-        The class whose loss is watched; None takes the class the net predicts.
+        The true class K.
     window, stride : int or pair of int, default 16 and 8
         Height and width; 1 <= stride <= window <= image.
-    baseline : {"gray", "mean", "zero"}, number or ndarray, default "gray"
-        What the window shows: midway between the image's smallest and largest value (whatever its scaling),
-        the image's mean per channel, 0, a number, or an array that broadcasts to (C, H, W).
-    method : {"batched"}
-        How the losses are computed. "batched" runs the whole net on batches of occluded copies.
+    baseline : {"gray", "mean", "zero", "blur", "noise"}, number or ndarray, default "gray"
+        What the window shows, see `Occlusion.attribute`; an array broadcasts to (C, H, W).
+    method : {"auto", "full", "incremental"}
+        How the losses are computed, see `Occlusion.attribute`; the result tells which was taken and why.
+    target : int, optional
+        Watch the loss of this class and not of the predicted one.
     batch_size : int, optional
-        Copies per forward pass. None bounds the activations of the net's two widest layers to 128 MiB.
+        Copies of a whole pass. None keeps the activations of the net's two widest layers to the limit.
+    memory_limit : int, default 256 MiB
+        Bytes that windows which are computed together may take.
     show_progress : bool, default False
         Show a progress bar (tqdm) on stderr.
 
@@ -268,50 +425,49 @@ def occlusion(
         If the method, baseline, label, window or stride is not as stated.
     """
     model = require_model(model, "occlusion")
-    if method not in METHODS:
-        raise ValueError(f"method must be one of {METHODS}, got {method!r}")
     if batch_size is not None and batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, got {batch_size}")
     batch = as_image_batch(image).astype(model.dtype)
-    height, width = batch.shape[2:]
-    sizes = _pair(window, "window"), _pair(stride, "stride")
+    sizes = _windows.pair(window, "window"), _windows.pair(stride, "stride")
     (window_h, stride_h), (window_w, stride_w) = zip(*sizes, strict=True)
-    tops = _flush_starts(height, window_h, stride_h, "height")
-    lefts = _flush_starts(width, window_w, stride_w, "width")
-    fill = np.broadcast_to(_image_baseline(batch[0], baseline), batch.shape[1:])
-
-    scores = model.predict(batch)[0]
-    predicted = int(np.argmax(scores))
-    label = predicted if true_label is None else int(true_label)
-    if not 0 <= label < len(scores):
-        raise ValueError(f"true_label must lie in [0, {len(scores)}), got {true_label!r}")
-    loss = float(model.loss(batch, np.array([label]), reduction="none")[0])
-
+    tops = _flush_starts(batch.shape[2], window_h, stride_h, "height")
+    lefts = _flush_starts(batch.shape[3], window_w, stride_w, "width")
     whole = slice(None)
     regions = [
-        (whole, slice(top, top + window_h), slice(left, left + window_w))
+        Region((whole, slice(top, top + window_h), slice(left, left + window_w)))
         for top, left in product(tops.tolist(), lefts.tolist())
     ]
-    losses = np.empty(len(regions), dtype=batch.dtype)
-    done = 0
-    bar = _progress_bar(len(regions), show_progress)
-    for chunk in _chunks(regions, _bounded_batch(model) if batch_size is None else batch_size):
-        labels = np.full(len(chunk), label)
-        losses[done : done + len(chunk)] = model.loss(
-            _occlude(batch, fill[None], chunk), labels, reduction="none"
-        )
-        done += len(chunk)
-        bar.update(len(chunk))
-    bar.close()
+    fill = _windows.baseline_for(batch, baseline).astype(model.dtype)
+    per_pass = images_per_pass(model, memory_limit) if batch_size is None else batch_size
+    subject = subject_of(model)
+    occluded = Occluded(subject, (batch,), 0, fill, regions, method, memory_limit, per_pass)
+
+    losses = occluded.original(lambda outputs, _: -log_probabilities(outputs, subject.graph))[0]
+    if losses.ndim != 1:
+        raise ValueError(f"the net must end in one value per class, got {losses.shape} for an image")
+    predicted = int(np.argmin(losses))
+    for name, value in (("true_label", true_label), ("target", target)):
+        if value is not None and not 0 <= value < len(losses):
+            raise ValueError(f"{name} must lie in [0, {len(losses)}), got {value!r}")
+    watched = predicted if target is None else int(target)
+
+    def loss(outputs: Array, examples: Array) -> Array:
+        return -log_probabilities(outputs, subject.graph)[:, watched]
+
+    with Progress(len(regions), show_progress) as progress:
+        scores = occluded.scores(loss, 1, progress)
     return OcclusionResult(
         image=np.asarray(image).reshape(batch.shape[1:]),
-        label=label,
         predicted=predicted,
-        loss=loss,
-        grid=(losses - losses.dtype.type(loss)).reshape(len(tops), len(lefts)),
+        label=None if true_label is None else int(true_label),
+        watched=watched,
+        loss=float(losses[watched]),
+        grid=(losses[watched] - scores).reshape(len(tops), len(lefts)),
         tops=tops,
         lefts=lefts,
         window=(window_h, window_w),
+        method=occluded.method,
+        reason=occluded.reason,
     )
 
 
@@ -324,119 +480,16 @@ def _per_input(value: Any, many: bool, n: int, name: str) -> tuple[Any, ...]:
     return value
 
 
-def _window_slices(shape: tuple[int, ...], window: Any, strides: Any) -> list[tuple[slice, ...]]:
-    """Captum's window positions inside an array of `shape` (no batch axis), in order of the flat position."""
-    window = _whole_numbers(window, len(shape), "sliding_window_shapes")
-    strides = _whole_numbers(1 if strides is None else strides, len(shape), "strides")
-    axes = []
-    for extent, size, step in zip(shape, window, strides, strict=True):
-        if size > extent:
-            raise ValueError(f"the sliding window {window} must not exceed the input {shape}")
-        if step > size and size != extent:
-            raise ValueError(
-                f"strides {strides} must not exceed the sliding window {window}: gaps would stay uncovered"
-            )
-        count = math.ceil((extent - size) / step) + 1
-        axes.append([slice(i * step, min(i * step + size, extent)) for i in range(count)])
-    return list(product(*axes))
-
-
-def _whole_numbers(value: Any, n: int, name: str) -> tuple[int, ...]:
-    values = (value,) * n if isinstance(value, (int, np.integer)) else tuple(value)
-    if len(values) != n or not all(isinstance(v, (int, np.integer)) and v >= 1 for v in values):
-        raise ValueError(f"{name} must be {n} positive integers, one per non-batch axis, got {value!r}")
-    return tuple(int(v) for v in values)
-
-
-def _common_baseline(x: np.ndarray, baseline: Any) -> np.ndarray:
-    """The baseline broadcast to the input, in a dtype that holds both."""
-    fill = np.asarray(0 if baseline is None else baseline)
-    if fill.ndim == 0 and fill.dtype.kind in "iub":
-        fill = fill.astype(np.min_scalar_type(fill))  # a Python number must not widen the input
-    elif fill.ndim == 0 and x.dtype.kind == "f":
-        fill = fill.astype(x.dtype)
-    dtype = np.result_type(x.dtype, fill.dtype)
-    try:
-        return np.broadcast_to(fill.astype(dtype), x.shape)
-    except ValueError:
-        raise ValueError(
-            f"baselines must broadcast to the input's shape {x.shape}, got shape {fill.shape}"
-        ) from None
-
-
-def _occlude(x: np.ndarray, fill: np.ndarray, regions: Sequence[tuple[slice, ...]]) -> np.ndarray:
-    """Copies of the batch `x`, each with one region taken from `fill`; shape (len(regions) * N, ...)."""
-    copies = np.empty((len(regions), *x.shape), dtype=fill.dtype)
-    copies[:] = x
-    for copy, region in zip(copies, regions, strict=True):
-        inside = (slice(None), *region)
-        copy[inside] = fill[inside]
-    return copies.reshape(-1, *x.shape[1:])
-
-
-def _chunks(items: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
-    for start in range(0, len(items), size):
-        yield items[start : start + size]
-
-
-def _pair(value: Any, name: str) -> tuple[int, int]:
-    pair = (value, value) if isinstance(value, (int, np.integer)) else tuple(value)
-    if len(pair) != 2 or not all(isinstance(v, (int, np.integer)) and v >= 1 for v in pair):
-        raise ValueError(f"{name} must be a positive integer or a pair of them, got {value!r}")
-    return int(pair[0]), int(pair[1])
-
-
 def _flush_starts(extent: int, size: int, step: int, axis: str) -> np.ndarray:
     """Window starts 0, step, 2 step, ... and the last one flush with the far edge."""
     if not step <= size <= extent:
         raise ValueError(
             f"stride <= window <= image must hold, got stride {step}, window {size}, {axis} {extent}"
         )
-    count = math.ceil((extent - size) / step) + 1
-    return np.minimum(np.arange(count) * step, extent - size)
-
-
-def _image_baseline(image: np.ndarray, baseline: Any) -> np.ndarray:
-    """What the window shows, broadcastable to `image` (C, H, W) and of its dtype."""
-    if isinstance(baseline, str):
-        if baseline not in BASELINES:
-            raise ValueError(f"baseline must be one of {BASELINES}, a number or an array, got {baseline!r}")
-        if baseline == "gray":
-            return (image.min() + image.max()) / image.dtype.type(2)
-        return image.mean(axis=(1, 2), keepdims=True) if baseline == "mean" else np.zeros((), image.dtype)
-    fill = np.asarray(baseline, dtype=image.dtype)
-    try:
-        np.broadcast_to(fill, image.shape)
-    except ValueError:
-        raise ValueError(
-            f"baseline must broadcast to the image's shape {image.shape}, got shape {fill.shape}"
-        ) from None
-    return fill
+    return _windows.starts(extent, size, step, "flush")
 
 
 def _coverage(starts: np.ndarray, size: int, extent: int) -> np.ndarray:
     """Which window (rows) covers which pixel (columns) of one axis, as 0.0 and 1.0."""
     pixels = np.arange(extent)
     return ((pixels >= starts[:, None]) & (pixels < starts[:, None] + size)).astype(np.float64)
-
-
-def _bounded_batch(model: Model) -> int:
-    """Images per forward pass: the two widest layers (one read, one written) fit into `_BATCH_BYTES`."""
-    sizes = sorted(math.prod(shape) for shape in model.graph.shapes.values())
-    return max(1, min(256, _BATCH_BYTES // (sum(sizes[-2:]) * model.dtype.itemsize)))
-
-
-class _NoBar:
-    def update(self, n: int) -> None:
-        """Nothing to show."""
-
-    def close(self) -> None:
-        """Nothing to close."""
-
-
-def _progress_bar(total: int, shown: bool) -> Any:
-    return (
-        require("tqdm", extra="demo").tqdm(total=total, desc="occlusion", unit="window")
-        if shown
-        else _NoBar()
-    )

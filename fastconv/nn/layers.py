@@ -8,9 +8,10 @@ built from the tensors that it connects.  Calling one layer twice shares its par
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Collection, Mapping
 from dataclasses import replace
-from typing import Any, ClassVar, TypedDict, Unpack
+from typing import Any, ClassVar, Final, TypedDict, Unpack
 
 from numpy.typing import NDArray
 
@@ -212,6 +213,13 @@ class _WeightOptions(TypedDict, total=False):
     name: str | None
 
 
+class _NormOptions(TypedDict, total=False):
+    weight_initializer: str | Initializer
+    bias_initializer: str | Initializer
+    trainable: bool
+    name: str | None
+
+
 class _Weighted(Layer):
     """A layer with a weight and perhaps a bias."""
 
@@ -236,6 +244,15 @@ class _Weighted(Layer):
             regularizers={"weight": weight_regularizer, "bias": bias_regularizer},
             trainable=trainable,
         )
+
+
+class _Fixed(Layer):
+    """A layer without arguments."""
+
+    fixed: ClassVar[ops.Op]
+
+    def __init__(self, *, name: str | None = None) -> None:
+        super().__init__(self.fixed, name=name)
 
 
 class _OfRank(Layer):
@@ -455,6 +472,102 @@ class BatchNorm2d(BatchNorm):
     ranks = (2,)
 
 
+class _OwnStatistics(_OfRank):
+    """Normalisation by a sample's own statistics."""
+
+    def __init__(
+        self,
+        op: ops.Op,
+        *,
+        weight_initializer: str | Initializer = "ones",
+        bias_initializer: str | Initializer = "zeros",
+        trainable: bool = True,
+        name: str | None = None,
+    ) -> None:
+        super().__init__(
+            op,
+            name=name,
+            initializers={
+                "weight": initializers.get(weight_initializer),
+                "bias": initializers.get(bias_initializer),
+            },
+            trainable=trainable,
+        )
+
+
+class InstanceNorm2d(_OwnStatistics):
+    """Each channel of (C, H, W) by its own mean and variance (Ulyanov et al. 2016, arXiv:1607.08022).
+
+    Parameters
+    ----------
+    eps : float
+        Added to the variance.
+    affine : bool
+        Whether there are a weight and a bias.
+    **options
+        Keywords of :class:`BatchNorm`, from ``weight_initializer`` on.
+    """
+
+    ranks = (2,)
+
+    def __init__(self, eps: float = 1e-5, affine: bool = False, **options: Unpack[_NormOptions]) -> None:
+        super().__init__(ops.InstanceNorm(eps=float(eps), affine=bool(affine)), **options)
+
+
+class GroupNorm(_OwnStatistics):
+    """``num_groups`` groups of neighbouring channels, each by its mean and variance (Wu & He 2018, arXiv:1803.08494).
+
+    Parameters
+    ----------
+    num_groups : int
+        A divisor of the channels.
+    eps, affine, **options
+        As in :class:`InstanceNorm2d`.
+    """
+
+    def __init__(
+        self, num_groups: int, eps: float = 1e-5, affine: bool = True, **options: Unpack[_NormOptions]
+    ) -> None:
+        groups = as_int(num_groups, "num_groups", 1)
+        super().__init__(ops.GroupNorm(num_groups=groups, eps=float(eps), affine=bool(affine)), **options)
+
+
+class LayerNorm(_OwnStatistics):
+    """The last ``ndim`` axes by their common mean and variance (Ba et al. 2016, arXiv:1607.06450).
+
+    PyTorch names the sizes of these axes; here they are inferred.
+
+    Parameters
+    ----------
+    ndim : int
+    eps, affine, **options
+        As in :class:`InstanceNorm2d`.
+    """
+
+    def __init__(
+        self, ndim: int = 1, eps: float = 1e-5, affine: bool = True, **options: Unpack[_NormOptions]
+    ) -> None:
+        axes = as_int(ndim, "ndim", 1)
+        super().__init__(ops.LayerNorm(ndim=axes, eps=float(eps), affine=bool(affine)), **options)
+
+
+class LocalResponseNorm(Layer):
+    """``x / (k + alpha / size * sum of squares over size channels) ** beta`` (Krizhevsky et al. 2012)."""
+
+    def __init__(
+        self,
+        size: int,
+        alpha: float = 1e-4,
+        beta: float = 0.75,
+        k: float = 1.0,
+        *,
+        name: str | None = None,
+    ) -> None:
+        size = as_int(size, "size", 1)
+        op = ops.LRN(size=size, alpha=float(alpha), beta=float(beta), bias=float(k), before=size // 2)
+        super().__init__(op, name=name)
+
+
 class _MaxPool(Layer):
     ndim: ClassVar[int]
 
@@ -649,11 +762,10 @@ class GaussianNoise(Layer):
         super().__init__(ops.GaussianNoise(std=float(std)), name=name)
 
 
-class Flatten(Layer):
+class Flatten(_Fixed):
     """(C, H, W) to (C * H * W,)."""
 
-    def __init__(self, *, name: str | None = None) -> None:
-        super().__init__(ops.Reshape(), name=name)
+    fixed = ops.Reshape()
 
 
 class Reshape(Layer):
@@ -663,18 +775,112 @@ class Reshape(Layer):
         super().__init__(ops.Reshape(shape=as_shape(shape, "shape")), name=name)
 
 
-class ReLU(Layer):
+class Permute(Layer):
+    """Axes in another order: axis i of the result is axis ``dims[i]`` of the input, counted in a sample from 0 on."""
+
+    def __init__(self, dims: Any, *, name: str | None = None) -> None:
+        super().__init__(ops.Transpose(perm=tuple(as_int(axis, "dims") for axis in dims)), name=name)
+
+
+class PixelShuffle(Layer):
+    """(C * r**2, H, W) to (C, H * r, W * r) for ``upscale_factor`` r (Shi et al. 2016, arXiv:1609.05158)."""
+
+    def __init__(self, upscale_factor: int, *, name: str | None = None) -> None:
+        block = as_int(upscale_factor, "upscale_factor", 1)
+        super().__init__(ops.DepthToSpace(block=block, mode="CRD"), name=name)
+
+
+class PixelUnshuffle(Layer):
+    """(C, H * r, W * r) to (C * r**2, H, W) for ``downscale_factor`` r: the inverse of :class:`PixelShuffle`."""
+
+    def __init__(self, downscale_factor: int, *, name: str | None = None) -> None:
+        block = as_int(downscale_factor, "downscale_factor", 1)
+        super().__init__(ops.SpaceToDepth(block=block, mode="CRD"), name=name)
+
+
+_UPSAMPLE_MODES: Final = {  # what is done, for one axis; and to how many spatial dimensions, None for any
+    "nearest": (
+        ops.Resize(out_size=(1,), coordinate_transform="asymmetric", nearest_mode="floor"),
+        None,
+    ),
+    "nearest-exact": (ops.Resize(out_size=(1,), nearest_mode="round_prefer_ceil"), None),
+    "linear": (ops.Resize(out_size=(1,), mode="linear"), 1),
+    "bilinear": (ops.Resize(out_size=(1,), mode="linear"), 2),
+    "trilinear": (ops.Resize(out_size=(1,), mode="linear"), 3),
+    "bicubic": (ops.Resize(out_size=(1,), mode="cubic"), 2),
+}
+
+
+class Upsample(Layer):
+    """Spatial dimensions of another size, larger or smaller, by interpolation.
+
+    Parameters
+    ----------
+    size : int or tuple of int, optional
+        Of the spatial dimensions.
+    scale_factor : number or tuple of numbers, optional
+        Instead of a size: sizes are ``floor(n * scale_factor)``.
+    mode : {"nearest", "nearest-exact", "linear", "bilinear", "trilinear", "bicubic"}
+        "nearest-exact" is nearest by the middle of a pixel, which "nearest" is not.
+    align_corners : bool
+        Whether the outermost pixels of input and output lie on each other, rather than their outer edges. Not for
+        the nearest.
+    name : str, optional
+    """
+
+    op: ops.Resize  # of one axis, to one pixel
+
+    def __init__(
+        self,
+        size: Any = None,
+        scale_factor: Any = None,
+        mode: str = "nearest",
+        align_corners: bool = False,
+        *,
+        name: str | None = None,
+    ) -> None:
+        if (size is None) == (scale_factor is None):
+            raise ValueError(
+                f"either size or scale_factor must be given, got size={size!r}, scale_factor={scale_factor!r}"
+            )
+        if mode not in _UPSAMPLE_MODES:
+            raise ValueError(f"mode must be one of {tuple(_UPSAMPLE_MODES)}, got {mode!r}")
+        op, self._rank = _UPSAMPLE_MODES[mode]
+        if align_corners:
+            if op.mode == "nearest":
+                raise ValueError(f"align_corners is not for mode {mode!r}")
+            op = replace(op, coordinate_transform="align_corners")
+        self._size, self._scale = size, scale_factor
+        super().__init__(op, name=name)
+
+    def op_for(self, *input_shapes: Shape) -> ops.Op:
+        shape = max(input_shapes, key=len, default=())[1:]
+        ndim = len(shape) if self._rank is None else self._rank
+        if len(shape) != ndim or not 1 <= ndim <= 3:
+            layouts = " or ".join(ops.LAYOUTS[1:] if self._rank is None else [ops.LAYOUTS[ndim]])
+            raise ValueError(f"takes an input of shape {layouts} per sample, got {input_shapes[0]}")
+        if self._scale is None:
+            return replace(self.op, out_size=as_int_tuple(self._size, ndim, "size", 1))
+        scales = self._scale if isinstance(self._scale, (tuple, list)) else (self._scale,) * ndim
+        if len(scales) != ndim or not all(0 < float(scale) < math.inf for scale in scales):
+            raise ValueError(f"scale_factor must be one finite number > 0 or {ndim}, got {self._scale!r}")
+        if self.op.coordinate_transform == "align_corners":  # those of the size, which is a whole number
+            return replace(
+                self.op, out_size=tuple(math.floor(n * s) for n, s in zip(shape, scales, strict=True))
+            )
+        return replace(self.op, out_size=None, scales=tuple(map(float, scales)))
+
+
+class ReLU(_Fixed):
     """``max(x, 0)``."""
 
-    def __init__(self, *, name: str | None = None) -> None:
-        super().__init__(ops.Activation(function="relu"), name=name)
+    fixed = ops.Activation(function="relu")
 
 
-class ReLU6(Layer):
+class ReLU6(_Fixed):
     """``min(max(x, 0), 6)``."""
 
-    def __init__(self, *, name: str | None = None) -> None:
-        super().__init__(ops.Activation(function="relu6"), name=name)
+    fixed = ops.Activation(function="relu6")
 
 
 class LeakyReLU(Layer):
@@ -684,46 +890,138 @@ class LeakyReLU(Layer):
         super().__init__(ops.Activation(function="leaky_relu", slope=float(negative_slope)), name=name)
 
 
-class Sigmoid(Layer):
+class Sigmoid(_Fixed):
     """``1 / (1 + exp(-x))``."""
 
-    def __init__(self, *, name: str | None = None) -> None:
-        super().__init__(ops.Activation(function="sigmoid"), name=name)
+    fixed = ops.Activation(function="sigmoid")
 
 
-class Tanh(Layer):
+class Tanh(_Fixed):
     """Hyperbolic tangent."""
 
-    def __init__(self, *, name: str | None = None) -> None:
-        super().__init__(ops.Activation(function="tanh"), name=name)
+    fixed = ops.Activation(function="tanh")
+
+
+class ELU(Layer):
+    """``x`` where positive, else ``alpha * (exp(x) - 1)`` (Clevert et al. 2015, arXiv:1511.07289)."""
+
+    def __init__(self, alpha: float = 1.0, *, name: str | None = None) -> None:
+        super().__init__(ops.Unary(function="elu", alpha=float(alpha)), name=name)
+
+
+class SELU(_Fixed):
+    """ELU with the numbers that keep mean 0 and variance 1 (Klambauer et al. 2017, arXiv:1706.02515)."""
+
+    fixed = ops.Unary(function="selu")
+
+
+class GELU(Layer):
+    """``x`` times the normal distribution function of x (Hendrycks & Gimpel 2016, arXiv:1606.08415).
+
+    Parameters
+    ----------
+    approximate : {"none", "tanh"}
+    name : str, optional
+    """
+
+    def __init__(self, approximate: str = "none", *, name: str | None = None) -> None:
+        functions = {"none": "gelu", "tanh": "gelu_tanh"}
+        if approximate not in functions:
+            raise ValueError(f"approximate must be one of {tuple(functions)}, got {approximate!r}")
+        super().__init__(ops.Unary(function=functions[approximate]), name=name)
+
+
+class SiLU(_Fixed):
+    """``x * sigmoid(x)``, also called swish."""
+
+    fixed = ops.Unary(function="silu")
+
+
+class Hardswish(_Fixed):
+    """``x * relu6(x + 3) / 6`` (Howard et al. 2019, arXiv:1905.02244)."""
+
+    fixed = ops.Unary(function="hard_swish")
+
+
+class Hardsigmoid(_Fixed):
+    """``relu6(x + 3) / 6``."""
+
+    fixed = ops.Unary(function="hard_sigmoid")
+
+
+class Softplus(Layer):
+    """``log(1 + exp(beta * x)) / beta``."""
+
+    def __init__(self, beta: float = 1.0, *, name: str | None = None) -> None:
+        super().__init__(ops.Unary(function="softplus", alpha=float(beta)), name=name)
+
+
+class Mish(_Fixed):
+    """``x * tanh(softplus(x))`` (Misra 2019, arXiv:1908.08681)."""
+
+    fixed = ops.Unary(function="mish")
+
+
+class PReLU(Layer):
+    """``x`` where positive, else a learned slope times x (He et al. 2015, arXiv:1502.01852).
+
+    Parameters
+    ----------
+    num_parameters : int
+        1, or one for each channel.
+    init : float
+        Slope to begin with.
+    trainable : bool
+    name : str, optional
+    """
+
+    op: ops.PRelu  # for channels alone
+
+    def __init__(
+        self, num_parameters: int = 1, init: float = 0.25, *, trainable: bool = True, name: str | None = None
+    ) -> None:
+        super().__init__(
+            ops.PRelu(slope_shape=(as_int(num_parameters, "num_parameters", 1),)),
+            name=name,
+            initializers={"slope": initializers.Constant(float(init))},
+            trainable=trainable,
+        )
+
+    def op_for(self, *input_shapes: Shape) -> ops.Op:
+        behind = max(map(len, input_shapes), default=1) - 1  # axes behind the channels
+        return replace(self.op, slope_shape=self.op.slope_shape + (1,) * behind)
 
 
 class Softmax(Layer):
-    """Softmax over the channels.  Not needed before ``loss="cross_entropy"``, which takes logits."""
+    """Softmax over an axis of a sample, the channels unless told.
 
-    def __init__(self, *, name: str | None = None) -> None:
-        super().__init__(ops.Softmax(), name=name)
+    Not needed before ``loss="cross_entropy"``, which takes logits.
+    """
+
+    def __init__(self, axis: int = 0, *, name: str | None = None) -> None:
+        super().__init__(ops.Softmax(axis=as_int(axis, "axis")), name=name)
 
 
-class Add(Layer):
-    """Sum of two or more tensors of one shape; ``a + b`` is short for ``Add()(a, b)``."""
+class Add(_Fixed):
+    """Sum of two or more tensors; ``a + b`` is short for ``Add()(a, b)``.
 
-    def __init__(self, *, name: str | None = None) -> None:
-        super().__init__(ops.Add(), name=name)
+    Dimensions of size 1 are repeated, as NumPy's.
+    """
+
+    fixed = ops.Add()
 
 
 class Concat(Layer):
-    """Tensors side by side along the channels."""
+    """Tensors side by side along an axis of a sample, the channels unless told."""
 
-    def __init__(self, *, name: str | None = None) -> None:
-        super().__init__(ops.Concat(), name=name)
+    def __init__(self, axis: int = 0, *, name: str | None = None) -> None:
+        super().__init__(ops.Concat(axis=as_int(axis, "axis")), name=name)
 
 
-class Multiply(Layer):
+class Multiply(_Fixed):
     """Product of two tensors; ``a * b`` is short for ``Multiply()(a, b)``.
 
     A dimension of size 1 is repeated, so that (C, 1, 1) weighs the channels of (C, H, W).
     """
 
-    def __init__(self, *, name: str | None = None) -> None:
-        super().__init__(ops.Multiply(), name=name)
+    fixed = ops.Multiply()

@@ -29,7 +29,7 @@ from fastconv.nn.regularizers import Regularizer
 from fastconv.nn.summary import Summary, summary
 from fastconv.nn.watch import Watcher
 from fastconv.ops import Context
-from fastconv.plan import InferencePlan
+from fastconv.plan import InferencePlan, Report
 
 Array = NDArray[Any]
 
@@ -214,7 +214,7 @@ class Model:
     # ---- inference
 
     def compile_inference(self) -> InferencePlan:
-        """Freeze the present parameters into an inference plan, which :meth:`predict` then runs.
+        """Freeze the present parameters into an inference plan, which :meth:`predict` and :meth:`evaluate` then run.
 
         Batch normalisation is folded, activations and sums are joined to the convolutions before them, images keep
         the blocked layout from layer to layer, and weights are packed once.  Results agree with those of the graph
@@ -224,7 +224,7 @@ class Model:
         Returns
         -------
         InferencePlan
-            ``plan.describe(inputs)`` tells what each step is served by, and its time.
+            Usable without the model, which then may be let go of; :meth:`plan` tells what it does.
 
         Examples
         --------
@@ -238,6 +238,36 @@ class Model:
         """
         self._plan = InferencePlan(self.graph, self.params, self.dtype.name)
         return self._plan
+
+    def plan(self, x: Any = None, batch_size: int = 1) -> Report:
+        """Measure the inference plan; one is made, and kept for :meth:`predict`, if there is none.
+
+        Parameters
+        ----------
+        x : array_like of shape (N, *input shape), optional
+            For several inputs a tuple in their order or a dict by name; random numbers if not given.
+        batch_size : int
+            Of random inputs.
+
+        Returns
+        -------
+        Report
+            ``print`` it: for each step the algorithm, its time, GFLOP/s and memory, and what was said of other
+            algorithms; then the whole call, the first one, which lays weights out, the arena and the weights.
+
+        Examples
+        --------
+        >>> from fastconv import nn
+        >>> model = nn.Sequential([nn.Conv2d(32, 3), nn.ReLU(), nn.MaxPool2d(2)], input_shape=(3, 16, 16))
+        >>> [(row.name, row.by) for row in model.plan(batch_size=2).rows]
+        [('relu_1', 'stem'), ('max_pool2d_1', 'windows'), ('max_pool2d_1 (plain)', 'transposed')]
+        """
+        plan = self._plan or self.compile_inference()
+        return plan.report(None if x is None else self._take(self._as_inputs(x), slice(None)), batch_size)
+
+    def _infer(self, batch: dict[str, Array]) -> dict[str, Array]:
+        """Outputs by name in inference mode: by the plan if there is one."""
+        return self._plan(batch) if self._plan else forward(self._fused, self.params, batch)
 
     def predict(self, x: Any, batch_size: int = 256, *, steps: int | None = None) -> Any:
         """The output for ``x`` in inference mode: for a net trained with cross-entropy, the logits.
@@ -258,7 +288,7 @@ class Model:
         """
         outputs: list[list[Array]] = [[] for _ in self.graph.outputs]
         for batch, _, _ in data.Loader(self, x, batch_size=batch_size, steps=steps, targets=False).batches():
-            values = self._plan(batch) if self._plan else forward(self._fused, self.params, batch)
+            values = self._infer(batch)
             for parts, name in zip(outputs, self.graph.outputs, strict=True):
                 parts.append(values[name])
         joined = tuple(parts[0] if len(parts) == 1 else np.concatenate(parts) for parts in outputs)
@@ -771,7 +801,7 @@ class Model:
     def _outputs(self, loader: data.Loader) -> Iterator[tuple[Any, Any, Array | None]]:
         """(output in inference mode, target, weights of the samples) batch by batch."""
         for inputs, target, weights in loader.batches():
-            yield self._output(forward(self._fused, self.params, inputs)), target, weights
+            yield self._output(self._infer(inputs)), target, weights
 
 
 class Sequential(Model):

@@ -42,17 +42,22 @@ def save_weights(model: Model, path: Path) -> None:
 
 
 def load(path: Path) -> Model:
-    """The net that :meth:`Model.save` wrote, or that of a checkpoint.
+    """The net that :meth:`Model.save` wrote, that of a checkpoint, or that of an ONNX file (``*.onnx``).
 
     Raises
     ------
     FileNotFoundError
         If there is no such file.
     ValueError
-        If it is no safetensors file, was not written by this package, or by a later format of it.
+        If it is no safetensors file, was not written by this package, or by a later format of it; for ONNX files see
+        :func:`fastconv.onnx.load`.
     """
     from fastconv.nn.model import Model
 
+    if os.fspath(path).endswith(".onnx"):
+        from fastconv import onnx
+
+        return onnx.load(path)
     metadata, tensors = read(path)
     if KEY not in metadata:
         raise ValueError(f"{os.fspath(path)} holds tensors but no net of fastconv")

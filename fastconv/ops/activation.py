@@ -1,4 +1,4 @@
-"""Activations: element-wise functions and softmax."""
+"""Activations: element-wise functions that have kernels, softmax, and the ReLU whose slope is learned."""
 
 from __future__ import annotations
 
@@ -6,10 +6,14 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from fastconv._arrays import dtype_name
 from fastconv._dispatch import Plan, plan, run
 from fastconv._spec import ActivationSpec, Shape, SoftmaxSpec
-from fastconv.ops._base import Array, Context, Gradients, Op, Wanted, single
+from fastconv.ops._axes import axis_of
+from fastconv.ops._base import GLOBAL, Array, Context, Extent, Gradients, Op, Wanted, single
+from fastconv.ops._broadcast import sum_to
 
 FUNCTIONS = ("relu", "leaky_relu", "relu6", "sigmoid", "tanh")
 
@@ -50,9 +54,10 @@ class Activation(Op):
 
 @dataclass(frozen=True, kw_only=True)
 class Softmax(Op):
-    """Softmax over the channels (the first axis of a sample), or its logarithm."""
+    """Softmax over an axis of a sample, the channels if not told, or its logarithm."""
 
     log: bool = False
+    axis: int = 0  # negative ones count from the last
 
     @property
     def kind(self) -> str:
@@ -60,16 +65,15 @@ class Softmax(Op):
 
     def infer_shape(self, *input_shapes: Shape) -> Shape:
         shape = single(input_shapes, self.kind)
-        if not shape:
-            raise ValueError(f"{self.kind} takes an input with channels, got a scalar per sample")
+        axis_of(self.axis, len(shape), self.kind)
         return shape
 
     def _run(self, op: str, *arrays: Array) -> Array:
-        outer, length, *inner = arrays[0].shape
-        spec = SoftmaxSpec(
-            outer=outer, length=length, inner=math.prod(inner), log=self.log, dtype=dtype_name(arrays[0])
-        )
-        view = (outer, length, spec.inner)
+        shape = arrays[0].shape
+        axis = axis_of(self.axis, len(shape) - 1, self.kind) + 1
+        view = (math.prod(shape[:axis]), shape[axis], math.prod(shape[axis + 1 :]))
+        outer, length, inner = view
+        spec = SoftmaxSpec(outer=outer, length=length, inner=inner, log=self.log, dtype=dtype_name(arrays[0]))
         return run(op, spec, *(a.reshape(view) for a in arrays)).reshape(arrays[0].shape)
 
     def forward(
@@ -80,3 +84,49 @@ class Softmax(Op):
 
     def backward(self, grad_output: Array, saved: Any, params: dict[str, Array], wanted: Wanted) -> Gradients:
         return (self._run("softmax_backward", grad_output, saved),), {}
+
+    def window(self, *input_shapes: Shape) -> Extent | None:
+        shape = single(input_shapes, self.kind)
+        return None if axis_of(self.axis, len(shape), self.kind) == 0 else GLOBAL
+
+
+@dataclass(frozen=True, kw_only=True)
+class PRelu(Op):
+    """``x`` where positive, else ``slope * x`` (He et al. 2015, arXiv:1502.01852).
+
+    The parameter ``slope`` is of ``slope_shape``, which broadcasts to a sample: (C, 1, 1) is one for each channel of an
+    image, and () one for all.
+    """
+
+    slope_shape: Shape
+
+    @property
+    def kind(self) -> str:
+        return "prelu"
+
+    def infer_shape(self, *input_shapes: Shape) -> Shape:
+        shape = single(input_shapes, self.kind)
+        try:
+            fits = np.broadcast_shapes(shape, self.slope_shape) == shape
+        except ValueError:
+            fits = False
+        if not fits:
+            raise ValueError(f"slope_shape must broadcast to the input {shape}, got {self.slope_shape}")
+        return shape
+
+    def param_shapes(self, *input_shapes: Shape) -> dict[str, Shape]:
+        return {"slope": self.slope_shape}
+
+    def forward(
+        self, inputs: tuple[Array, ...], params: dict[str, Array], context: Context
+    ) -> tuple[Array, Any]:
+        (x,) = inputs
+        return np.where(x > 0, x, params["slope"] * x), x if context.recording else None
+
+    def backward(self, grad_output: Array, saved: Any, params: dict[str, Array], wanted: Wanted) -> Gradients:
+        x, slope = saved, params["slope"]
+        grad_input = np.where(x > 0, grad_output, slope * grad_output) if wanted.inputs[0] else None
+        if not wanted.params:
+            return (grad_input,), {}
+        steep = np.where(x > 0, grad_output.dtype.type(0), x * grad_output)
+        return (grad_input,), {"slope": sum_to(steep, (1, *slope.shape))[0]}

@@ -48,16 +48,16 @@ class Linear(Op):
         self, inputs: tuple[Array, ...], params: dict[str, Array], context: Context
     ) -> tuple[Array, Any]:
         (x,) = inputs
-        output = _matmul(x, params["weight"], params.get("bias"), trans_b=True)
+        output = matmul(x, params["weight"], params.get("bias"), trans_b=True)
         return output, x if context.recording else None
 
     def backward(self, grad_output: Array, saved: Any, params: dict[str, Array], wanted: Wanted) -> Gradients:
         grad_params = {}
         if wanted.params:
-            grad_params["weight"] = _matmul(grad_output, saved, trans_a=True)
+            grad_params["weight"] = matmul(grad_output, saved, trans_a=True)
             if self.bias:
                 grad_params["bias"] = channel_sum(grad_output)
-        return (_matmul(grad_output, params["weight"]) if wanted.inputs[0] else None,), grad_params
+        return (matmul(grad_output, params["weight"]) if wanted.inputs[0] else None,), grad_params
 
     def window(self, *input_shapes: Shape) -> Extent:
         return GLOBAL
@@ -66,7 +66,7 @@ class Linear(Op):
         return self.out_features * self._in_features(input_shapes)
 
 
-def _matmul(
+def matmul(
     a: Array, b: Array, bias: Array | None = None, *, trans_a: bool = False, trans_b: bool = False
 ) -> Array:
     k, m = a.shape if trans_a else a.shape[::-1]

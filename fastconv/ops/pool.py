@@ -24,7 +24,7 @@ _LARGEST_BYTE_WINDOW = 256  # offsets 0..255 inside the window fit in one byte
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Pool(Op):
+class SlidingPool(Op):
     """What max- and average-pooling share.  One-dimensional pools run as planes of height 1."""
 
     kernel_size: Shape
@@ -66,7 +66,7 @@ class _Pool(Op):
         )
 
 
-def _window_arguments(
+def window_arguments(
     ndim: int, kernel_size: Any, stride: Any, padding: Any, dilation: Any
 ) -> dict[str, Shape]:
     kernel = as_int_tuple(kernel_size, ndim, "kernel_size", 1)
@@ -79,7 +79,7 @@ def _window_arguments(
 
 
 @dataclass(frozen=True, kw_only=True)
-class MaxPool(_Pool):
+class MaxPool(SlidingPool):
     """Maximum of each window; the first of equal maxima takes the gradient, padding never wins."""
 
     @classmethod
@@ -93,7 +93,7 @@ class MaxPool(_Pool):
         ceil_mode: bool = False,
     ) -> MaxPool:
         """From integers or tuples; ``stride=None`` is the kernel size."""
-        window = _window_arguments(ndim, kernel_size, stride, padding, dilation)
+        window = window_arguments(ndim, kernel_size, stride, padding, dilation)
         return cls(**window, ceil_mode=bool(ceil_mode))
 
     @property
@@ -123,7 +123,7 @@ class MaxPool(_Pool):
 
 
 @dataclass(frozen=True, kw_only=True)
-class AvgPool(_Pool):
+class AvgPool(SlidingPool):
     """Mean of each window; ``count_include_pad`` lets padding zeros count as elements."""
 
     count_include_pad: bool
@@ -141,7 +141,7 @@ class AvgPool(_Pool):
         divisor_override: int | None = None,
     ) -> AvgPool:
         """From integers or tuples; ``stride=None`` is the kernel size."""
-        window = _window_arguments(ndim, kernel_size, stride, padding, 1)
+        window = window_arguments(ndim, kernel_size, stride, padding, 1)
         return cls(
             **window,
             ceil_mode=bool(ceil_mode),

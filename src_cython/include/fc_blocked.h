@@ -32,10 +32,10 @@ static FC_UNUSED void fc_window_tile(const fc_window *w, int64_t first, int64_t 
     const int64_t plane = w->grid[0] * w->grid[1], taps = w->taps[0] * w->taps[1];
     const int64_t in_image = w->blocks_in * w->size[0] * w->size[1], out_image = w->blocks_out * plane;
     const int64_t down = w->dilation[0] * w->size[1] * lanes, right = w->dilation[1] * lanes;
-    int64_t *target = words + taps * count, *seen = target + count;
-    for (int64_t i = 0; i < count; i++) {
-        const int64_t position = fc_min(first + i, fc_positions(w) - 1), image = position / plane, at = position % plane;
-        const int64_t y0 = at / w->grid[1] * w->step[0] - w->pad[0], x0 = at % w->grid[1] * w->step[1] - w->pad[1];
+    int64_t *target = words + taps * count, *seen = target + count, left = fc_positions(w) - 1 - first;
+    int64_t image = first / plane, at = first % plane, row = at / w->grid[1], column = at % w->grid[1];
+    for (int64_t i = 0; i < count; i++, left--) {
+        const int64_t y0 = row * w->step[0] - w->pad[0], x0 = column * w->step[1] - w->pad[1];
         const int64_t y1 = y0 + (w->taps[0] - 1) * w->dilation[0], x1 = x0 + (w->taps[1] - 1) * w->dilation[1];
         const int64_t base = (image * in_image + y0 * w->size[1] + x0) * lanes;
         const int whole = y0 >= 0 && y1 < w->size[0] && x0 >= 0 && x1 < w->size[1];
@@ -52,6 +52,16 @@ static FC_UNUSED void fc_window_tile(const fc_window *w, int64_t first, int64_t 
                     seen[i] += inside;
                 }
             }
+        if (left <= 0)
+            continue;
+        at++; /* divisions would take longer than the rest */
+        if (++column == w->grid[1]) {
+            column = 0;
+            if (++row == w->grid[0]) {
+                row = at = 0;
+                image++;
+            }
+        }
     }
 }
 

@@ -70,6 +70,12 @@ FC_INLINE FC_TV FC_NAME(winograd_head)(const FC_T *from, int64_t count) {
     return *(const FC_TV *)head;
 }
 
+/* Zeros from x to `end` and in what is left of the last vector. */
+FC_INLINE void FC_NAME(winograd_clear)(FC_T *line, int64_t x, int64_t end) {
+    for (; x < end; x += GEMM_TW)
+        *(FC_TV *)(line + x) = (FC_TV){0};
+}
+
 /* Vertical transform of n source rows, `count` elements from each row's pointer: alpha lines, `stride` apart.  A line has
  * room for a vector. */
 FC_INLINE void FC_NAME(winograd_vertical)(fc_table *table, const int n, const int alpha, const FC_T *const *row,
@@ -107,10 +113,12 @@ FC_INLINE void FC_NAME(winograd_lines)(const fc_tiling *t, const fc_tile_source 
             rows[i] = y >= 0 && y < s->size[0] && hi > lo ? plane + y * width + first + lo : scratch->zeros;
         }
         FC_T *out = t->phases > 1 ? scratch->unsplit : lines;
+        for (int i = 0; i < alpha; i++)
+            FC_NAME(winograd_clear)(out + i * c->line, 0, lo);
         FC_NAME(winograd_vertical)(table, n, alpha, rows, hi - lo, out + lo, c->line);
         for (int i = 0; i < alpha; i++) {
-            memset(out + i * c->line, 0, (size_t)lo * sizeof(FC_T));
-            memset(out + i * c->line + hi, 0, (size_t)(c->line - hi) * sizeof(FC_T));
+            FC_NAME(winograd_clear)(out + i * c->line, hi, length);
+            *(FC_TV *)(out + i * c->line + length) = (FC_TV){0};
             if (t->phases > 1) {
                 for (int64_t phase = 0; phase < t->phases; phase++)
                     for (int64_t x = 0; x < t->phase_length; x++)

@@ -1,0 +1,76 @@
+"""Nets that others have trained, on photographs; needs what examples/fetch_pretrained.py fetched."""
+
+import os
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fastconv import nn, ops
+
+pytest.importorskip("safetensors")
+pytest.importorskip("skimage")
+torch = pytest.importorskip("torch")
+EXAMPLES = Path(__file__).parents[1] / "examples"
+
+
+@pytest.fixture(scope="module")
+def folder():
+    path = os.environ.get("FASTCONV_PRETRAINED")
+    if not path:
+        pytest.skip("FASTCONV_PRETRAINED does not name the folder of examples/fetch_pretrained.py")
+    return Path(path)
+
+
+@pytest.fixture(scope="module")
+def classify():
+    sys.path.insert(0, str(EXAMPLES))
+    try:
+        import classify
+    finally:
+        sys.path.remove(str(EXAMPLES))
+    return classify
+
+
+def in_pytorch(model, x):
+    """The output of the net by PyTorch's kernels."""
+    run = {
+        ops.Conv: lambda op, p, x: torch.conv2d(
+            torch.nn.functional.pad(x, [side for pair in op.padding[::-1] for side in pair]),
+            p["weight"], p.get("bias"), op.stride, 0, op.dilation, op.groups),
+        ops.BatchNorm: lambda op, p, x: torch.nn.functional.batch_norm(
+            x, p["running_mean"], p["running_var"], p["weight"], p["bias"], eps=op.eps),
+        ops.Activation: lambda op, p, x: getattr(torch.nn.functional, op.function)(x),
+        ops.Add: lambda op, p, *xs: sum(xs),
+        ops.Concat: lambda op, p, *xs: torch.cat(xs, dim=1),
+        ops.Dropout: lambda op, p, x: x,
+        ops.GlobalAvgPool: lambda op, p, x: x.mean(dim=(2, 3)),
+        ops.Linear: lambda op, p, x: torch.nn.functional.linear(x, p["weight"], p["bias"]),
+        ops.MaxPool: lambda op, p, x: torch.max_pool2d(x, op.kernel_size, op.stride),
+    }  # fmt: skip
+    values = {"input": torch.from_numpy(x)}
+    for node in model.graph.nodes:
+        params = {
+            key: torch.from_numpy(value)
+            for key, value in model.graph.local_params(node, model.params).items()
+        }
+        values[node.name] = run[type(node.op)](node.op, params, *(values[name] for name in node.inputs))
+    (output,) = model.graph.outputs
+    return values[output].numpy()
+
+
+@pytest.mark.parametrize("fused", [False, True], ids=["layer by layer", "plan"])
+@pytest.mark.parametrize("net", ["squeezenet", "efficientnet_lite0"])
+def test_photographs_get_the_classes_that_pytorch_gives_them(net, fused, folder, classify):
+    model = nn.load(folder / f"{net}.safetensors")
+    if fused:
+        model.compile_inference()
+    pictures = [classify.square(path) for path in classify.photographs()]
+    assert len(pictures) == len(classify.PHOTOGRAPHS)
+    x = np.concatenate([classify.PREPROCESSING[net](picture) for picture in pictures])
+    logits, expected = model.predict(x), in_pytorch(model, x)
+    np.testing.assert_array_equal(np.argsort(-logits)[:, :5], np.argsort(-expected)[:, :5])
+    np.testing.assert_allclose(logits, expected, rtol=0, atol=1e-4)
+    cat, coffee = np.argmax(logits[:2], axis=1)
+    assert cat in (281, 282, 285) and coffee == 967  # tabby, tiger cat or Egyptian cat; espresso
