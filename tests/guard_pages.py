@@ -72,6 +72,17 @@ def check_convolutions(
     check(f"transposed {y.shape}", lambda y, w, out: transpose(y, w, out=out), [y, w, z])
 
 
+def check_depthwise(dtype: str, width: int, kernel: int, stride: int) -> None:
+    """Planes are read where they lie, by vectors that reach beyond a row."""
+    options = {"stride": stride, "padding": kernel // 2, "groups": 3, "algorithm": "direct"}
+    x, w = ramp((2, 3, 6, width), dtype), ramp((3, 1, kernel, kernel), dtype)
+    name = f"depthwise {x.shape} {w.shape} {options}"
+    y = F.conv2d(x, w, **options)
+    check(name, lambda x, w, out: F.conv2d(x, w, out=out, **options), [x, w, y])
+    check(f"{name} input gradient", lambda w, y: G.conv2d_input(x.shape, w, y, **options), [w, y])
+    check(f"{name} weight gradient", lambda x, y: G.conv2d_weight(x, w.shape, y, **options), [x, y])
+
+
 def check_pools(dtype: str, height: int, width: int, kernel: int, stride: int, padding: int) -> None:
     """Rows narrower than a vector are read, and blocks of planes padded, beyond their ends."""
     x = ramp((2, 3, height, width), dtype)
@@ -198,6 +209,8 @@ for dtype in ("float32", "float64"):
                 check_convolutions(dtype, width, size, *rest)
         for stride in (1, 2):
             check_convolutions(dtype, width, 5, stride, 2, 2, 2)
+            for kernel in (3, 5):
+                check_depthwise(dtype, width, kernel, stride)
     for lanes in (1, 8, 16):
         for width in (1, 3, 5, 9):
             for left in (-7, -2, 0, 2, 5):

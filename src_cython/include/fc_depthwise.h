@@ -74,15 +74,15 @@ static FC_UNUSED fc_depthwise_scratch fc_depthwise_split(const fc_direct_job *d,
     const int64_t k = d->kernel[0], reach = fc_depthwise_reach(d, lanes), vectors = (d->x.longest + lanes - 1) / lanes;
     char *at = (char *)memory;
     s.masks = at;
-    at += vectors * (k + 1) * lanes * item;
+    at += fc_round_up(vectors * (k + 1) * lanes * item, 64);
     s.zeros = at;
     at += fc_round_up(reach * item, 64);
     s.ends = at;
     at += fc_round_up(2 * fc_min(g->size[1], reach / g->size[2] + 1) * reach * item, 64);
     s.end = at;
-    at += 2 * vectors * lanes * item;
+    at += fc_round_up(2 * vectors * lanes * item, 64);
     s.sums = at;
-    at += d->grad ? d->part * k * k * lanes * item : 0;
+    at += d->grad ? fc_round_up(d->part * k * k * lanes * item, 64) : 0;
     s.grad = at;
     at += d->grad && d->x.longest < lanes ? fc_round_up((d->y.longest * d->x.longest + lanes) * item, 64) : 0;
     s.line = (const void **)at;

@@ -223,34 +223,39 @@ FC_DEPTHWISE_DOWN(5, 1)
 FC_DEPTHWISE_DOWN(5, 2)
 #undef FC_DEPTHWISE_DOWN
 
-/* One row of an input gradient of stride 2 whose even elements see `even` columns of taps, its odd ones the others of k, and
- * all of it `height` rows of taps. */
+/* The sums of `height` by `columns` taps of an input gradient of stride 2: every other element of a row. */
+FC_INLINE FC_V FC_NAME(depthwise_spread_sum)(const FC_T *const *line, int64_t x, const FC_NAME(fc_lanes) *mask, const FC_T *w,
+                                             FC_T init, const int k, const int height, const int columns, const int masked) {
+    FC_V sum = (FC_V){0} + init;
+#pragma GCC unroll 3
+    for (int b = 0; b < height; b++)
+#pragma GCC unroll 3
+        for (int e = 0; e < columns; e++) {
+            FC_V s = *(const FC_V *)(line[b] + x + e);
+            if (masked)
+                s = FC_SEEN(s, mask[e]);
+            sum += s * w[b * k + e];
+        }
+    return sum;
+}
+
+/* A vector of even elements, which see `even` columns of taps, and one of odd elements, which see the others of k. */
 FC_INLINE void FC_NAME(depthwise_spread_block)(const FC_T *const *line, int64_t x, const int64_t *column,
                                                const FC_NAME(fc_lanes) *mask, const FC_T *w, FC_T init, FC_T *out,
                                                const int k, const int height, const int even, const int masked) {
-    FC_V sum[2];
-#pragma GCC unroll 2
-    for (int q = 0; q < 2; q++) {
-        sum[q] = (FC_V){0} + init;
-#pragma GCC unroll 3
-        for (int b = 0; b < height; b++)
-#pragma GCC unroll 3
-            for (int e = 0; e < (q ? k - even : even); e++) {
-                FC_V s = *(const FC_V *)(line[b] + x + column[q] + e);
-                if (masked)
-                    s = FC_SEEN(s, mask[column[q] + e]);
-                sum[q] += s * w[b * k + (q ? even : 0) + e];
-            }
-    }
+    const FC_V first = FC_NAME(depthwise_spread_sum)(line, x + column[0], mask + column[0], w, init, k, height, even, masked);
+    const FC_V second = FC_NAME(depthwise_spread_sum)(line, x + column[1], mask + column[1], w + even, init, k, height,
+                                                      k - even, masked);
 #if FC_VL > 1
-    *(FC_V *)out = FC_PICK_LANES(sum[0], sum[1], FC_ZIP_LO);
-    *(FC_V *)(out + FC_VL) = FC_PICK_LANES(sum[0], sum[1], FC_ZIP_HI);
+    *(FC_V *)out = FC_PICK_LANES(first, second, FC_ZIP_LO);
+    *(FC_V *)(out + FC_VL) = FC_PICK_LANES(first, second, FC_ZIP_HI);
 #else
-    out[0] = sum[0];
-    out[1] = sum[1];
+    out[0] = first;
+    out[1] = second;
 #endif
 }
 
+/* A row of such vectors. */
 FC_INLINE void FC_NAME(depthwise_spread_row)(const FC_NAME(depthwise_rows) *t, const FC_T *const *line, const int64_t *column,
                                              const FC_T *w, FC_T init, FC_T *out, const int k, const int height,
                                              const int even) {

@@ -472,8 +472,8 @@ FC_INLINE FC_NAME(fc_lanes) FC_NAME(direct_mask)(int64_t from, int64_t to) {
 #define FC_MASKED(v, masked) ((masked) ? (FC_V)((FC_NAME(fc_lanes))(v) & mask) : (v))
 #else
 #define FC_MASKED(v, masked) ((void)(masked), (void)mask, (v))
-typedef FC_T FC_NAME(fc_lanes);
-FC_INLINE FC_NAME(fc_lanes) FC_NAME(direct_mask)(int64_t from, int64_t to) { return (FC_T)(from < to); }
+typedef FC_INT FC_NAME(fc_lanes);
+FC_INLINE FC_NAME(fc_lanes) FC_NAME(direct_mask)(int64_t from, int64_t to) { return from < to; }
 #endif
 
 /* sum[t] += gradient * source over `rows` rows of one vector, for `columns` taps of each kernel row; see direct_fixed. */
