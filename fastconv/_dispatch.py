@@ -172,9 +172,16 @@ def active_backend() -> str:
 
 
 class use_backend(AbstractContextManager["use_backend"]):
-    """Serve calls by ``"cpu"`` (compiled kernels) or ``"reference"`` (NumPy); process-wide.
+    """Serve calls by ``"cpu"`` (compiled kernels), ``"reference"`` (NumPy) or ``"cuda"`` (a GPU); process-wide.
 
     Takes effect at once; used in a ``with`` statement, the former backend returns at its end.
+
+    Raises
+    ------
+    ValueError
+        If there is no such backend.
+    RuntimeError
+        If it is "cuda" without ``fastconv[cuda]`` or without a device.
 
     Examples
     --------
@@ -186,7 +193,7 @@ class use_backend(AbstractContextManager["use_backend"]):
 
     def __init__(self, name: str) -> None:
         global _active
-        load_backend(name)
+        getattr(load_backend(name), "check_available", lambda: None)()
         self._former = _active
         _active = name
 
@@ -254,7 +261,7 @@ def choose(backend: str, op: str, spec: Any, algorithm: str = AUTO, max_error: f
                 return Choice(op, backend, candidate, ())
             raise ValueError(f"algorithm {algorithm!r} does not serve this {op}: {reason}")
     if not accepting:
-        reasons = "; ".join(f"{name}: {reason}" for name, reason in refusals)
+        reasons = "; ".join(f"{name}: {reason}" for name, reason in refusals) or "it has no kernel for it yet"
         raise ValueError(f"no implementation of {op} on backend {backend!r} serves this call: {reasons}")
     return _cheapest(op, backend, spec, accepting, refusals)
 

@@ -6,7 +6,7 @@ import importlib
 from functools import cache
 from types import ModuleType
 
-NAMES = ("cpu", "reference")
+NAMES = ("cpu", "reference", "cuda")
 
 
 @cache

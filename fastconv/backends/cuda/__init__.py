@@ -1,0 +1,28 @@
+"""The ``cuda`` backend: kernels written for Numba, on the current NVIDIA device.
+
+The table can be read without numba-cuda and without a device; :func:`check_available` says what a call would lack.
+Ops that have no kernel yet have an empty list: a call of one is refused, it never falls back to the host.
+"""
+
+from __future__ import annotations
+
+from fastconv._dispatch import Implementation
+from fastconv.backends import reference
+from fastconv.backends.cuda import _dropout, _pointwise, engine
+
+_KERNELS: dict[str, tuple[Implementation, ...]] = {**_pointwise.IMPLEMENTATIONS, **_dropout.IMPLEMENTATIONS}
+
+IMPLEMENTATIONS: dict[str, tuple[Implementation, ...]] = {
+    op: _KERNELS.get(op, ()) for op in reference.IMPLEMENTATIONS
+}
+
+
+def check_available() -> None:
+    """Find the device.
+
+    Raises
+    ------
+    RuntimeError
+        If there is none, or no numba-cuda; the message says how to mend it.
+    """
+    engine.current()

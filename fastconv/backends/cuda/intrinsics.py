@@ -1,0 +1,94 @@
+"""What Numba has no name for: unsigned division, 128-bit access.  The only module that writes LLVM IR.
+
+Under Numba's simulator plain Python stands in.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastconv.backends.cuda._numba import SIMULATED, types, uint32
+
+__all__ = ["load128", "mulhi", "store128", "udiv"]
+
+
+def _udiv(a: Any, b: Any) -> Any:
+    return a // b
+
+
+def _mulhi(a: Any, b: Any) -> Any:
+    return type(a)((int(a) * int(b)) >> 32)
+
+
+def _load128(array: Any, index: Any) -> Any:
+    return tuple(array[index : index + 16 // array.itemsize])
+
+
+def _store128(array: Any, index: Any, values: Any) -> None:
+    array[index : index + 16 // array.itemsize] = values
+
+
+if SIMULATED:
+    udiv, mulhi, load128, store128 = _udiv, _mulhi, _load128, _store128
+else:
+    from llvmlite import ir
+    from numba.cuda.extending import intrinsic
+
+    def _vector(context: Any, builder: Any, array_type: Any, array: Any, index: Any) -> Any:
+        """Pointer to the 16 bytes that begin at ``array[index]``."""
+        data = context.make_array(array_type)(context, builder, array).data
+        element = context.get_value_type(array_type.dtype)
+        address = builder.gep(data, [builder.zext(index, ir.IntType(64))])
+        lanes = 16 * 8 // array_type.dtype.bitwidth
+        return builder.bitcast(address, ir.VectorType(element, lanes).as_pointer()), lanes
+
+    @intrinsic
+    def udiv(typing: Any, a: Any, b: Any) -> Any:
+        """``a // b`` of uint32, which Numba would do in 64 bits: a call of some 150 instructions."""
+
+        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            return builder.udiv(*arguments)
+
+        return uint32(uint32, uint32), generate
+
+    @intrinsic
+    def mulhi(typing: Any, a: Any, b: Any) -> Any:
+        """Upper half of the 64-bit product of two uint32."""
+
+        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            wide = ir.IntType(64)
+            product = builder.mul(*(builder.zext(each, wide) for each in arguments))
+            return builder.trunc(builder.lshr(product, ir.Constant(wide, 32)), ir.IntType(32))
+
+        return uint32(uint32, uint32), generate
+
+    @intrinsic
+    def load128(typing: Any, array: Any, index: Any) -> Any:
+        """The 16 bytes that begin at ``array[index]``, a tuple; their address must be divisible by 16."""
+        result = types.UniTuple(array.dtype, 128 // array.dtype.bitwidth)
+
+        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            pointer, lanes = _vector(context, builder, signature.args[0], *arguments)
+            vector = builder.load(pointer)
+            vector.align = 16
+            values = [builder.extract_element(vector, ir.Constant(ir.IntType(32), i)) for i in range(lanes)]
+            return context.make_tuple(builder, result, values)
+
+        return result(array, uint32), generate
+
+    @intrinsic
+    def store128(typing: Any, array: Any, index: Any, values: Any) -> Any:
+        """Write a tuple to the 16 bytes that begin at ``array[index]``; their address must be divisible by 16."""
+        lanes = 128 // array.dtype.bitwidth
+
+        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            array_value, index_value, tuple_value = arguments
+            pointer, _ = _vector(context, builder, signature.args[0], array_value, index_value)
+            vector = ir.Constant(pointer.type.pointee, ir.Undefined)
+            for i in range(lanes):
+                value = builder.extract_value(tuple_value, i)
+                vector = builder.insert_element(vector, value, ir.Constant(ir.IntType(32), i))
+            builder.store(vector, pointer, align=16)
+            return context.get_dummy_value()
+
+        return types.void(array, uint32, types.UniTuple(array.dtype, lanes)), generate
