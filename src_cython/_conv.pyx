@@ -351,7 +351,7 @@ cdef run_direct(c.fc_conv_job *problem, const void *grad, Axis z, rows, columns,
     job.job, job.y, job.x, job.grad = problem[0], y.axis, x.axis, grad
     job.job.tap = z.tap
     job.kernel[0], job.kernel[1] = kernel[1], kernel[2]
-    if c.fc_depthwise_fits(job):
+    if kernel[0] == 1 and c.fc_depthwise_fits(job):
         run_depthwise(job, isa, item, n_threads)
         return
     if job.grad != NULL:

@@ -172,6 +172,10 @@ def test_depthwise_planes_around_the_vector(
             weight = (3 * filters, 1, kernel, kernel)
             spec = ConvSpec.from_shapes((2, 3, height, width + 1), weight, dtype, stride, padding, 1, 3)
             check(op, spec, rng)
+    deep = ConvSpec.from_shapes(
+        (2, 3, 1, 9, 9), (3 * filters, 1, 3, 3, 3), dtype, (1, stride, stride), 1, 1, 3
+    )
+    check(op, deep, rng)  # two of three planes of the kernel see padding alone
 
 
 @pytest.mark.parametrize("op", OPS)

@@ -22,16 +22,17 @@ static int fc_depthwise_axis_fits(const fc_direct_axis *a, int64_t kernel, int64
         if (first <= -kernel || (a->grid[p] - 1) * step + last > size + kernel - 2)
             return 0;
     }
+    /* all taps see the source, half of them in each of two phases */
     return a->taps == kernel && fc_min(a->ntaps[0], a->ntaps[a->phases - 1]) * a->phases >= kernel - 1;
 }
 
-/* Whether a direct job is fit for it. */
+/* Whether a direct job whose kernel has one tap along z is fit for it. */
 static FC_UNUSED int fc_depthwise_fits(const fc_direct_job *d) {
     const fc_conv *g = &d->job.g;
     const int64_t k = d->kernel[0], step = g->step[1];
     return g->channels == 1 && g->grid[0] == 1 && g->size[0] == 1 && g->ntaps[0] == 1 && (k == 3 || k == 5) &&
-           d->kernel[1] == k && g->step[2] == step && step <= 2 && d->x.phases == d->y.phases && d->x.ntaps[0] == d->y.ntaps[0] &&
-           d->x.phases * step <= 2 && g->dst_step[2] == d->x.phases && d->x.grid[0] <= FC_DIRECT_COLUMNS &&
+           d->kernel[1] == k && g->step[2] == step && d->x.phases == d->y.phases && d->x.phases * step <= 2 &&
+           d->x.ntaps[0] == d->y.ntaps[0] && g->dst_step[2] == d->x.phases && d->x.grid[0] <= FC_DIRECT_COLUMNS &&
            fc_depthwise_axis_fits(&d->y, k, step, g->size[1]) && fc_depthwise_axis_fits(&d->x, k, step, g->size[2]);
 }
 
@@ -47,7 +48,8 @@ static FC_UNUSED void fc_depthwise_plan(fc_direct_job *d, int64_t item, int64_t 
     fc_direct_range(&d->x, 1);
     const int64_t rows = d->y.longest;
     fc_direct_cut(&d->y, planes < parts ? fc_max(FC_DEPTHWISE_ROWS, rows * planes / parts) : rows, FC_DEPTHWISE_ROWS);
-    d->part = fc_max(1, fc_min(d->job.groups * d->job.m / parts, FC_DEPTHWISE_SUMS / (d->kernel[0] * d->kernel[1] * lanes * item)));
+    const int64_t sums = d->kernel[0] * d->kernel[1] * lanes * item;
+    d->part = fc_max(1, fc_min(d->job.groups * d->job.m / parts, FC_DEPTHWISE_SUMS / sums));
     d->x.tile = d->x.longest;
     d->x.tiles = 1;
     d->planes = planes * d->y.tiles;

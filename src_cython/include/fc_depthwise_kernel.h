@@ -12,16 +12,16 @@
 
 /* What the rows of all planes have in common. */
 typedef struct {
-    int64_t vectors, last;              /* vectors of a row; the last one is laid back over the former, to end with the row */
-    int64_t lo, hi;                     /* vectors that see no padding */
-    const FC_NAME(fc_lanes) *mask;      /* [vectors][tap] */
-    int64_t pitch;                      /* masks of a vector */
+    int64_t vectors, last;         /* vectors of a row; the last one is laid back over the former, to end with the row */
+    int64_t lo, hi;                /* vectors that see no padding */
+    const FC_NAME(fc_lanes) *mask; /* [vectors][pitch] */
+    int64_t pitch;                 /* masks of a vector: of each tap, and of the lanes that no former vector has */
     int64_t out_row;
 } FC_NAME(depthwise_rows);
 
 /* ---------------------------------------------------------------------------------------------- rows and masks */
 
-/* Masks of each vector and tap, and of the lanes that no former vector has: with `once`, only these see anything. */
+/* With `once`, only lanes that no former vector has see anything. */
 static FC_UNUSED FC_NAME(depthwise_rows) FC_NAME(depthwise_enter)(const fc_direct_job *d, const fc_depthwise_scratch *scratch,
                                                                   const int once) {
     const fc_conv *g = &d->job.g;

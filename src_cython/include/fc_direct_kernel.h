@@ -1,5 +1,6 @@
 /* Convolution without a matrix product: one output row is a weighted sum of shifted source rows.  Serves depthwise
- * convolution and groups of few channels, where packing would cost more than the products; see fc_direct.h. */
+ * convolution and groups of few channels, where packing would cost more than the products; see fc_direct.h, and
+ * fc_depthwise.h for most depthwise ones. */
 
 static FC_UNUSED const int FC_NAME(direct_lanes) = FC_VL;
 
