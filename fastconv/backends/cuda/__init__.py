@@ -8,9 +8,13 @@ from __future__ import annotations
 
 from fastconv._dispatch import Implementation
 from fastconv.backends import reference
-from fastconv.backends.cuda import _dropout, _pointwise, engine
+from fastconv.backends.cuda import _dropout, _pointwise, _pool, engine
 
-_KERNELS: dict[str, tuple[Implementation, ...]] = {**_pointwise.IMPLEMENTATIONS, **_dropout.IMPLEMENTATIONS}
+_KERNELS: dict[str, tuple[Implementation, ...]] = {
+    **_pointwise.IMPLEMENTATIONS,
+    **_dropout.IMPLEMENTATIONS,
+    **_pool.IMPLEMENTATIONS,
+}
 
 IMPLEMENTATIONS: dict[str, tuple[Implementation, ...]] = {
     op: _KERNELS.get(op, ()) for op in reference.IMPLEMENTATIONS

@@ -9,7 +9,7 @@ import os
 from collections.abc import Callable
 from typing import Any
 
-from numba import cuda, float32, float64, types, uint8, uint16, uint32, uint64
+from numba import cuda, float32, float64, int32, int64, types, uint8, uint16, uint32, uint64
 
 SIMULATED = os.environ.get("NUMBA_ENABLE_CUDASIM") == "1"
 
@@ -19,6 +19,8 @@ __all__ = [
     "float32",
     "float64",
     "inlined",
+    "int32",
+    "int64",
     "jit",
     "real",
     "types",
