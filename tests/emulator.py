@@ -37,8 +37,7 @@ sys.path.append(str(TOOLS))
 
 import nbtool  # type: ignore[import-not-found]  # noqa: E402
 import ptxcpu  # type: ignore[import-not-found]  # noqa: E402
-from numba import types, typeof  # noqa: E402
-
+from numba import typeof, types  # noqa: E402
 
 
 class _Translator(ptxcpu.Gen):  # type: ignore[misc]
@@ -124,7 +123,7 @@ def assemble_dispatcher(dispatcher: Any, parameters: tuple[Any, ...], target: Ta
     options = dispatcher.targetoptions
     bounds = options["launch_bounds"]
     device = SimpleNamespace(compute_capability=target[:2])  # which a kernel's functions are compiled for
-    with mock.patch("numba.cuda.dispatcher.get_current_device", lambda: device):
+    with mock.patch("numba.cuda.dispatcher.get_current_device", return_value=device):
         _, ptx, cubin = nbtool.build(dispatcher.py_func, parameters, target, launch_bounds=bounds)
     return Machine(ptx, cubin, *bounds)
 
@@ -160,14 +159,18 @@ class Emulator:
 
     target: Target = USUAL
     order: int = 0
-    misaligned: bool = False  # memory as a slice of somebody's array may begin: no better than the element's size
+    misaligned: bool = (
+        False  # memory as a slice of somebody's array may begin: no better than the element's size
+    )
     found: list[str] = field(default_factory=list)
     launched: list[tuple[Kernel, tuple[Any, ...]]] = field(default_factory=list)
     uploaded: list[tuple[Array, Array]] = field(default_factory=list)
 
     def empty(self, size: int, dtype: str) -> Array:
         item = np.dtype(dtype).itemsize
-        memory = np.full(max(size, 1) * item + 512, 0xFF, np.uint8)  # NaN, and no zero that a kernel forgot to write
+        memory = np.full(
+            max(size, 1) * item + 512, 0xFF, np.uint8
+        )  # NaN, and no zero that a kernel forgot to write
         start = -memory.ctypes.data % 256 + (item if self.misaligned else 0)
         return memory[start : start + max(size, 1) * item].view(dtype)
 

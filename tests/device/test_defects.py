@@ -76,7 +76,9 @@ def test_misaligned_vectors() -> None:
     target = y[start : start + 4 * THREADS]
     assert not findings(kernel, 1, memory[aligned : aligned + 4 * THREADS], target)
     np.testing.assert_array_equal(target, memory[aligned : aligned + 4 * THREADS])
-    assert "MISALIGNED" in findings(kernel, 1, memory[aligned + 1 : aligned + 1 + 4 * THREADS], target).upper()
+    assert (
+        "MISALIGNED" in findings(kernel, 1, memory[aligned + 1 : aligned + 1 + 4 * THREADS], target).upper()
+    )
 
 
 def test_the_gate_refuses_64_bit_division_and_float64_in_float32_kernels() -> None:

@@ -12,10 +12,9 @@ pytest.importorskip("numba_cuda", reason="needs fastconv[cuda]")
 import fastconv
 import fastconv.functional as F
 from cases import CASES, Case
+from emulator import TARGETS, assemble, emulated, settings, unsound
 from fastconv.backends import load_backend
 from fastconv.backends.cuda.array import DeviceArray, lift
-
-from emulator import TARGETS, assemble, emulated, settings, unsound
 
 NO_KERNEL = "it has no kernel for it yet"
 

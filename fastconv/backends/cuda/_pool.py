@@ -29,7 +29,9 @@ def max_pool_forward(spec: PoolSpec, input: Any, index_dtype: str | None) -> tup
     config = (spec.kernel, spec.stride, spec.dilation, spec.pad_lo, index_dtype, spec.dtype)
     y = empty(spec.output_shape, spec.dtype)
     indices = empty(spec.output_shape, index_dtype) if index_dtype else None
-    _start(Kernel("pool", "max_forward", config), spec, y.size, lift(input), y, y if indices is None else indices)
+    _start(
+        Kernel("pool", "max_forward", config), spec, y.size, lift(input), y, y if indices is None else indices
+    )
     return settle(y, input), None if indices is None else settle(indices, input)
 
 

@@ -73,7 +73,9 @@ class DeviceArray:
             If it has another number of elements.
         """
         if math.prod(shape) != self.size:
-            raise ValueError(f"cannot reshape {self.shape} to {shape}: {self.size} and {math.prod(shape)} elements")
+            raise ValueError(
+                f"cannot reshape {self.shape} to {shape}: {self.size} and {math.prod(shape)} elements"
+            )
         return DeviceArray(self.flat, shape)
 
     def numpy(self) -> NDArray[Any]:

@@ -29,7 +29,9 @@ class Engine(Protocol):
     def download(self, buffer: Buffer) -> NDArray[Any]:
         """A copy on the host, made after everything launched before."""
 
-    def launch(self, kernel: Any, grid: tuple[int, int, int], threads: int, arguments: tuple[Any, ...]) -> None:
+    def launch(
+        self, kernel: Any, grid: tuple[int, int, int], threads: int, arguments: tuple[Any, ...]
+    ) -> None:
         """Start a compiled kernel (see :mod:`.launch`) and return at once."""
 
 
@@ -54,7 +56,9 @@ class DriverEngine:
     def download(self, buffer: Buffer) -> NDArray[Any]:
         return buffer.copy_to_host()
 
-    def launch(self, kernel: Any, grid: tuple[int, int, int], threads: int, arguments: tuple[Any, ...]) -> None:
+    def launch(
+        self, kernel: Any, grid: tuple[int, int, int], threads: int, arguments: tuple[Any, ...]
+    ) -> None:
         kernel.build()[grid, threads](*arguments)
 
 

@@ -78,7 +78,7 @@ def max_backward(kernel: Pair, stride: Pair, dilation: Pair, padding: Pair, flat
                 exact = uint32(r * uint32(sh)) == down and uint32(c * uint32(sw)) == right
                 if exact and r < uint32(out_height) and c < uint32(out_width):
                     o = uint32((plane * uint32(out_height) + r) * uint32(out_width) + c)
-                    if flat:
+                    if flat:  # noqa: SIM108  (one branch is compiled)
                         named = indices[o] == int64(cell)
                     else:
                         named = uint32(indices[o]) == uint32(a * kw + b)
