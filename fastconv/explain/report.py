@@ -17,6 +17,8 @@ from fastconv._spec import as_int
 from fastconv.explain._scores import as_image_batch, require_model
 from fastconv.explain.effective_field import effective_receptive_field
 from fastconv.explain.features import feature_maps
+from fastconv.explain.gradients import IntegratedGradients, grad_cam
+from fastconv.explain.metrics import deletion, insertion
 from fastconv.explain.occlusion import occlusion
 from fastconv.explain.receptive_field import receptive_field
 from fastconv.explain.saliency import saliency_map
@@ -141,6 +143,48 @@ def _saliency(subject: Subject) -> Section:
     )
 
 
+def _grad_cam(subject: Subject) -> Section:
+    from fastconv import plot
+
+    values = grad_cam(subject.model, subject.image, subject.target)
+    curves = {
+        name: curve(
+            subject.model,
+            subject.image,
+            values,
+            subject.target,
+            subject.image.mean(axis=(1, 2), keepdims=True),
+        )
+        for name, curve in (("deletion", deletion), ("insertion", insertion))
+    }
+    return Section(
+        title="Grad-CAM",
+        text="Feature maps of the last layer of maps, weighted by the mean gradient of the class score in each, where "
+        "they raise it (Selvaraju et al. 2016).",
+        figures={"Over the image": _drawn(plot.overlay(subject.shown, values, "weighted activation"))},
+        facts={
+            f"area under the {name} curve": f"{curve.area:.4g}, to the mean colour"
+            for name, curve in curves.items()
+        },
+    )
+
+
+def _integrated_gradients(subject: Subject) -> Section:
+    from fastconv import plot
+
+    found, delta = IntegratedGradients(subject.model).attribute(
+        subject.image[None], target=subject.target, internal_batch_size=8, return_convergence_delta=True
+    )
+    values = found[0].sum(axis=0)
+    return Section(
+        title="Integrated gradients",
+        text="Gradients along the way from an input of zeros, times the input: how much each pixel adds to the output "
+        "(Sundararajan, Taly and Yan 2017).",
+        figures={"Over the image": _drawn(plot.overlay(subject.shown, values, "share of the output"))},
+        facts={"sum": f"{values.sum():.4g}", "error of the sum": f"{delta[0]:.2g}"},
+    )
+
+
 def _feature_maps(subject: Subject) -> Section:
     from fastconv import plot
 
@@ -182,6 +226,8 @@ def _receptive_field(subject: Subject) -> Section:
 METHODS: Mapping[str, Callable[[Subject], Section]] = {
     "occlusion": _occlusion,
     "saliency": _saliency,
+    "grad_cam": _grad_cam,
+    "integrated_gradients": _integrated_gradients,
     "feature_maps": _feature_maps,
     "receptive_field": _receptive_field,
 }
@@ -210,7 +256,9 @@ def report(
         A classifier with one image input.
     image : ndarray of shape (C, H, W) or (1, C, H, W)
         As the net takes it.
-    methods : sequence of {"occlusion", "saliency", "feature_maps", "receptive_field"}
+    methods : sequence of str
+        Some of `REPORT_METHODS`: "occlusion", "saliency", "grad_cam", "integrated_gradients", "feature_maps",
+        "receptive_field".
     target : int, optional
         The class that is looked at; by default the predicted one.
     true_label : int, optional

@@ -47,11 +47,12 @@ def test_a_page_holds_every_method_its_numbers_and_its_cost(image):
     )
     headings = re.findall("<h2>(.*?)</h2>", page)
     assert headings == [
-        *("Prediction", "Occlusion", "Saliency", "Feature maps", "Receptive fields"),
+        *("Prediction", "Occlusion", "Saliency", "Grad-CAM", "Integrated gradients", "Feature maps"),
+        "Receptive fields",
         *("Cost", "Net"),
     ]
     pictures = re.findall(r'src="data:image/png;base64,(.*?)"', page)
-    assert len(pictures) == 2 + 2 + 2 + 2
+    assert len(pictures) == 2 + 2 + 1 + 1 + 2 + 2
     assert all(base64.b64decode(picture).startswith(b"\x89PNG") for picture in pictures)
     rows = table(page)
     scores = model.predict(image[None])[0]
@@ -62,6 +63,8 @@ def test_a_page_holds_every_method_its_numbers_and_its_cost(image):
     assert "<c>" not in page
     result = explain.occlusion(model, image, 2, window=1, stride=1)
     assert f"{result.loss:.4g}," in rows["watched loss"]
+    total = explain.IntegratedGradients(model).attribute(image[None].astype(np.float32), target=best).sum()
+    assert rows["sum"] == [f"{total:.4g}"]
     for step in ("prediction", "occlusion", "saliency", "feature maps", "receptive fields"):
         assert rows[step][1] == "ms"
 
