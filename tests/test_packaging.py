@@ -123,10 +123,12 @@ def test_stub_matches_extension(name):
 def test_import_needs_numpy_alone():
     """Importing every module of the package loads no optional package: they load where they are used.
 
-    But for the modules whose classes are scikit-learn's or ONNX's by inheritance, and for what serves PyTorch alone.
+    But for the modules whose classes are scikit-learn's or ONNX's by inheritance, and for what serves PyTorch or a
+    device alone.
     """
-    apart = ("fastconv.sklearn", "fastconv.onnx.backend", "fastconv.torch")
-    modules = [name for name in MODULES if not name.startswith(apart)]
+    apart = ["fastconv.sklearn", "fastconv.onnx.backend", "fastconv.torch"]
+    apart += [f"fastconv.backends.cuda.{name}" for name in ("_numba", "intrinsics", "kernels")]
+    modules = [name for name in MODULES if not name.startswith(tuple(apart))]
     optional = {
         "google.protobuf",
         "matplotlib",
