@@ -10,10 +10,13 @@ from fastconv.backends.cuda._numba import cuda, inlined, jit, real, uint32
 THREADS = 256
 
 
-def _activation(kind: str, dtype: str) -> Any:
+def activation(kind: str, dtype: str) -> Any:
     """The function of one element and the slope; NaN stays NaN."""
     number = real(dtype)
     zero, one, six = number(0), number(1), number(6)
+
+    def linear(z: Any, slope: Any) -> Any:
+        return z
 
     def relu(z: Any, slope: Any) -> Any:
         return zero if z < zero else z
@@ -31,14 +34,13 @@ def _activation(kind: str, dtype: str) -> Any:
         e = math.exp(-abs(z))  # of a negative number, so that nothing overflows
         return (e if z < zero else one) / (one + e)
 
-    return inlined(
-        {"relu": relu, "leaky_relu": leaky_relu, "relu6": relu6, "tanh": tanh, "sigmoid": sigmoid}[kind]
-    )
+    functions = (linear, relu, leaky_relu, relu6, tanh, sigmoid)
+    return inlined(next(each for each in functions if each.__name__ == kind))
 
 
 def activation_forward(kind: str, dtype: str) -> Any:
     """y = f(x)."""
-    function = _activation(kind, dtype)
+    function = activation(kind, dtype)
 
     @jit(THREADS)
     def kernel(x, y, size, slope):

@@ -61,6 +61,10 @@ def max_backward(kernel: Pair, stride: Pair, dilation: Pair, padding: Pair, flat
     (kh, kw), (sh, sw), (dh, dw), (ph, pw) = kernel, stride, dilation, padding
     zero = real(dtype)(0)
 
+    @inlined
+    def name(cell: Any, offset: Any) -> Any:
+        return int64(cell) if flat else uint8(offset)
+
     @jit(THREADS)
     def pool(grad, indices, dx, size, height, width, out_height, out_width):
         i = uint32(cuda.blockIdx.x) * uint32(THREADS) + uint32(cuda.threadIdx.x)
@@ -78,11 +82,7 @@ def max_backward(kernel: Pair, stride: Pair, dilation: Pair, padding: Pair, flat
                 exact = uint32(r * uint32(sh)) == down and uint32(c * uint32(sw)) == right
                 if exact and r < uint32(out_height) and c < uint32(out_width):
                     o = uint32((plane * uint32(out_height) + r) * uint32(out_width) + c)
-                    if flat:  # noqa: SIM108  (one branch is compiled)
-                        named = indices[o] == int64(cell)
-                    else:
-                        named = uint32(indices[o]) == uint32(a * kw + b)
-                    if named:
+                    if indices[o] == name(cell, uint32(a * kw + b)):
                         total += grad[o]
         dx[i] = total
 
