@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import importlib
 import os
-import platform
 import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -153,11 +151,13 @@ def isa_name() -> str:
 @cache
 def cpu_name() -> str:
     """The processor as it calls itself."""
-    info = Path("/proc/cpuinfo")
-    if info.exists():
-        for line in info.read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
+    import platform
+
+    if os.path.exists("/proc/cpuinfo"):
+        with open("/proc/cpuinfo", encoding="utf-8") as info:
+            for line in info:
+                if line.startswith("model name"):
+                    return line.partition(":")[2].strip()
     return platform.processor() or platform.machine()
 
 
@@ -254,6 +254,8 @@ def show_config() -> dict[str, Any]:
         version, backend, instruction set in use and those supported, threads, whether choices are batch-invariant or
         tuned, OpenMP, compiler, bounds of scratch and kept memory, NumPy, Python and platform.
     """
+    import platform
+
     from fastconv import __version__, _tune
     from fastconv._dispatch import active_backend
 

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
-import sys
-import tempfile
 import threading
 import time
 import warnings
@@ -14,14 +11,16 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from fastconv import _config
 from fastconv._dispatch import Choice, Policy, follow, implementations, objection
 from fastconv._spec import ConvSpec
+
+if TYPE_CHECKING:
+    from fastconv._tuned_file import Times
 
 CANONICAL_BATCH = 8  # costs batches of 4 and more nothing, a single image a tenth on average
 
@@ -30,7 +29,6 @@ BUDGET = 0.25  # seconds for the rounds of one problem
 MOST_MACS = 1 << 33  # of a problem that is measured: beyond them, fewer images of it
 MOST_ELEMENTS = 1 << 25
 
-FORMAT = "fastconv tuned choices 1"
 
 # What the arrays of an op are, and which optional ones follow.
 _ARRAYS: dict[str, tuple[str, str, int]] = {
@@ -38,10 +36,6 @@ _ARRAYS: dict[str, tuple[str, str, int]] = {
     "conv_input_grad": ("output_shape", "weight_shape", 2),
     "conv_weight_grad": ("input_shape", "output_shape", 0),
 }
-
-_CACHE_FOLDERS = {"win32": "~/AppData/Local", "darwin": "~/Library/Caches"}
-
-Times = dict[str, dict[str, dict[str, float]]]  # seconds: environment, problem, implementation
 
 
 # ------------------------------------------------------------------------------------------------------ switches
@@ -162,8 +156,7 @@ class tune(_Switch):
     """
 
     def __init__(self, path: str | os.PathLike[str] | None = None, *, enabled: bool = True) -> None:
-        file = None if path is None else Path(path)
-        super().__init__("tuner", Tuner(file) if _as_bool(enabled, "enabled") else None)
+        super().__init__("tuner", Tuner(path) if _as_bool(enabled, "enabled") else None)
 
 
 def show() -> dict[str, bool]:
@@ -224,11 +217,13 @@ if hasattr(os, "register_at_fork"):
 class Tuner:
     """Choices by measured times, which a file keeps; None stands for the one in the user's cache folder."""
 
-    def __init__(self, path: Path | None) -> None:
+    def __init__(self, path: str | os.PathLike[str] | None) -> None:
+        from fastconv import _tuned_file  # and what files need, which is no part of importing the package
+
         self._times: Times = {}
         try:
-            self._path: Path | None = path or _default_path()
-            self._times = _read(self._path)
+            self._file: _tuned_file.TunedFile | None = _tuned_file.TunedFile(path)
+            self._times = self._file.read()
         except (OSError, ValueError, RuntimeError) as error:
             self._do_without_file(error)
 
@@ -264,17 +259,17 @@ class Tuner:
 
     def _keep(self, environment: str, problem: str, times: dict[str, float]) -> None:
         self._times.setdefault(environment, {})[problem] = times
-        if self._path is None:
+        if self._file is None:
             return
         try:
-            stored = _read(self._path)  # again: other processes write too
+            stored = self._file.read()  # again: other processes write too
             stored.setdefault(environment, {})[problem] = times
-            _write(self._path, stored)
+            self._file.write(stored)
         except (OSError, ValueError) as error:
             self._do_without_file(error)
 
     def _do_without_file(self, error: Exception) -> None:
-        self._path = None
+        self._file = None
         warnings.warn(
             f"tuned choices last only as long as this process: {error}; to keep them, give fastconv.tune the path of a "
             "file that can be read and written",
@@ -283,73 +278,8 @@ class Tuner:
         )
 
 
-# ---------------------------------------------------------------------------------------------------------- file
-
-
-def _default_path() -> Path:
-    """In the user's cache folder.
-
-    Raises
-    ------
-    RuntimeError
-        If the user has no home.
-    """
-    folder = Path(os.environ.get("XDG_CACHE_HOME", ""))
-    if not folder.is_absolute():  # to be ignored, by the XDG specification
-        folder = Path(_CACHE_FOLDERS.get(sys.platform, "~/.cache")).expanduser()
-    return folder / "fastconv" / "tuned.json"
-
-
 def _environment() -> str:
     from fastconv import __version__
 
     threads = f"{_config.get_num_threads()} thread(s)"
     return f"fastconv {__version__}, {_config.cpu_name()}, {_config.isa_name()}, {threads}"
-
-
-def _read(path: Path) -> Times:
-    """The times in a file; none where there is no file.
-
-    Raises
-    ------
-    OSError
-        If it cannot be read.
-    ValueError
-        If it is none of ours.
-    """
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        if content["format"] != FORMAT:
-            raise ValueError("its format is another")
-        return {
-            environment: {
-                problem: {name: _as_seconds(value) for name, value in times.items()}
-                for problem, times in problems.items()
-            }
-            for environment, problems in content["seconds"].items()
-        }
-    except FileNotFoundError:
-        return {}
-    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
-        raise ValueError(
-            f"{path} does not hold tuned choices ({type(error).__name__}: {error}): remove it, if it is of no other use"
-        ) from None
-
-
-def _as_seconds(value: Any) -> float:
-    if isinstance(value, float) and 0.0 <= value < math.inf:
-        return value
-    raise ValueError(f"a time is {value!r}")
-
-
-def _write(path: Path, times: Times) -> None:
-    """Replace the file as a whole, so that no other process ever reads half of one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f"{path.name}.")
-    try:
-        with open(handle, "w", encoding="utf-8") as file:
-            json.dump({"format": FORMAT, "seconds": times}, file, indent=1)
-        os.replace(name, path)
-    except BaseException:
-        os.unlink(name)
-        raise

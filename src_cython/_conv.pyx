@@ -351,6 +351,9 @@ cdef run_direct(c.fc_conv_job *problem, const void *grad, Axis z, rows, columns,
     job.job, job.y, job.x, job.grad = problem[0], y.axis, x.axis, grad
     job.job.tap = z.tap
     job.kernel[0], job.kernel[1] = kernel[1], kernel[2]
+    if kernel[0] == 1 and c.fc_depthwise_fits(job):
+        run_depthwise(job, isa, item, n_threads)
+        return
     if job.grad != NULL:
         c.fc_direct_plan(job, item, lanes, 1)
         sums = job.job.m * job.job.g.channels * job.job.g.taps
@@ -372,6 +375,33 @@ cdef run_direct(c.fc_conv_job *problem, const void *grad, Axis z, rows, columns,
                 else:
                     c.fc_direct_item(isa, item, job, n * i // parts, n * (i + 1) // parts,
                                      memory + c.fc_thread_id() * thread_bytes)
+    finally:
+        give_scratch(scratch)
+
+
+cdef run_depthwise(c.fc_direct_job *job, int isa, int item, int n_threads):
+    """A direct problem whose planes are read where they lie."""
+    cdef int64_t i, parts = 4 * n_threads if n_threads > 1 else 1, n, thread_bytes
+    cdef int lanes = c.fc_direct_lanes(isa, item)
+    cdef Scratch scratch
+    c.fc_depthwise_plan(job, item, lanes, parts)
+    if job.grad != NULL:
+        n = job.job.groups * job.job.m
+        parts = (n + job.part - 1) // job.part
+    else:
+        n = job.planes
+        parts = c.fc_min(n, parts)
+    thread_bytes = c.fc_round_up(c.fc_depthwise_split(job, item, lanes, NULL).bytes, 4096) + 4096
+    scratch = take_scratch(thread_bytes * n_threads)
+    try:
+        with nogil:
+            for i in prange(parts, num_threads=n_threads, schedule="static"):
+                if job.grad != NULL:
+                    c.fc_depthwise_weight_item(isa, item, job, i * job.part, c.fc_min(n, (i + 1) * job.part),
+                                               scratch.start + c.fc_thread_id() * thread_bytes)
+                else:
+                    c.fc_depthwise_item(isa, item, job, n * i // parts, n * (i + 1) // parts,
+                                        scratch.start + c.fc_thread_id() * thread_bytes)
     finally:
         give_scratch(scratch)
 

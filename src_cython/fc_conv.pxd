@@ -97,7 +97,7 @@ cdef extern from "fc_conv_dispatch.h" nogil:
         fc_direct_axis y, x
         int64_t kernel[2]
         const void *grad
-        int64_t planes
+        int64_t planes, part
 
     ctypedef struct fc_direct_scratch:
         int64_t bytes
@@ -109,6 +109,15 @@ cdef extern from "fc_conv_dispatch.h" nogil:
     void fc_direct_item(int isa, int item, const fc_direct_job *job, int64_t first, int64_t last, void *scratch)
     void fc_direct_weight_item(int isa, int item, const fc_direct_job *job, int64_t group, int64_t m0, int64_t m1,
                                void *scratch)
+
+    ctypedef struct fc_depthwise_scratch:
+        int64_t bytes
+
+    int fc_depthwise_fits(const fc_direct_job *job)
+    void fc_depthwise_plan(fc_direct_job *job, int64_t item, int64_t lanes, int64_t parts)
+    fc_depthwise_scratch fc_depthwise_split(const fc_direct_job *job, int64_t item, int64_t lanes, void *memory)
+    void fc_depthwise_item(int isa, int item, const fc_direct_job *job, int64_t first, int64_t last, void *scratch)
+    void fc_depthwise_weight_item(int isa, int item, const fc_direct_job *job, int64_t first, int64_t last, void *scratch)
 
     ctypedef struct fc_matmul_job:
         int64_t m, n, k

@@ -17,7 +17,7 @@ import fastconv.functional as F
 import fastconv.grad as G
 from cases import CASES
 from fastconv import prepare
-from fastconv._spec import ArraysSpec, ConvSpec, UpdateRates, UpdateSpec
+from fastconv._spec import ArraysSpec, ConvSpec, OverlaySpec, UpdateRates, UpdateSpec
 from fastconv.statistics import describe
 from kit import Array, every_setting, kernels, ramp
 
@@ -70,6 +70,17 @@ def check_convolutions(
     z = F.conv_transpose2d(y, w, stride=stride, groups=groups)
     transpose = partial(F.conv_transpose2d, stride=stride, groups=groups)
     check(f"transposed {y.shape}", lambda y, w, out: transpose(y, w, out=out), [y, w, z])
+
+
+def check_depthwise(dtype: str, width: int, kernel: int, stride: int) -> None:
+    """Planes are read where they lie, by vectors that reach beyond a row."""
+    options = {"stride": stride, "padding": kernel // 2, "groups": 3, "algorithm": "direct"}
+    x, w = ramp((2, 3, 6, width), dtype), ramp((3, 1, kernel, kernel), dtype)
+    name = f"depthwise {x.shape} {w.shape} {options}"
+    y = F.conv2d(x, w, **options)
+    check(name, lambda x, w, out: F.conv2d(x, w, out=out, **options), [x, w, y])
+    check(f"{name} input gradient", lambda w, y: G.conv2d_input(x.shape, w, y, **options), [w, y])
+    check(f"{name} weight gradient", lambda x, y: G.conv2d_weight(x, w.shape, y, **options), [x, y])
 
 
 def check_pools(dtype: str, height: int, width: int, kernel: int, stride: int, padding: int) -> None:
@@ -137,6 +148,24 @@ def check_blocked(dtype: str, channels: int, filters: int, width: int, kernel: i
         check(f"blocked depthwise {x.shape}", depthwise, [blocked, w, b])
 
 
+def check_overlay(dtype: str, lanes: int, width: int, left: int) -> None:
+    """Boxes that reach beyond the image on every side, patches in its corners, and one without a patch."""
+    spec = OverlaySpec(
+        images=3, planes=2, base_size=(4, 5), size=(6, width), lanes=lanes, fill=0.0, dtype=dtype
+    )
+    base, patches = ramp(spec.base_shape, dtype), ramp((2 * 2 * (6 + 4) * lanes,), dtype)
+    second = 2 * 6 * lanes
+    places = np.array(
+        [(0, 0, 0, 2, 3, -1, left), (second, 2, 3, 2, 2, -1, left), (0, 0, 0, 0, 0, -1, left)], np.int64
+    )
+    (kernel,) = kernels("overlay", spec)
+    check(
+        f"overlay {spec}",
+        lambda base, patches, places: kernel.run(spec, base, patches, places),
+        [base, patches[: second + 2 * 4 * lanes], places],
+    )
+
+
 def check_prepared(dtype: str, width: int, stride: int, groups: int) -> None:
     """Residual and result beside the fence."""
     x, w, b = ramp((2, 4, 5, width), dtype), ramp((6, 4 // groups, 3, 3), dtype), ramp((6,), dtype)
@@ -180,6 +209,12 @@ for dtype in ("float32", "float64"):
                 check_convolutions(dtype, width, size, *rest)
         for stride in (1, 2):
             check_convolutions(dtype, width, 5, stride, 2, 2, 2)
+            for kernel in (3, 5):
+                check_depthwise(dtype, width, kernel, stride)
+    for lanes in (1, 8, 16):
+        for width in (1, 3, 5, 9):
+            for left in (-7, -2, 0, 2, 5):
+                check_overlay(dtype, lanes, width, left)
     for width in (3, 7, 8, 9, 15, 16, 17, 33):
         for stride in (1, 2):
             for groups in (1, 2):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import sys
 from pathlib import Path
@@ -36,6 +37,7 @@ EVERY_OP = [
     parse("relu mb2 ic3 ih4"),
     parse('train mb4 ic1 ih8 n"mnist"'),
 ]
+INFER = parse('infer mb2 ic1 ih8 n"mnist"')
 
 
 def test_a_line_is_its_sizes() -> None:
@@ -159,7 +161,9 @@ def test_a_map_is_that_of_captum() -> None:
     assert result.shape == problem.input_shape
     assert ours.served_by(problem, tasks.MAP, arrays).startswith("incremental, 1/1.")
     pytest.importorskip("captum")
-    expected = contestants.Torch().prepare(problem, tasks.MAP, arrays)()
+    torch = pytest.importorskip("torch")
+    with torch.enable_grad():  # the contestant, which has a process of its own elsewhere, turns gradients off
+        expected = contestants.Torch().prepare(problem, tasks.MAP, arrays)()
     assert tasks.error(problem, tasks.MAP, expected, result) < tasks.TOLERANCE
 
 
@@ -245,6 +249,20 @@ def test_inference_libraries_agree_on_forward_passes(name: str) -> None:
     served = {(row["op"], row["pass"]) for row in rows if row["rival"]}
     forward = {(op, "forward") for op in ("conv", "denormal", "prepared", "pool", "relu")}
     assert served == forward | {("denormal", tasks.DENORMAL), ("prepared", tasks.PREPARED)}
+
+
+@pytest.mark.no_sanitize
+def test_inference_is_measured_from_the_file_on() -> None:
+    pytest.importorskip("onnx")
+    rivals = [name for name in ("onnxruntime", "openvino") if importlib.util.find_spec(name)]
+    (row,) = rows_of([INFER], {name: contestants.PLACES[name] for name in rivals})
+    assert row["failed"] == {}
+    assert row["times"].keys() == {"fastconv", *rivals}
+    assert all(row["first"][name] > times["min"] for name, times in row["times"].items())
+    graph = nets.build(INFER).graph
+    assert row["flop"] == 2 * 2 * sum(map(graph.macs, graph.nodes))
+    (line,) = [line for line in report._inference([row]) if line.startswith("| mnist")]
+    assert line.count(" ms") == 2 * len(row["times"])
 
 
 @pytest.mark.no_sanitize
@@ -439,7 +457,9 @@ def command(*arguments: str) -> int:
 
 @pytest.fixture
 def no_peers(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fastconv.cli.installed", lambda: ([], ["torch NCHW does not play: not installed"]))
+    monkeypatch.setattr(
+        "fastconv.bench.command.installed", lambda: ([], ["torch NCHW does not play: not installed"])
+    )
 
 
 @pytest.mark.no_sanitize
@@ -462,7 +482,7 @@ def test_command_without_another_library(tmp_path: Path, capsys: pytest.CaptureF
 def test_command_with_another_library(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("fastconv.cli.installed", lambda: (["twin"], []))
+    monkeypatch.setattr("fastconv.bench.command.installed", lambda: (["twin"], []))
     monkeypatch.setitem(contestants.PLACES, "twin", contestants.PLACES["fastconv"])
     assert command("tiny", "--match", "relu", "--threads", "1", "2", "--out", str(tmp_path)) == 0
     assert {path.name for path in tmp_path.iterdir()} == {"results.json", "results.md", "ratios_tiny.png"}

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import fastconv
-from fastconv import cli, nn
+from fastconv import _demo, cli, nn
 from kit import run_python, start_python
 
 
@@ -22,7 +22,7 @@ def demo(tmp_path_factory):
     needs_demo_packages()
     out = tmp_path_factory.mktemp("demo") / "new" / "folder"
     code = (
-        "import sys; from fastconv import cli; cli._SECONDS_PER_ROW = 0; "
+        "import sys; from fastconv import _demo, cli; _demo._SECONDS_PER_ROW = 0; "
         f"sys.exit(cli.main(['demo', '--out', {str(out)!r}, '--epochs', '1', '--seed', '3']))"
     )
     done = start_python("-c", code, timeout=300)
@@ -62,10 +62,10 @@ def test_demo_prints_the_tables(demo):
 
 
 def test_demo_learns_the_same_net_from_the_same_seed():
-    first, second = (cli.digit_net(seed=5) for _ in range(2))
+    first, second = (_demo.digit_net(seed=5) for _ in range(2))
     x, y = np.random.default_rng(0).uniform(0, 1, (64, 1, 28, 28)), np.arange(64) % 10
     for model in (first, second):
-        cli.fit_digits(model, (x, y), (x, y), epochs=1)
+        _demo.fit_digits(model, (x, y), (x, y), epochs=1)
     for name, value in first.params.items():
         np.testing.assert_array_equal(value, second.params[name])
 
@@ -97,9 +97,25 @@ def test_python_m_fastconv_is_the_command():
 
 
 def test_speed_table_refuses_to_time_a_wrong_result(monkeypatch):
-    right = cli.F.conv2d
+    right = _demo.F.conv2d
     monkeypatch.setattr(
-        cli.F, "conv2d", lambda *a, **k: right(*a, **k) * (1 + (fastconv.active_backend() == "cpu"))
+        _demo.F, "conv2d", lambda *a, **k: right(*a, **k) * (1 + (fastconv.active_backend() == "cpu"))
     )
     with pytest.raises(RuntimeError, match="conv2d: differs from the NumPy reference"):
-        cli.speed_table(seconds_per_row=0)
+        _demo.speed_table(seconds_per_row=0)
+
+
+@pytest.mark.parametrize("suffix", ["safetensors", "onnx"])
+def test_summary_of_a_file(suffix, tmp_path, capsys):
+    pytest.importorskip(suffix)
+    model = nn.Sequential([nn.Conv2d(4, 3), nn.ReLU()], input_shape=(1, 8, 8))
+    path = tmp_path / f"net.{suffix}"
+    if suffix == "onnx":
+        fastconv.onnx.save(model, path)
+    else:
+        model.save(path)
+    assert cli.main(["summary", str(path)]) == 0
+    assert "conv2d_1" in capsys.readouterr().out
+    path.write_bytes(b"no net")
+    assert cli.main(["summary", str(path)]) == 2
+    assert re.search("not an? (ONNX|safetensors) file", capsys.readouterr().err)

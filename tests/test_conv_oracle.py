@@ -159,6 +159,26 @@ def test_depthwise_strides_and_dilations(
 
 
 @pytest.mark.parametrize("op", OPS)
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("kernel", [3, 5])
+@pytest.mark.parametrize("filters", [1, 2])
+def test_depthwise_planes_around_the_vector(
+    op: str, stride: int, kernel: int, filters: int, dtype: str, rng: np.random.Generator
+) -> None:
+    """Planes are read where they lie; the first and the last of many need care, as do vectors that see padding."""
+    edges = ((0, 0, 0, 0), (1, 1, 1, 1), (2, 0, 2, 1), (0, 1, 0, 2), (1, 0, 0, 1))
+    for width in (4, 7, 8, 9, 14, 16, 17, 31, 33, 50):
+        for height, padding in zip((5, 7, 8, 10, 14), edges, strict=True):
+            weight = (3 * filters, 1, kernel, kernel)
+            spec = ConvSpec.from_shapes((2, 3, height, width + 1), weight, dtype, stride, padding, 1, 3)
+            check(op, spec, rng)
+    deep = ConvSpec.from_shapes(
+        (2, 3, 1, 9, 9), (3 * filters, 1, 3, 3, 3), dtype, (1, stride, stride), 1, 1, 3
+    )
+    check(op, deep, rng)  # two of three planes of the kernel see padding alone
+
+
+@pytest.mark.parametrize("op", OPS)
 @pytest.mark.parametrize("size", [(150, 40), (3, 2100), (70, 1025)])
 @pytest.mark.parametrize("stride", [1, 2])
 def test_planes_of_several_tiles(

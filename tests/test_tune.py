@@ -22,6 +22,7 @@ import fastconv.functional as F
 import fastconv.grad as G
 from fastconv import _config, _dispatch, _tune
 from fastconv._spec import ConvSpec
+from fastconv._tuned_file import FORMAT, TunedFile
 from fastconv.backends import load_backend
 from kit import Array, run_python
 
@@ -287,7 +288,7 @@ SPOILT = [
 @pytest.mark.parametrize("text", SPOILT, ids=range(len(SPOILT)))
 def test_a_file_that_holds_something_else_is_left_alone(text: str, fakes: Fakes, path: Path) -> None:
     fakes.offer(a=3e-3, b=2e-3)
-    content = text.replace("%s", _tune.FORMAT).encode("utf-8", "surrogateescape")
+    content = text.replace("%s", FORMAT).encode("utf-8", "surrogateescape")
     path.write_bytes(content)
     told = r"last only as long as this process: .*tuned\.json does not hold tuned choices .*: remove it"
     with pytest.warns(RuntimeWarning, match=told):
@@ -353,13 +354,13 @@ def test_what_other_processes_wrote_meanwhile_is_kept(fakes: Fakes, path: Path) 
 def test_readers_never_see_half_a_file(path: Path) -> None:
     def write(number: int) -> None:
         for i in range(100):
-            _tune._write(path, {f"machine {number}": {f"problem {i}": {"a": 1.0}}})
+            TunedFile(path).write({f"machine {number}": {f"problem {i}": {"a": 1.0}}})
 
     writers = [threading.Thread(target=write, args=(number,)) for number in range(3)]
     for each in writers:
         each.start()
     while any(each.is_alive() for each in writers):
-        assert len(_tune._read(path)) <= 1
+        assert len(TunedFile(path).read()) <= 1
     assert list(path.parent.iterdir()) == [path]
 
 
@@ -372,7 +373,7 @@ def test_the_default_file_is_in_the_cache_folder(tmp_path: Path, monkeypatch: py
     assert stored(tmp_path / "elsewhere" / "fastconv" / "tuned.json")
     for ignored in ("", "relative"):
         monkeypatch.setenv("XDG_CACHE_HOME", ignored)
-        assert _tune._default_path() == tmp_path / ".cache" / "fastconv" / "tuned.json"
+        assert TunedFile(None).path == tmp_path / ".cache" / "fastconv" / "tuned.json"
 
 
 def test_a_user_without_a_home(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -391,6 +392,7 @@ def test_a_child_forked_while_another_thread_measures_can_measure(path: Path) ->
     code = f"""
 import os, numpy as np, fastconv, fastconv.functional as F
 from fastconv import _tune
+from fastconv._tuned_file import TunedFile
 fastconv.tune({str(path)!r})
 with _tune._lock:
     child = os.fork()

@@ -1,8 +1,9 @@
 """How each library is asked for a pass of a problem.
 
 A contestant is a class whose instance lives in a process of its own: ``version``, ``set_threads(n)`` before the
-arrays are prepared, and ``prepare(problem, kind, arrays)``, which returns the call to time or None where the library
-does not offer it.  Layouts are converted and models built there, before the clock runs.
+arrays are prepared, ``prepare(problem, kind, arrays)``, which returns the call to time or None where the library does
+not offer it, and ``infer(file, x)``, the same for the net in an ONNX file.  Layouts are converted and models built
+there, before the clock runs.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import numpy as np
 import fastconv
 import fastconv.functional as F
 import fastconv.grad as G
+import fastconv.onnx
 from fastconv.bench import nets
 from fastconv.bench.problem_line import Problem
 from fastconv.bench.tasks import (
@@ -44,6 +46,7 @@ class Contestant(Protocol):
 
     def set_threads(self, n: int) -> None: ...
     def prepare(self, problem: Problem, kind: str, arrays: Arrays) -> Call | None: ...
+    def infer(self, file: str, x: Array) -> Call | None: ...
 
 
 def array_of(result: Any) -> Array:
@@ -83,9 +86,15 @@ class Fastconv:
             getattr(G if name.startswith("grad.") else F, name.rpartition(".")[2]), *args, **kwargs
         )
 
+    def infer(self, file: str, x: Array) -> Call:
+        """By the inference plan; the model that it is made of is let go of."""
+        plan = fastconv.onnx.load(file).compile_inference()
+        ((name, _),) = plan.graph.inputs.items()
+        return lambda: tuple(plan({name: x}).values())
+
     def served_by(self, problem: Problem, kind: str, arrays: Arrays) -> str:
         """Name of the implementation; a net is served by many, a map by a method that may save work."""
-        if problem.op == "train":
+        if problem.op in ("train", "infer"):
             return "-"
         if problem.op == "occlusion":
             return nets.FastconvMap(problem, arrays[0]).method
@@ -175,6 +184,9 @@ class Torch:
             case _:
                 return partial(torch.nn.functional.conv2d, x, weight, None, **_conv_options(problem))
 
+    def infer(self, file: str, x: Array) -> None:
+        """It does not read such files."""
+
 
 class TorchChannelsLast(Torch):
     """PyTorch on tensors in NHWC memory, the results as well."""
@@ -228,10 +240,10 @@ class _OnnxNet:
     def prepare(self, problem: Problem, kind: str, arrays: Arrays) -> Call | None:
         if kind not in (FORWARD, DENORMAL, PREPARED) or (model := onnx_model(problem, arrays[1])) is None:
             return None
-        return self.load(model, arrays[0])
+        return self.infer(model, arrays[0])
 
-    def load(self, model: bytes, x: Array) -> Call:
-        """The call that runs the model on ``x``."""
+    def infer(self, file: str | bytes, x: Array) -> Call:
+        """The call that runs a model, or the one in a file, on ``x``."""
         raise NotImplementedError
 
 
@@ -242,11 +254,12 @@ class OnnxRuntime(_OnnxNet):
         self.ort: Any = importlib.import_module("onnxruntime")
         self.version = self.ort.__version__
 
-    def load(self, model: bytes, x: Array) -> Call:
+    def infer(self, file: str | bytes, x: Array) -> Call:
         options = self.ort.SessionOptions()
         options.intra_op_num_threads = self.threads
-        session = self.ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-        return partial(session.run, None, {"x": x})
+        options.add_free_dimension_override_by_name("N", len(x))
+        session = self.ort.InferenceSession(file, options, providers=["CPUExecutionProvider"])
+        return partial(session.run, None, {session.get_inputs()[0].name: x})
 
 
 class OpenVino(_OnnxNet):
@@ -257,14 +270,16 @@ class OpenVino(_OnnxNet):
         self.openvino: Any = importlib.import_module("openvino")
         self.version = self.openvino.__version__
 
-    def load(self, model: bytes, x: Array) -> Call:
+    def infer(self, file: str | bytes, x: Array) -> Call:
         settings = {
             "INFERENCE_NUM_THREADS": self.threads,
             "INFERENCE_PRECISION_HINT": "f32",
             "PERFORMANCE_HINT": "LATENCY",
         }
         core = self.openvino.Core()
-        request = core.compile_model(core.read_model(model), "CPU", settings).create_infer_request()
+        model = core.read_model(file)
+        model.reshape(list(x.shape))
+        request = core.compile_model(model, "CPU", settings).create_infer_request()
         request.set_input_tensor(self.openvino.Tensor(x, shared_memory=True))
 
         def call(kept: Array = x) -> Any:  # the tensor does not keep its memory alive

@@ -1,4 +1,4 @@
-"""The nets whose training step or occlusion is measured, and how PyTorch is told to run the same one."""
+"""The nets whose training step, occlusion or inference is measured, and how PyTorch is told to run the same one."""
 
 from __future__ import annotations
 
@@ -148,16 +148,17 @@ NETS = TRAINED | EXPLAINED
 
 
 def build(problem: Problem, dtype: str = "float32") -> nn.Model:
-    """The net that a line ``train`` or ``occlusion`` names, compiled; its parameters are the same for every contestant.
+    """The net that a line names up to a dot, compiled; its parameters are the same for every contestant.
 
     Raises
     ------
     ValueError
         If there is no such net.
     """
-    if problem.name not in NETS:
-        raise ValueError(f"a net is one of {', '.join(NETS)}, got {problem.name!r}")
-    model = NETS[problem.name](problem.input_shape[1:], dtype)
+    name = problem.name.partition(".")[0]
+    if name not in NETS:
+        raise ValueError(f"a net is one of {', '.join(NETS)}, got {name!r}")
+    model = NETS[name](problem.input_shape[1:], dtype)
     model.compile(nn.SGD(LEARNING_RATE, MOMENTUM))
     return model
 

@@ -1,11 +1,13 @@
 """Problem descriptors, one a line, in the manner of oneDNN's benchdnn: ``mb8 ic64 ih56 oc64 kh3 ph1 n"name*3"``.
 
-A line may begin with its op: ``conv`` (or nothing), ``denormal`` (a convolution of denormal numbers), ``prepared`` (one
-whose weight is constant), ``pool``, ``dropout``, ``relu``, ``train`` (a step of training of the net called ``n``) or
-``occlusion`` (the map of the net called ``n``, by windows ``kh kw`` every ``sh sw`` pixels).  A key is letters, its
-value the integer behind them: ``mb`` batch, ``g`` groups, ``ic`` and ``oc`` channels, ``ih iw`` image, ``kh kw``
-kernel, ``sh sw`` stride, ``ph pw`` padding, ``dh dw`` dilation (1: none, unlike benchdnn), ``p`` percent dropped.  A
-width is the height where it is left out.  ``n`` is a name; ``*3`` in it says that the net has three such layers.
+A line may begin with its op: ``conv`` (or nothing), ``denormal`` (a convolution of denormal numbers), ``prepared``
+(one whose weight is constant), ``pool``, ``dropout``, ``relu``, ``train`` (a step of training of the net called
+``n``), ``occlusion`` (the map of the net called ``n``, by windows ``kh kw`` every ``sh sw`` pixels) or ``infer`` (a
+forward pass of the net, from an ONNX file).  A key is letters, its value the integer behind them: ``mb`` batch, ``g``
+groups, ``ic`` and ``oc`` channels, ``ih iw`` image, ``kh kw`` kernel, ``sh sw`` stride, ``ph pw`` padding, ``dh dw``
+dilation (1: none, unlike benchdnn), ``p`` percent dropped.  A width is the height where it is left out.  ``n`` is a
+name; ``*3`` in it says that the net has three such layers, and of a net's name what follows a dot tells its lines
+apart.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ from pathlib import Path
 
 PROBLEMS = Path(__file__).parent / "problems"
 
-OPS = ("conv", "denormal", "prepared", "pool", "dropout", "relu", "train", "occlusion")
+OPS = ("conv", "denormal", "prepared", "pool", "dropout", "relu", "train", "occlusion", "infer")
 
 _DEFAULTS = {"mb": 1, "g": 1, "oc": 0, "kh": 1, "sh": 1, "ph": 0, "dh": 1, "p": 0}
 _WIDTHS = {"iw": "ih", "kw": "kh", "sw": "sh", "pw": "ph", "dw": "dh"}

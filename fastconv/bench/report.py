@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from fastconv.bench.contestants import OURS
@@ -43,6 +43,7 @@ def section(results: dict[str, Any]) -> str:
         [_heading(results["config"])],
         _summary(rows),
         _training(rows),
+        _inference(rows),
         _denormals(rows),
         _failures(rows),
     ]
@@ -149,20 +150,36 @@ def _cells(row: Row) -> list[str]:
 
 def _training(rows: list[Row]) -> list[str]:
     """Time and memory of a step of every net, library by library."""
-    steps = [row for row in rows if row["op"] == "train"]
+    title = "A step of training, and the memory that the first one needs beside parameters and gradients:"
+    return _nets(
+        rows, "train", title, lambda row, name: f"{_milliseconds(row, name)}, {_mebibytes(row, name)}"
+    )
+
+
+def _inference(rows: list[Row]) -> list[str]:
+    """Time, start and memory of every net, library by library."""
+
+    def cell(row: Row, name: str) -> str:
+        first = f"{1e3 * row['first'][name]:.3g} ms" if name in row["first"] else "-"
+        return f"{_milliseconds(row, name)}, {first}, {_mebibytes(row, name)}"
+
+    title = (
+        "Inference of a whole net; then how long it took to load its file and to infer for the first time, and "
+        "the most memory that both needed:"
+    )
+    return _nets(rows, "infer", title, cell)
+
+
+def _nets(rows: list[Row], op: str, title: str, cell: Callable[[Row, str], str]) -> list[str]:
+    """A table of whole nets, a column for each library."""
+    steps = [row for row in rows if row["op"] == op]
     if not steps:
         return []
     names = list(dict.fromkeys(name for row in steps for name in row["times"]))
     lines = [
-        [
-            row["name"],
-            str(row["threads"]),
-            *(f"{_milliseconds(row, name)}, {_mebibytes(row, name)}" for name in names),
-            _mark(row["ratio"]),
-        ]
+        [row["name"], str(row["threads"]), *(cell(row, name) for name in names), _mark(row["ratio"])]
         for row in steps
     ]
-    title = "A step of training, and the memory that the first one needs beside parameters and gradients:"
     return [title, "", *_table(["problem", "threads", *names, "ratio"], lines)]
 
 

@@ -183,7 +183,7 @@ class Runner(contextlib.AbstractContextManager["Runner"]):
 
     @staticmethod
     def _key(problem: Problem, kind: str) -> tuple[Any, ...]:
-        net = problem.name if problem.op in ("train", "occlusion") else ""
+        net = problem.name if problem.op in ("train", "occlusion", "infer") else ""
         return problem.op, net, *sorted(problem.sizes.items()), kind
 
     def _measure(self, problem: Problem, kind: str, threads: int) -> Row:
@@ -205,6 +205,7 @@ class Runner(contextlib.AbstractContextManager["Runner"]):
             "served_by": prepared.get(OURS, {}).get("served_by"),
             "errors": {name: answer["error"] for name, answer in prepared.items()},
             "workspace": {name: answer["workspace"] for name, answer in prepared.items()},
+            "first": {name: answer["first"] for name, answer in prepared.items()},
             "failed": failed,
             "times": times,
         }

@@ -21,6 +21,7 @@ INDICES, BACKWARD, DENORMAL, PREPARED = (
     "forward, prepared",
 )
 STEP = "training step"
+INFERENCE = "inference"
 MAP = "map"
 PASSES = {
     "conv": (FORWARD, INPUT_GRAD, WEIGHT_GRAD),
@@ -30,6 +31,7 @@ PASSES = {
     "dropout": (FORWARD, BACKWARD),
     "relu": (FORWARD,),
     "train": (STEP,),
+    "infer": (INFERENCE,),
     "occlusion": (MAP,),
 }
 
@@ -68,6 +70,10 @@ def work(problem: Problem, kind: str) -> Work:
             return Work(0, 8 * x + x / 8)
         case "train", _:
             return _work_of_step(problem)
+        case "infer", _:
+            graph = nets.build(problem).graph
+            params = sum(math.prod(shape) for shape in graph.param_shapes.values())
+            return Work(2 * problem["mb"] * sum(map(graph.macs, graph.nodes)), 4 * (x + params))
         case "occlusion", _:
             graph = nets.build(problem).graph
             macs = sum(graph.macs(node) for node in graph.nodes)

@@ -20,9 +20,11 @@ from typing import Any
 
 import numpy as np
 
-from fastconv.bench import tasks
+import fastconv.onnx
+from fastconv.bench import nets, tasks
 from fastconv.bench.contestants import Call, Contestant, Fastconv, array_of
 from fastconv.bench.problem_line import parse
+from fastconv.graph import forward
 
 _BLOCK_SECONDS = 2e-4  # calls shorter than this are timed several at a time
 
@@ -39,22 +41,29 @@ class Worker:
         return self.contestant.version
 
     def prepare(self, line: str, kind: str, threads: int, reference: str | None) -> dict[str, Any] | None:
-        """Make inputs and call once: error of the result, extra memory; None where the library has no such op."""
+        """Make inputs and call once: error of the result, extra memory, seconds; None where there is no such op."""
         problem = parse(line)
         self.contestant.set_threads(threads)
         arrays = tasks.inputs(problem, kind)
-        self.call = self.contestant.prepare(problem, kind, arrays)
+        memory, start = HighWater(), time.perf_counter()
+        if problem.op == "infer":  # loading the net counts
+            self.call = self.contestant.infer(_model_file(reference), arrays[0])
+        else:
+            self.call = self.contestant.prepare(problem, kind, arrays)
         if self.call is None:
             return None
-        if isinstance(self.contestant, Fastconv):
-            self.contestant.release_memory()
-        memory = HighWater()
+        if problem.op != "infer":
+            if isinstance(self.contestant, Fastconv):
+                self.contestant.release_memory()
+            memory = HighWater()
         outcome = self.call()
+        first = time.perf_counter() - start
         peak = memory.extra()
         result = array_of(outcome)
         extra = None if peak is None else max(0, peak - result.nbytes)
         wanted = None if reference is None else np.load(reference, mmap_mode="r")
         answer: dict[str, Any] = {"error": tasks.error(problem, kind, result, wanted), "workspace": extra}
+        answer["first"] = first
         if isinstance(self.contestant, Fastconv):
             answer["served_by"] = self.contestant.served_by(problem, kind, arrays)
         return answer
@@ -66,11 +75,25 @@ class Worker:
         return sample(self.call, seconds)
 
     def reference(self, line: str, kind: str, path: str) -> None:
-        """Save fastconv's result in float64."""
+        """Save fastconv's result in float64; of a net, layer by layer, and an ONNX file of it."""
         problem = parse(line)
-        if tasks.has_reference(problem, kind):
+        if problem.op == "infer":
+            model = nets.build(problem)
+            fastconv.onnx.save(model, _model_file(path))
+            params = {name: value.astype(np.float64) for name, value in model.params.items()}
+            ((name, _),) = model.graph.inputs.items()
+            images = {name: tasks.inputs(problem, kind)[0].astype(np.float64)}
+            np.save(path, array_of(tuple(forward(model.graph, params, images).values())))
+        elif tasks.has_reference(problem, kind):
             x, weight, grad = (each.astype(np.float64) for each in tasks.inputs(problem, kind))
             np.save(path, array_of(Fastconv().prepare(problem, kind, (x, weight, grad))()))
+
+
+def _model_file(reference: str | None) -> str:
+    """Where the net is whose result the reference is."""
+    if reference is None:
+        raise ValueError("a net has a reference")
+    return str(Path(reference).with_suffix(".onnx"))
 
 
 def sample(call: Call, seconds: float) -> dict[str, float]:

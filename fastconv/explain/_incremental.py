@@ -597,14 +597,15 @@ class Engine:
         boxes, starts = patches.boxes[numbers], patches.starts[numbers]
         planes, _, _, lanes = form.kept
         height, width = _regions.extents(boxes).T
-        y, x = _regions.extents(boxes).T // 2
-        places = (starts + (y * width + x) * lanes)[:, None] + (height * width * lanes)[:, None] * np.arange(
-            planes
-        )
-        middles = patches.memory[places[:, :, None] + np.arange(lanes)]
-        same = (middles == base[:, boxes[:, 0, 0] + y, boxes[:, 1, 0] + x].swapaxes(0, 1)).all(axis=(1, 2))
-        if not same.any():
-            return patches
+        y, x = height // 2, width // 2
+        same = np.arange(len(numbers))  # as far as it is known
+        for plane in range(planes):
+            places = starts[same] + ((plane * height[same] + y[same]) * width[same] + x[same]) * lanes
+            middles = patches.memory[places[:, None] + np.arange(lanes)]
+            under = base[plane, boxes[same, 0, 0] + y[same], boxes[same, 1, 0] + x[same]]
+            same = same[(middles == under).all(axis=1)]
+            if not len(same):
+                return patches
         left = patches.boxes.copy()
         for number in numbers[same].tolist():
             (top, bottom), (begin, end) = patches.boxes[number].tolist()

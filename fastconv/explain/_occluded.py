@@ -18,12 +18,13 @@ from fastconv.explain._regions import Boxes
 from fastconv.explain._windows import Region
 from fastconv.graph import Graph
 from fastconv.nn import Model
+from fastconv.plan import of_other_dtypes
 
 Array = NDArray[Any]
 Score = Callable[[Array, Array], Array]  # (outputs, number of the example that each belongs to) -> scores
 
 METHODS = ("auto", "full", "incremental")
-MEMORY_LIMIT = 512 << 20
+MEMORY_LIMIT = 256 << 20
 
 _LEAST_GAIN = 1.2  # in multiply-adds, for which windows are followed one by one
 _SAMPLE = 8  # windows that are timed for an estimate
@@ -85,6 +86,8 @@ class Subject:
             return f"the net's input is no image, but {shape}"
         if self.graph.constants:
             return "the net has values that depend on no input"
+        if of_other_dtypes(self.graph, self.dtype):
+            return f"the net has values that are not {self.dtype}"
         return None
 
 

@@ -7,6 +7,7 @@ n windows.  An empty box has its ends where it starts.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -70,6 +71,7 @@ def needed(window: Window | None, boxes: Boxes) -> Boxes:
     return result
 
 
+@lru_cache(1024)
 def _geometry(window: Window) -> tuple[Array, Array, Array, Array]:
     """Stride, low padding, distance from first to last tap, and expansion, each of rows and columns."""
     kernel, dilation = np.array(window.kernel), np.array(window.dilation)

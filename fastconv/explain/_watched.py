@@ -28,7 +28,7 @@ def log_probabilities(outputs: Array, graph: Graph | None) -> Array:
     They are taken for logits, unless the net is known to end in a softmax.
     """
     last = graph.node(graph.outputs[0]).op if graph is not None else None
-    if isinstance(last, Softmax):
+    if isinstance(last, Softmax) and last.window(outputs.shape[1:]) is None:  # over the classes
         return outputs if last.log else np.log(np.maximum(outputs, np.finfo(outputs.dtype).tiny))
     return F.log_softmax(outputs, 1)
 

@@ -121,7 +121,7 @@ class Occlusion:
         method : {"auto", "full", "incremental"}
             Whole passes, or what a window changes and nothing else: the same numbers to rounding. "auto" takes the
             latter where a net can be looked into and it saves work; `estimate` tells.
-        memory_limit : int, default 512 MiB
+        memory_limit : int, default 256 MiB
             Bytes that windows which are computed together may take, beside the weights and the values of one image.
 
         Returns
@@ -410,7 +410,7 @@ def occlusion(
         Watch the loss of this class and not of the predicted one.
     batch_size : int, optional
         Copies of a whole pass. None keeps the activations of the net's two widest layers to the limit.
-    memory_limit : int, default 512 MiB
+    memory_limit : int, default 256 MiB
         Bytes that windows which are computed together may take.
     show_progress : bool, default False
         Show a progress bar (tqdm) on stderr.

@@ -18,12 +18,13 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import TYPE_CHECKING, overload
 
-from fastconv._spec import Shape
+from fastconv._spec import Shape, as_int_tuple
+from fastconv.explain._witness import check_by_gradients
 from fastconv.graph import Graph, Node
 from fastconv.nn._format import times
 from fastconv.ops import GLOBAL, Partition, Window
@@ -103,9 +104,10 @@ class Field:
         behind transposed convolutions of stride > 1, and adaptive pools of uneven windows.
     whole_input : bool
         Every unit sees everything (linear layers, global pooling, flattened maps).
-    aligned : bool
-        False if, here or further up, branches with different strides or different centres were joined. With
-        equal strides the field is the smallest interval that contains those of all branches.
+    misaligned : tuple of str
+        Where, here or further up, branches of different strides or different centres were joined: the names of
+        the joins, each with what its branches see. With equal strides the field is the smallest interval that
+        contains those of all branches.
     """
 
     node: str
@@ -114,8 +116,23 @@ class Field:
     stride: tuple[int | Fraction, ...] | None = None
     padding: tuple[int, ...] | None = None
     whole_input: bool = False
-    aligned: bool = True
+    misaligned: tuple[str, ...] = ()
     _axes: tuple[_Axis, ...] | None = dataclasses.field(default=None, repr=False)
+    _input_size: tuple[int, ...] = dataclasses.field(default=(), repr=False)
+
+    @property
+    def aligned(self) -> bool:
+        """Whether all branches that lead here see with one stride and one centre."""
+        return not self.misaligned
+
+    @property
+    def centre(self) -> tuple[float, ...] | None:
+        """The middle of what the unit at the origin sees, per spatial axis: (size - 1) / 2 - padding; that of unit y
+        lies y strides further. None where `padding` is.
+        """
+        if self.padding is None:
+            return None
+        return tuple((size - 1) / 2 - low for size, low in zip(self.size, self.padding, strict=True))
 
     def interval(self, position: Sequence[int]) -> tuple[tuple[int, int], ...]:
         """First and last input pixel, per axis, that the unit at `position` sees; may lie outside, in the
@@ -143,11 +160,70 @@ class Field:
             spans.append(span)
         return tuple(spans)
 
+    def region(self, position: Sequence[int]) -> tuple[slice, ...]:
+        """The part of the image that the unit at `position` sees, per spatial axis: an index of the image.
+
+        Raises
+        ------
+        ValueError
+            As :meth:`interval`, and if the unit sees nothing but padding.
+        """
+        parts = []
+        for (first, last), extent in zip(self.interval(position), self._input_size, strict=True):
+            if last < 0 or first >= extent:
+                raise ValueError(
+                    f"the unit of node {self.node!r} at {tuple(position)} sees nothing but padding"
+                )
+            parts.append(slice(max(first, 0), min(last + 1, extent)))
+        return tuple(parts)
+
+    def units(self, pixel: Sequence[int]) -> tuple[range, ...]:
+        """The reverse: positions of this node, per spatial axis, whose intervals contain a pixel.
+
+        Units between the first and the last of them may miss it, where a kernel is dilated or units see unalike.
+
+        Raises
+        ------
+        ValueError
+            If the number of indices is not the number of spatial axes, or the field has no fixed stride.
+        """
+        if len(pixel) != len(self.size):
+            raise ValueError(
+                f"pixel must have {len(self.size)} indices, one per spatial axis, got {tuple(pixel)}"
+            )
+        extents = self.output_shape[1:] if len(self.output_shape) == len(self.size) + 1 else (1,) * len(pixel)
+        if self.whole_input:
+            return tuple(range(extent) for extent in extents)
+        if self._axes is None:
+            raise ValueError(f"node {self.node!r} lies behind branches of different strides: no fixed field")
+        found = []
+        for axis, extent, at in zip(self._axes, extents, pixel, strict=True):
+            spans = ((y, axis.span(y)) for y in range(extent))
+            seeing = [y for y, span in spans if span is not None and span[0] <= at <= span[1]]
+            found.append(range(seeing[0], seeing[-1] + 1) if seeing else range(0))
+        return tuple(found)
+
 
 class FieldTable(Sequence[Field]):
-    """The receptive fields of a net's nodes, in order; indexed by position or by name; prints as a table."""
+    """The receptive fields of a net's nodes, in order; indexed by position or by name; prints as a table.
 
-    def __init__(self, input_name: str, input_shape: Shape, fields: Sequence[Field]) -> None:
+    Attributes
+    ----------
+    input_name : str
+    input_shape : tuple of int
+    verified : dict of str to str
+        What gradients have shown of each node, if they were asked: ``"exact"``, or ``"inside"`` where the units that
+        were tried see padding, so that the gradient can reach a part of their intervals alone.
+    """
+
+    def __init__(
+        self,
+        input_name: str,
+        input_shape: Shape,
+        fields: Sequence[Field],
+        verified: Mapping[str, str] | None = None,
+    ) -> None:
+        self.verified = dict(verified or {})
         self.input_name = input_name
         self.input_shape = input_shape
         self._fields = tuple(fields)
@@ -187,7 +263,7 @@ class FieldTable(Sequence[Field]):
                     size,
                     stride,
                     padding,
-                    "" if field.aligned else "not aligned",
+                    "" if field.aligned else f"not aligned: {field.misaligned[-1]}",
                 )
             )
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
@@ -198,7 +274,13 @@ class FieldTable(Sequence[Field]):
         return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:]])
 
 
-def receptive_field(model: Model | Graph, input_name: str | None = None) -> FieldTable:
+def receptive_field(
+    model: Model | Graph,
+    input_size: Sequence[int] | int | None = None,
+    *,
+    input_name: str | None = None,
+    verify: bool = False,
+) -> FieldTable:
     """Receptive-field size, effective stride and effective padding of every node, for any directed acyclic
     graph.
 
@@ -206,9 +288,15 @@ def receptive_field(model: Model | Graph, input_name: str | None = None) -> Fiel
     ----------
     model : Model or Graph
         A net whose input is of shape (C, *spatial).
+    input_size : int or sequence of int, optional
+        Height and width (or what the net has instead) of another input than the net was built for.
     input_name : str, optional
         The input that the fields refer to; needed if there are several. Nodes that do not depend on it are
         left out.
+    verify : bool, default False
+        Prove the arithmetic by gradients: in a net of the same windows and joins with positive weights, the gradient of
+        a unit reaches exactly the interval computed for it. Nodes whose intervals exceed the input need a larger
+        `input_size` to be proved exactly; `FieldTable.verified` says which were.
 
     Returns
     -------
@@ -218,7 +306,10 @@ def receptive_field(model: Model | Graph, input_name: str | None = None) -> Fiel
     Raises
     ------
     ValueError
-        If there are several inputs and none was named, or the input has no spatial axes.
+        If there are several inputs and none was named, the input has no spatial axes, or the net cannot take an input
+        of `input_size`.
+    ArithmeticError
+        If a gradient contradicts the arithmetic: an op misreports its window.
 
     Notes
     -----
@@ -245,22 +336,43 @@ def receptive_field(model: Model | Graph, input_name: str | None = None) -> Fiel
         input_name = next(iter(graph.inputs))
     if input_name not in graph.inputs:
         raise ValueError(f"input_name must be one of {tuple(graph.inputs)}, got {input_name!r}")
-    input_shape = graph.inputs[input_name]
-    spatial = tuple(input_shape[1:])
+    spatial = tuple(graph.inputs[input_name][1:])
     if not spatial:
-        raise ValueError(f"the input must have shape (channels, *spatial), got {input_shape}")
+        raise ValueError(f"the input must have shape (channels, *spatial), got {graph.inputs[input_name]}")
+    if input_size is not None:
+        spatial = as_int_tuple(input_size, len(spatial), "input_size", 1)
+        graph = _resized(graph, input_name, spatial)
 
     start = _Axis(1, ((0, 0),))
-    fields = {input_name: _field(input_name, input_shape, (start,) * len(spatial), aligned=True)}
+    origin = Field(
+        node=input_name,
+        output_shape=graph.inputs[input_name],
+        size=(1,) * len(spatial),
+        _axes=(start,) * len(spatial),
+        _input_size=spatial,
+    )
+    fields = {input_name: origin}
     for node in graph.nodes:
         seen = [fields[name] for name in node.inputs if name in fields]
         if seen:
             fields[node.name] = _through(graph, node, seen, spatial)
     del fields[input_name]
-    return FieldTable(input_name, input_shape, tuple(fields.values()))
+    verified = check_by_gradients(graph, input_name, fields) if verify else None
+    return FieldTable(input_name, graph.inputs[input_name], tuple(fields.values()), verified)
 
 
-def _field(node: str, output_shape: Shape, axes: tuple[_Axis, ...], aligned: bool) -> Field:
+def _resized(graph: Graph, input_name: str, spatial: Shape) -> Graph:
+    """The graph for an input of another size."""
+    shape = (graph.inputs[input_name][0], *spatial)
+    try:
+        return Graph({**graph.inputs, input_name: shape}, graph.nodes, graph.outputs)
+    except ValueError as error:
+        raise ValueError(f"input_size {times(spatial)} does not fit the net: {error}") from None
+
+
+def _field(
+    node: str, output_shape: Shape, axes: tuple[_Axis, ...], misaligned: tuple[str, ...], spatial: Shape
+) -> Field:
     """The field of a node of which every axis is known."""
     alike = all(_sees_alike(axis) for axis in axes)
     return Field(
@@ -269,8 +381,9 @@ def _field(node: str, output_shape: Shape, axes: tuple[_Axis, ...], aligned: boo
         size=tuple(axis.size for axis in axes),
         stride=tuple(s.numerator if s.denominator == 1 else s for s in (axis.stride for axis in axes)),
         padding=tuple(-span[0] for axis in axes if (span := axis.spans[0])) if alike else None,
-        aligned=aligned,
+        misaligned=misaligned,
         _axes=axes,
+        _input_size=spatial,
     )
 
 
@@ -287,21 +400,48 @@ def _through(graph: Graph, node: Node, branches: Sequence[Field], spatial: Shape
     """The field of a node whose inputs have the fields of `branches`."""
     shape = graph.shapes[node.name]
     window = node.op.window(*graph.input_shapes(node))
-    aligned = all(branch.aligned for branch in branches)
+    misaligned = tuple(dict.fromkeys(text for branch in branches for text in branch.misaligned))
     if window is GLOBAL or any(branch.whole_input for branch in branches):
-        return Field(node=node.name, output_shape=shape, size=spatial, whole_input=True, aligned=aligned)
+        return Field(
+            node=node.name,
+            output_shape=shape,
+            size=spatial,
+            whole_input=True,
+            misaligned=misaligned,
+            _input_size=spatial,
+        )
     # what is repeated along an axis is seen alike by all units there
     repeated = window is None and any(graph.shapes[branch.node][1:] != shape[1:] for branch in branches)
     known = [branch._axes for branch in branches if branch._axes is not None]
     strides = {tuple(axis.stride for axis in axes) for axes in known}
     if len(known) < len(branches) or len(strides) != 1 or repeated:
         size = tuple(max(sizes) for sizes in zip(*(branch.size for branch in branches), strict=True))
-        return Field(node=node.name, output_shape=shape, size=size, aligned=False)
+        return Field(
+            node=node.name,
+            output_shape=shape,
+            size=size,
+            misaligned=(*misaligned, _conflict(node, branches)),
+            _input_size=spatial,
+        )
     joined = [_join(axes) for axes in zip(*known, strict=True)]
     axes = tuple(axis for axis, _ in joined)
     if isinstance(window, (Window, Partition)):
         axes = tuple(axis.through(window, number) for number, axis in enumerate(axes))
-    return _field(node.name, shape, axes, aligned and all(same for _, same in joined))
+    if not all(same for _, same in joined):
+        misaligned = (*misaligned, _conflict(node, branches))
+    return _field(node.name, shape, axes, misaligned, spatial)
+
+
+def _conflict(node: Node, branches: Sequence[Field]) -> str:
+    """What the branches of a join see, in words."""
+    seen = []
+    for branch in branches:
+        if branch.stride is None:
+            seen.append(f"{branch.node} (no fixed stride)")
+        else:
+            centre = "unlike centres" if branch.centre is None else f"centre {times(branch.centre)}"
+            seen.append(f"{branch.node} (stride {times(branch.stride)}, {centre})")
+    return f"{node.name}: {' against '.join(seen)}"
 
 
 def _join(axes: Sequence[_Axis]) -> tuple[_Axis, bool]:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from fastconv._spec import as_int
 from fastconv.autodiff import backward
 from fastconv.explain._scores import as_image_batch, require_model, target_index
 from fastconv.graph import Tape, forward
@@ -60,7 +63,7 @@ class Saliency:
         ValueError
             If the target is missing or does not fit.
         """
-        _, gradient = _scores_and_gradients(self.model, np.asarray(inputs), target)
+        _, gradient = scores_and_gradients(self.model, np.asarray(inputs), target)
         return np.abs(gradient) if abs else gradient
 
 
@@ -132,21 +135,110 @@ def linearize(model: Model, x0: Any, target: int | None = None) -> tuple[np.ndar
     return gradient.reshape(np.shape(x0)), b
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class LinearizationError:
+    """How far a class score is from its first-order Taylor view along a line away from the image.
+
+    Attributes
+    ----------
+    steps : ndarray of shape (n,)
+        Parts of the way.
+    scores, predictions : ndarray of shape (n,)
+        The score, and what the linear view says.
+    """
+
+    steps: np.ndarray
+    scores: np.ndarray
+    predictions: np.ndarray
+
+    @property
+    def errors(self) -> np.ndarray:
+        """Absolute differences, shape (n,)."""
+        return np.abs(self.scores - self.predictions)
+
+    @property
+    def order(self) -> float:
+        """The power of the step with which the error grows: 2 for a smooth net, NaN where it is exact throughout."""
+        seen = (self.steps > 0) & (self.errors > 0)
+        if seen.sum() < 2:
+            return math.nan
+        return float(np.polyfit(np.log(self.steps[seen]), np.log(self.errors[seen]), 1)[0])
+
+
+def linearization_error(
+    model: Model, x0: Any, direction: Any, target: int | None = None, steps: Any = None
+) -> LinearizationError:
+    """Compare a class score with :func:`linearize` along ``x0 + step * direction``.
+
+    Parameters
+    ----------
+    model : Model
+    x0 : ndarray of shape (C, H, W) or (1, C, H, W)
+    direction : ndarray of the shape of x0
+        Where to go, such as another image less `x0`.
+    target : int, optional
+        The class; None takes the one the net predicts at `x0`.
+    steps : sequence of float, optional
+        Parts of the way; by default 1, 1/2, 1/4 ... 1/512.
+
+    Returns
+    -------
+    LinearizationError
+
+    Raises
+    ------
+    ValueError
+        If the shapes do not fit.
+    """
+    model = require_model(model, "linearization_error")
+    batch, way = as_image_batch(x0), as_image_batch(direction)
+    if batch.shape != way.shape:
+        raise ValueError(f"direction must be of the shape of x0, {batch.shape}, got {way.shape}")
+    if target is None:
+        target = int(np.argmax(model.predict(batch)[0]))
+    weight, bias = linearize(model, batch, target)
+    parts = np.asarray(0.5 ** np.arange(10) if steps is None else steps, dtype=np.float64)
+    line = (batch + parts.reshape(-1, 1, 1, 1) * way).astype(model.dtype)
+    node = logit_node(model)
+    scores = model.activations(line, names=[node])[node][:, target].astype(np.float64)
+    flat = line.reshape(len(line), -1).astype(np.float64)
+    return LinearizationError(
+        steps=parts, scores=scores, predictions=flat @ weight.ravel().astype(np.float64) + bias
+    )
+
+
+def top_predictors(weight: Any, count: int = 10) -> list[tuple[tuple[int, ...], float]]:
+    """The values of an image that count most in a linear view of a net: (index, weight), largest magnitude first.
+
+    For a logistic regression (a net of one linear layer) the weights of :func:`linearize` are the model's own, the same
+    for every image: they are the importances.
+    """
+    flat = np.asarray(weight)
+    best = np.argsort(-np.abs(flat), axis=None, kind="stable")[: as_int(count, "count", 1)]
+    where = zip(*np.unravel_index(best, flat.shape), strict=True)
+    return [(tuple(int(i) for i in index), float(flat[tuple(index)])) for index in where]
+
+
 def _class_score_and_gradient(
     model: Model, batch: np.ndarray, target: int | None
 ) -> tuple[float, np.ndarray]:
     """Logit of the target (or of the predicted class) of one image, and its gradient."""
+    if target is None:
+        target = int(np.argmax(model.predict(batch)[0]))
+    scores, gradient = scores_and_gradients(model, batch, target, node=logit_node(model))
+    return float(scores[0]), gradient
+
+
+def logit_node(model: Model) -> str:
+    """The node that gives the un-normalised scores: what a softmax at the end of the net takes."""
     last = model.graph.outputs[0]
     operators = {node.name: node for node in model.graph.nodes}
     while last in operators and isinstance(operators[last].op, Softmax):
         last = operators[last].inputs[0]
-    if target is None:
-        target = int(np.argmax(model.predict(batch)[0]))
-    scores, gradient = _scores_and_gradients(model, batch, target, node=last)
-    return float(scores[0]), gradient
+    return last
 
 
-def _scores_and_gradients(
+def scores_and_gradients(
     model: Model, batch: np.ndarray, target: Any, node: str | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
     """Scores (N,) read at a node (by default the output) and their gradients, shaped like the batch."""

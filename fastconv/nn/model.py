@@ -707,7 +707,10 @@ class Model:
         return summary(self.graph, size, self.dtype.itemsize, self.frozen)
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the net (not the optimizer) as a safetensors file; :func:`fastconv.nn.load` reads it."""
+        """Write the net (not the optimizer) as a safetensors file, or as an ONNX file where ``path`` ends in ``.onnx``.
+
+        :func:`fastconv.nn.load` reads either.
+        """
         serialization.save(self, path)
 
     def save_weights(self, path: str | os.PathLike[str]) -> None:

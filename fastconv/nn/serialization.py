@@ -32,8 +32,20 @@ _EXTRA = "run/"  # no parameter's name begins so: it would need a dot
 
 
 def save(model: Model, path: Path) -> None:
-    """Write graph, parameters, penalties and seed of ``model``, but not what :meth:`Model.compile` set."""
+    """Write graph, parameters, penalties and seed of ``model``, but not what :meth:`Model.compile` set.
+
+    A path that ends in ``.onnx`` gets an ONNX file, see :func:`fastconv.onnx.save`.
+    """
+    if _is_onnx(path):
+        from fastconv import onnx
+
+        onnx.save(model, path)
+        return
     write(path, model.params, {KEY: describe(model)})
+
+
+def _is_onnx(path: Path) -> bool:
+    return os.fspath(path).endswith(".onnx")
 
 
 def save_weights(model: Model, path: Path) -> None:
@@ -42,17 +54,22 @@ def save_weights(model: Model, path: Path) -> None:
 
 
 def load(path: Path) -> Model:
-    """The net that :meth:`Model.save` wrote, or that of a checkpoint.
+    """The net that :meth:`Model.save` wrote, that of a checkpoint, or that of an ONNX file (``*.onnx``).
 
     Raises
     ------
     FileNotFoundError
         If there is no such file.
     ValueError
-        If it is no safetensors file, was not written by this package, or by a later format of it.
+        If it is no safetensors file, was not written by this package, or by a later format of it; for ONNX files see
+        :func:`fastconv.onnx.load`.
     """
     from fastconv.nn.model import Model
 
+    if _is_onnx(path):
+        from fastconv import onnx
+
+        return onnx.load(path)
     metadata, tensors = read(path)
     if KEY not in metadata:
         raise ValueError(f"{os.fspath(path)} holds tensors but no net of fastconv")

@@ -226,7 +226,11 @@ def _receptive_fields(graph: Graph) -> dict[str, Field]:
     from fastconv.explain import receptive_field  # which needs this package
 
     images = [name for name, shape in graph.inputs.items() if len(shape) > 1]
-    return {field.node: field for field in receptive_field(graph, images[0])} if len(images) == 1 else {}
+    return (
+        {field.node: field for field in receptive_field(graph, input_name=images[0])}
+        if len(images) == 1
+        else {}
+    )
 
 
 def _line(cells: tuple[str, ...], widths: list[int]) -> str:

@@ -10,16 +10,22 @@ from typing import Any
 
 import numpy as np
 
+from fastconv import ops
 from fastconv._spec import Shape
 from fastconv.graph import Graph, Node
 from fastconv.onnx._file import Call, Program
 from fastconv.onnx._values import Array, Known, Open, UnsupportedModelError, Value
-from fastconv.ops import Constant, Context, Linear, Op
+from fastconv.ops import Context, Op
 
 LARGEST_VALUE = 2**32  # bytes of one sample of any value of a net
 _LONGEST_FOLDING = 2**34  # multiply-accumulates on constants while a file is loaded
 
-_KERNEL_DTYPES = ("float32", "float64")
+# What takes arrays of any type, numbers of shapes among them; other ops have kernels for two types of floats.
+_OF_ANY_TYPE = (
+    *(ops.Add, ops.Multiply, ops.Subtract, ops.Divide, ops.Power, ops.Minimum, ops.Maximum),
+    *(ops.Compare, ops.Where, ops.Reduce, ops.ArgMax, ops.ArgMin, ops.MatMul),
+    *(ops.Transpose, ops.Slice, ops.Gather, ops.Expand, ops.Tile, ops.Concat, ops.Reshape),
+)
 
 
 class Builder:
@@ -127,7 +133,16 @@ class Builder:
             )
         if any(isinstance(value, Open) for value in values):
             values = tuple(self.sample(value, ndim) for value in values)
+            if not isinstance(op, ops.Compare):
+                first = int(isinstance(op, ops.Where))  # what decides may be of any type
+                values = (*values[:first], *map(self._as_floats, values[first:]))
         return self.apply(op, *values, dtype=dtype)
+
+    def _as_floats(self, value: Value) -> Value:
+        """Whole numbers and truth values of a net as floats, as all its constants are, so that types do not widen."""
+        if isinstance(value, Known) or value.dtype.kind == "f":
+            return value
+        return self._emit(ops.Cast(to=self.dtype.name), (value,), {}, value.dtype)
 
     @staticmethod
     def sample(value: Value, ndim: int) -> Value:
@@ -148,7 +163,7 @@ class Builder:
             self._kept.append(value)
             frozen = value.name is None or value.array.size == 1
             self._constants[key] = self._emit(
-                Constant(shape=value.array.shape), (), {"value": value}, value.dtype, frozen=frozen
+                ops.Constant(shape=value.array.shape), (), {"value": value}, value.dtype, frozen=frozen
             )
         return self._constants[key]
 
@@ -168,7 +183,7 @@ class Builder:
             raise UnsupportedModelError("its constants take too long to compute")
         computed = {array.dtype.name for array in inputs} | {"float32"}
         to = "float32" if computed <= {"float16", "float32"} else "float64"
-        if computed != {to} and not getattr(op, "any_dtype", False):
+        if computed != {to} and not isinstance(op, _OF_ANY_TYPE):
             inputs = tuple(array.astype(to) for array in inputs)
         params = {key: np.array(array, to, order="C") for key, array in params.items()}
         output, _ = op.forward(tuple(map(np.ascontiguousarray, inputs)), params, Context(training=training))
@@ -238,18 +253,40 @@ class Builder:
 
     # ---- the end
 
-    def join_bias(self, value: Value, name: str, bias: Value) -> Value | None:
-        """The value with a bias, if it is that of a linear layer just made, has none, and nothing else uses it."""
+    def _last(self, value: Value, name: str) -> Node | None:
+        """The node just made, if ``value``, called ``name`` in the file, is its result and nothing else uses it."""
         last = self.nodes[-1] if self.nodes else None
-        if not (last and isinstance(value, Open) and value.name == last.name and self.uses.get(name) == 1):
+        alone = last and isinstance(value, Open) and value.name == last.name and self.uses.get(name) == 1
+        return last if alone else None
+
+    def join_bias(self, value: Value, name: str, bias: Value) -> Value | None:
+        """The value with a bias, if it is that of a linear layer just made which has none."""
+        last = self._last(value, name)
+        if last is None or not (isinstance(last.op, ops.Linear) and not last.op.bias):
             return None
-        if not (isinstance(last.op, Linear) and isinstance(bias, Known) and bias.array.shape == value.shape):
-            return None
-        if last.op.bias:
+        if not (isinstance(bias, Known) and isinstance(value, Open) and bias.array.shape == value.shape):
             return None
         params = (*last.params, self._param(bias, f"{last.name}.bias"))
         self.nodes[-1] = replace(last, op=replace(last.op, bias=True), params=params)
         return value
+
+    def join_flat(self, value: Value, name: str, shape: Shape) -> Value | None:
+        """The value flat, if it is that of a global pool just made which kept its axes."""
+        last = self._last(value, name)
+        if last is None or not isinstance(last.op, (ops.GlobalAvgPool, ops.GlobalMaxPool, ops.GlobalLpPool)):
+            return None
+        if len(shape) != 1 or not last.op.keepdims:
+            return None
+        self.nodes.pop()
+        self._names.discard(last.name)
+        flat = Open(self._unique(self.call.name if self.call else last.name), shape, value.dtype)
+        self.nodes.append(replace(last, name=flat.name, op=replace(last.op, keepdims=False)))
+        return flat
+
+    def _gives_whole_numbers(self, value: Open) -> bool:
+        """Whether a result is of the type that the file says, rather than floats of these values."""
+        op = next((node.op for node in self.nodes if node.name == value.name), None)
+        return isinstance(op, (ops.ArgMax, ops.ArgMin, ops.Cast, ops.Compare))
 
     def graph(self, outputs: Mapping[str, Value]) -> Graph:
         """The graph with these results, whose nodes get their names."""
@@ -258,6 +295,8 @@ class Builder:
         for label, value in outputs.items():
             if isinstance(value, Known):
                 raise UnsupportedModelError(f"output {label!r} depends on no input")
+            if value.dtype.kind != "f" and not self._gives_whole_numbers(value):
+                value = self._emit(ops.Cast(to=value.dtype.name), (value,), {}, value.dtype)
             if value.name not in self.inputs and value.name not in names:
                 names[value.name] = label
             results.append(value.name)

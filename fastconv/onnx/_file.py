@@ -21,8 +21,8 @@ OLDEST_OPSET, NEWEST_OPSET = 6, 28
 Path = str | os.PathLike[str]
 
 _DOMAINS = ("", "ai.onnx")
-_DTYPES = ("bool", *(f"{kind}{bits}" for kind in ("int", "uint") for bits in (8, 16, 32, 64)))
-_DTYPES += ("float16", "float32", "float64")
+_DTYPES = {"BOOL": "bool", "FLOAT16": "float16", "FLOAT": "float32", "DOUBLE": "float64"}
+_DTYPES |= {f"{kind}{bits}".upper(): f"{kind}{bits}" for kind in ("int", "uint") for bits in (8, 16, 32, 64)}
 
 
 @dataclass(frozen=True)
@@ -212,11 +212,7 @@ def dtype_of(code: int) -> str:
 
 def _dtype(code: int, onnx: Any) -> str | None:
     """The NumPy name of a type, None if it is not supported."""
-    try:
-        name = str(np.dtype(onnx.helper.tensor_dtype_to_np_dtype(code)))
-    except (KeyError, TypeError, ValueError):
-        return None
-    return name if name in _DTYPES else None
+    return _DTYPES.get(_type_name(code, onnx).upper())
 
 
 def _type_name(code: int, onnx: Any) -> str:
@@ -300,19 +296,24 @@ def _attribute(attribute: Any, tensors: _Tensors, onnx: Any) -> Any:
         case kinds.INT:
             return attribute.i
         case kinds.FLOAT:
-            return attribute.f
+            return shortest(attribute.f)
         case kinds.STRING:
             return attribute.s.decode(errors="replace")
         case kinds.INTS:
             return tuple(attribute.ints)
         case kinds.FLOATS:
-            return tuple(attribute.floats)
+            return tuple(map(shortest, attribute.floats))
         case kinds.TENSOR:
             return tensors.array(attribute.t)
         case other:
             raise UnsupportedModelError(
                 f"attribute {attribute.name!r} is of type {other}, which is not known here"
             )
+
+
+def shortest(value: Any) -> float:
+    """The number that somebody wrote: the shortest that is ``value`` in float32, as 0.1 for 0.10000000149."""
+    return float(str(np.float32(value)))
 
 
 @dataclass(frozen=True)

@@ -60,6 +60,17 @@ def load(
         more than 4 GiB per sample.
     ImportError
         If the package ``onnx`` is not installed.
+
+    Examples
+    --------
+    >>> from fastconv import nn, onnx
+    >>> layers = [nn.Conv2d(8, 3), nn.ReLU(), nn.GlobalAvgPool2d(), nn.Linear(10)]
+    >>> file = onnx.save(nn.Sequential(layers, input_shape=(3, 16, 16)))
+    >>> model = onnx.load(file)
+    >>> [node.name for node in model.graph.nodes]
+    ['conv2d_1', 'relu_1', 'global_avg_pool_1', 'linear_1']
+    >>> model.params["linear_1.weight"].shape
+    (10, 8)
     """
     return build(read(source, TRANSLATORS), input_shapes or {}, seed, as_int(max_folding, "max_folding", 0))
 

@@ -31,6 +31,7 @@ def save(model: Model, path: Path | None = None, *, opset: int = 17) -> bytes | 
     """Write a net as an ONNX file for inference, with weights inside and a batch size ``"N"`` left open.
 
     Dropout stays as a node that does nothing in inference; dropout of channels and blocks, and noise, are left out.
+    So are seed, penalties, and what is frozen.
 
     Parameters
     ----------
@@ -83,8 +84,11 @@ class _Writer:
         self.node = Node("", ops.Reshape(), ())  # the one being written
         self._dtypes: dict[str, str] = dict.fromkeys(self.graph.inputs, self.float)
         self._nodes: list[Any] = []
-        self._initializers = dict(model.params)
-        self._names = {*self.graph.inputs, *model.params, *(node.name for node in self.graph.nodes)}
+        self._names = {*self.graph.inputs, *(node.name for node in self.graph.nodes)}
+        self._param_names = {
+            name: self._unique(name) for name in model.params
+        }  # there, nodes are named alike
+        self._initializers = {self._param_names[name]: value for name, value in model.params.items()}
         self._fixed: set[str] = set()  # values that no input reaches: one for all samples
 
     # ---- what writers of ops use
@@ -97,7 +101,7 @@ class _Writer:
     @property
     def params(self) -> dict[str, str]:
         """Names of the present node's parameters."""
-        return self.graph.param_names[self.node.name]
+        return {key: self._param_names[name] for key, name in self.graph.param_names[self.node.name].items()}
 
     def step(self, op_type: str, inputs: Sequence[str], dtype: str | None = None, **attributes: Any) -> str:
         """One ONNX node on the way; the name of its output."""
@@ -142,10 +146,13 @@ class _Writer:
         return self.step("Unsqueeze", [name, self.integers(axes, "axes")])
 
     def _fresh(self, label: str) -> str:
-        name, number = f"{self.node.name}/{label}", 1
+        return self._unique(f"{self.node.name}/{label}")
+
+    def _unique(self, wanted: str) -> str:
+        name, number = wanted, 1
         while name in self._names:
             number += 1
-            name = f"{self.node.name}/{label}_{number}"
+            name = f"{wanted}_{number}"
         self._names.add(name)
         return name
 
@@ -584,8 +591,8 @@ def _resize(w: _Writer, op: ops.Resize, x: str) -> None:
         raise _NoCounterpart("antialias needs opset 18")
     if op.coordinate_transform == "half_pixel_symmetric" and w.opset < 19:
         raise _NoCounterpart("'half_pixel_symmetric' needs opset 19")
-    kept = len(w.shapes[0]) - len(op.out_size)
-    if op.scales is None:
+    kept = len(w.shapes[0]) - len(op.out_size or op.scales or ())
+    if op.scales is None and op.out_size is not None:
         # of the axes that stay, the batch among them, the size is only known when it runs
         stay = w.step(
             "Slice", [w.step("Shape", [x], "int64"), *(w.integers([n], "bounds") for n in (0, 1 + kept))]
@@ -593,7 +600,7 @@ def _resize(w: _Writer, op: ops.Resize, x: str) -> None:
         sizes = w.step("Concat", [stay, w.integers(op.out_size, "sizes")], "int64", axis=0)
         inputs = [x, "", "", sizes]
     else:
-        inputs = [x, "", w.value([1.0] * (1 + kept) + list(op.scales), np.float32, "scales")]
+        inputs = [x, "", w.value([1.0] * (1 + kept) + list(op.scales or ()), np.float32, "scales")]
     more: dict[str, Any] = {"antialias": 1} if op.antialias else {}
     w.last(
         "Resize",

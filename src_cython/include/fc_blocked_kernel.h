@@ -190,18 +190,29 @@ static FC_UNUSED void FC_NAME(blocked_stem_item)(const fc_blocked_stem_job *stem
     const int64_t depth = job->channels * w->taps[0] * w->taps[1], panels = fc_blocked_panels(job->rows, BLOCK_LANES, GEMM_NR);
     const int64_t plane = w->grid[0] * w->grid[1], image_size = job->channels * stem->padded[0] * stem->padded[1];
     const FC_NAME(blocked_part) part = FC_NAME(blocked_part_of)(job, panels, item);
+    const int64_t row_step = w->step[0] * stem->padded[1];
     for (int64_t panel = part.panel0; panel < part.panel1; panel++) {
         const FC_NAME(blocked_panel) at = FC_NAME(blocked_panel_of)(job, 0, panel);
+        int64_t image = part.first / plane, in_plane = part.first % plane;
+        int64_t y = in_plane / w->grid[1], x = in_plane % w->grid[1]; /* of the next position */
         for (int64_t t = 0; t < part.count; t += GEMM_MR) {
             const FC_T *p[GEMM_MR];
             int64_t target[GEMM_MR];
             FC_T sums[GEMM_MR * GEMM_NR];
             FC_V acc[GEMM_MR][GEMM_NRV];
             for (int i = 0; i < GEMM_MR; i++) {
-                const int64_t position = part.first + fc_min(t + i, part.count - 1), image = position / plane;
-                const int64_t y = position % plane / w->grid[1], x = position % w->grid[1];
-                p[i] = (const FC_T *)job->src + image * image_size + y * w->step[0] * stem->padded[1] + x * w->step[1];
-                target[i] = (image * w->blocks_out * plane + position % plane) * BLOCK_LANES;
+                p[i] = (const FC_T *)job->src + image * image_size + y * row_step + x * w->step[1];
+                target[i] = (image * w->blocks_out * plane + in_plane) * BLOCK_LANES;
+                if (t + i + 1 >= part.count)
+                    continue; /* those behind the last repeat it */
+                in_plane++;
+                if (++x == w->grid[1]) {
+                    x = 0;
+                    if (++y == w->grid[0]) {
+                        y = in_plane = 0;
+                        image++;
+                    }
+                }
             }
             FC_NAME(gemm_gather)(depth, p, stem->offset, (const FC_T *)job->weights + panel * depth * GEMM_NR, 0, sums,
                                  GEMM_MR);
@@ -298,18 +309,17 @@ static FC_UNUSED void FC_NAME(blocked_depthwise_item)(const fc_blocked_job *job,
 }
 
 /* Maximum (NaN wins) or mean of windows; items are (positions, blocks). */
-static FC_UNUSED void FC_NAME(blocked_pool_item)(const fc_blocked_job *job, int kind, int64_t item, void *scratch) {
+FC_INLINE void FC_NAME(blocked_pool)(const fc_blocked_job *job, int64_t item, int64_t *table, const int kind) {
     const fc_window *w = &job->w;
     const int64_t taps = w->taps[0] * w->taps[1], words = fc_window_words(w, GEMM_MR);
     const FC_NAME(blocked_part) part = FC_NAME(blocked_part_of)(job, w->blocks_in, item);
     const FC_T start = kind == FC_POOL_MAX ? -(FC_T)INFINITY : 0;
-    int64_t *table = scratch;
     for (int64_t t = 0; t * GEMM_MR < part.count; t++)
         fc_window_tile(w, part.first + t * GEMM_MR, GEMM_MR, BLOCK_LANES, table + t * words);
     for (int64_t block = part.panel0; block < part.panel1; block++)
         for (int64_t i = 0; i < part.count; i++) {
             const int64_t *offset = table + i / GEMM_MR * words + i % GEMM_MR, *target = offset + taps * GEMM_MR;
-            const int64_t terms = kind == FC_POOL_MAX ? 1 : kind == FC_POOL_MEAN ? taps : target[GEMM_MR];
+            const FC_T share = kind == FC_POOL_MAX ? 1 : (FC_T)1 / (FC_T)(kind == FC_POOL_MEAN ? taps : target[GEMM_MR]);
             const FC_T *src = (const FC_T *)job->src + block * w->size[0] * w->size[1] * BLOCK_LANES;
             FC_T *dst = (FC_T *)job->dst + block * w->grid[0] * w->grid[1] * BLOCK_LANES + *target;
             FC_V acc[BLOCK_LANES / FC_VL];
@@ -330,7 +340,19 @@ static FC_UNUSED void FC_NAME(blocked_pool_item)(const fc_blocked_job *job, int 
                 }
             }
 #pragma GCC unroll 16
-            for (int j = 0; j < BLOCK_LANES / FC_VL; j++)
-                *(FC_V *)(dst + j * FC_VL) = acc[j] * ((FC_T)1 / (FC_T)terms);
+            for (int j = 0; j < BLOCK_LANES / FC_VL; j++) {
+                if (kind != FC_POOL_MAX)
+                    acc[j] *= share;
+                *(FC_V *)(dst + j * FC_VL) = acc[j];
+            }
         }
+}
+
+static FC_UNUSED void FC_NAME(blocked_pool_item)(const fc_blocked_job *job, int kind, int64_t item, void *scratch) {
+    if (kind == FC_POOL_MAX)
+        FC_NAME(blocked_pool)(job, item, scratch, FC_POOL_MAX);
+    else if (kind == FC_POOL_MEAN)
+        FC_NAME(blocked_pool)(job, item, scratch, FC_POOL_MEAN);
+    else
+        FC_NAME(blocked_pool)(job, item, scratch, FC_POOL_MEAN_OF_SEEN);
 }

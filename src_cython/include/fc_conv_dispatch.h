@@ -5,6 +5,7 @@
 #include "fc_call.h"
 #include "fc_col2im.h"
 #include "fc_conv.h"
+#include "fc_depthwise.h"
 #include "fc_direct.h"
 #include "fc_matmul.h"
 #define FC_TEMPLATE "fc_conv_all.h"
@@ -52,6 +53,14 @@ static void fc_direct_item(int isa, int item, const fc_direct_job *job, int64_t 
 static void fc_direct_weight_item(int isa, int item, const fc_direct_job *job, int64_t group, int64_t m0, int64_t m1,
                                   void *scratch) {
     FC_FLUSHED(isa, item, direct_weight_item, job, group, m0, m1, scratch);
+}
+
+static void fc_depthwise_item(int isa, int item, const fc_direct_job *job, int64_t first, int64_t last, void *scratch) {
+    FC_FLUSHED(isa, item, depthwise_item, job, first, last, scratch);
+}
+
+static void fc_depthwise_weight_item(int isa, int item, const fc_direct_job *job, int64_t first, int64_t last, void *scratch) {
+    FC_FLUSHED(isa, item, depthwise_weight_item, job, first, last, scratch);
 }
 
 static int64_t fc_matmul_bytes(const fc_matmul_job *job, int isa, int item) {

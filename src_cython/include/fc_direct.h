@@ -29,6 +29,7 @@ typedef struct {
     int64_t sheets, rows, segments, segment; /* sheets of rows, each in segments: phases of the stride, or taps */
     int64_t width;                           /* elements of a tile's row, at least a vector */
     int64_t planes;                          /* tiles in all, each for all m of a group */
+    int64_t part;                            /* channels of a part of a depthwise weight gradient */
 } fc_direct_job;
 
 enum { FC_DIRECT_L1 = 24 << 10, FC_DIRECT_L2 = 192 << 10, FC_DIRECT_COLUMNS = 1024, FC_DIRECT_ROWS = 16 };
@@ -190,6 +191,14 @@ static int fc_direct_next(const fc_direct_job *d, fc_direct_tile *t) {
         return 1;
     t->z = 0;
     return 0;
+}
+
+/* The next tile of all planes. */
+static void fc_direct_forward(const fc_direct_job *d, fc_direct_tile *t) {
+    if (fc_direct_next(d, t) || ++t->group < d->job.groups)
+        return;
+    t->group = 0;
+    t->image++;
 }
 
 /* What lies inside of the elements start + i * step, i < n, of `size`: [lo, hi). */

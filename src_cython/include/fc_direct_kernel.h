@@ -1,5 +1,6 @@
 /* Convolution without a matrix product: one output row is a weighted sum of shifted source rows.  Serves depthwise
- * convolution and groups of few channels, where packing would cost more than the products; see fc_direct.h. */
+ * convolution and groups of few channels, where packing would cost more than the products; see fc_direct.h, and
+ * fc_depthwise.h for most depthwise ones. */
 
 static FC_UNUSED const int FC_NAME(direct_lanes) = FC_VL;
 
@@ -426,10 +427,7 @@ static FC_UNUSED void FC_NAME(direct_item)(const fc_direct_job *d, int64_t first
     for (int64_t i = first; i < last; i++) {
         const fc_direct_tile tile = next;
         FC_NAME(direct_enter)(d, &tile, &before, &scratch);
-        if (!fc_direct_next(d, &next) && ++next.group == job->groups) {
-            next.group = 0;
-            next.image++;
-        }
+        fc_direct_forward(d, &next);
         if (i + 1 < last)
             FC_NAME(direct_look_ahead)(d, &next, scratch.phase);
         const int stages = g->dst_step[2] > 1 || d->x.longest - tile.x < FC_VL || d->x.tile < FC_VL;
@@ -475,8 +473,8 @@ FC_INLINE FC_NAME(fc_lanes) FC_NAME(direct_mask)(int64_t from, int64_t to) {
 #define FC_MASKED(v, masked) ((masked) ? (FC_V)((FC_NAME(fc_lanes))(v) & mask) : (v))
 #else
 #define FC_MASKED(v, masked) ((void)(masked), (void)mask, (v))
-typedef FC_T FC_NAME(fc_lanes);
-FC_INLINE FC_NAME(fc_lanes) FC_NAME(direct_mask)(int64_t from, int64_t to) { return (FC_T)(from < to); }
+typedef FC_INT FC_NAME(fc_lanes);
+FC_INLINE FC_NAME(fc_lanes) FC_NAME(direct_mask)(int64_t from, int64_t to) { return from < to; }
 #endif
 
 /* sum[t] += gradient * source over `rows` rows of one vector, for `columns` taps of each kernel row; see direct_fixed. */

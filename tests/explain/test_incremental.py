@@ -296,7 +296,7 @@ def test_the_method_is_chosen_by_what_it_saves_and_the_reason_is_told():
     assert (estimate.method, estimate.windows) == ("incremental", 256)
     assert 0 < estimate.macs < estimate.full_macs == 256 * sum(model.graph.macs(n) for n in model.graph.nodes)
     assert estimate.seconds > 0
-    assert estimate.nbytes <= 512 << 20
+    assert estimate.nbytes <= 256 << 20
     assert "256 windows" in str(estimate)
     full = explain.Occlusion(model).estimate(x, (3, 4, 4), (3, 4, 4), target=0, method="full")
     assert full.macs == full.full_macs

@@ -1,12 +1,13 @@
 """Receptive fields: published figures (Araujo, Norris and Sim 2019), joins, and the gradient as a witness."""
 
+from dataclasses import replace
 from fractions import Fraction
 from itertools import product
 
 import numpy as np
 import pytest
 
-from fastconv import explain, nn
+from fastconv import explain, nn, ops
 
 # (size, effective stride, effective padding) of named end points
 
@@ -138,6 +139,104 @@ def test_mobilenet_v1_with_symmetric_padding():
     assert row(table, table[-1].node) == (315, 32, 157)
 
 
+def same(kernel, stride):
+    """TensorFlow's padding of maps whose sides are multiples of the stride."""
+    low, high = (kernel - stride) // 2, (kernel - stride + 1) // 2
+    return (low, high, low, high)
+
+
+def test_mobilenet_v1_as_published():
+    strides = (2, 1, 2, 1, 2, 1, 2, 1, 1, 1, 1, 1, 2, 1)
+    layers = [nn.Conv2d(1, 3, 2, same(3, 2), name="Conv2d_0")]
+    for number, stride in enumerate(strides[1:], start=1):
+        layers += [nn.Conv2d(1, 3, stride, same(3, stride)), nn.Conv2d(1, 1, name=f"Conv2d_{number}")]
+    table = explain.receptive_field(chain(layers))
+    sizes = (3, 7, 11, 19, 27, 43, 59, 91, 123, 155, 187, 219, 251, 315)
+    assert tuple(row(table, f"Conv2d_{number}")[0] for number in range(14)) == sizes
+    expected = {1: (2, 2), 3: (4, 6), 4: (8, 6), 7: (16, 30), 11: (16, 94), 12: (32, 94), 13: (32, 126)}
+    assert {number: row(table, f"Conv2d_{number}")[1:] for number in expected} == expected
+
+
+def test_resnet_v1_50_as_published():
+    """Slim's: the last unit of a block strides, and the first pooling pads its far side alone."""
+    x = nn.Input((1, 224, 224))
+    h = nn.MaxPool2d(3, 2)(nn.Pad(same(3, 2))(nn.Conv2d(1, 7, stride=2, padding=3)(x)))
+    for block, count in enumerate((3, 4, 6, 3), start=1):
+        for unit in range(1, count + 1):
+            stride = 2 if unit == count and block < 4 else 1
+            short = nn.MaxPool2d(1, stride)(h) if stride == 2 else h
+            inner = nn.Conv2d(1, 3, stride=stride, padding=1)(nn.Conv2d(1, 1)(h))
+            last = {"name": f"block{block}"} if unit == count else {}
+            h = nn.ReLU(**last)(nn.Conv2d(1, 1)(inner) + short)
+    table = explain.receptive_field(nn.Model(x, h))
+    expected = {
+        "block1": (35, 8, 15),
+        "block2": (99, 16, 47),
+        "block3": (291, 32, 143),
+        "block4": (483, 32, 239),
+    }
+    assert {name: row(table, name) for name in expected} == expected
+
+
+def inception_v3():
+    """Slim's convolutional part, with one channel everywhere (Szegedy et al. 2015, arXiv:1512.00567)."""
+
+    def conv(x, kernel, stride=1, padding="valid", **name):
+        return nn.Conv2d(1, kernel, stride=stride, padding=padding, **name)(x)
+
+    def tower(x, *kernels):
+        for kernel in kernels:
+            x = conv(x, kernel, padding="same")
+        return x
+
+    def pooled(x):
+        return conv(nn.AvgPool2d(3, 1, padding=1)(x), 1)
+
+    x = nn.Input((1, 299, 299))
+    h = conv(x, 3, 2, name="1a")
+    h = conv(conv(h, 3, name="2a"), 3, padding="same", name="2b")
+    h = conv(nn.MaxPool2d(3, 2, name="3a")(h), 1, name="3b")
+    h = nn.MaxPool2d(3, 2, name="5a")(conv(h, 3, name="4a"))
+    for name in ("5b", "5c", "5d"):
+        h = nn.Concat(name=name)(tower(h, 1), tower(h, 1, 5), tower(h, 1, 3, 3), pooled(h))
+    h = nn.Concat(name="6a")(conv(h, 3, 2), conv(tower(h, 1, 3), 3, 2), nn.MaxPool2d(3, 2)(h))
+    for name in ("6b", "6c", "6d", "6e"):
+        seven = [(1, 7), (7, 1)]
+        h = nn.Concat(name=name)(tower(h, 1), tower(h, 1, *seven), tower(h, 1, *seven[::-1] * 2), pooled(h))
+    wide = conv(tower(h, 1, (1, 7), (7, 1)), 3, 2)
+    h = nn.Concat(name="7a")(conv(tower(h, 1), 3, 2), wide, nn.MaxPool2d(3, 2)(h))
+    for name in ("7b", "7c"):
+        split = [tower(h, 1, kernel) for kernel in ((1, 3), (3, 1))]
+        deeper = [tower(h, 1, 3, kernel) for kernel in ((1, 3), (3, 1))]
+        h = nn.Concat(name=name)(tower(h, 1), *split, *deeper, pooled(h))
+    return nn.Model(x, h)
+
+
+def test_inception_v3_as_published():
+    table = explain.receptive_field(inception_v3())
+    expected = {
+        "1a": (3, 2, 0),
+        "2a": (7, 2, 0),
+        "2b": (11, 2, 2),
+        "3a": (15, 4, 2),
+        "3b": (15, 4, 2),
+        "4a": (23, 4, 2),
+        "5a": (31, 8, 2),
+        "5b": (63, 8, 18),
+        "5c": (95, 8, 34),
+        "5d": (127, 8, 50),
+        "6a": (159, 16, 58),
+        "6b": (351, 16, 154),
+        "6c": (543, 16, 250),
+        "6d": (735, 16, 346),
+        "6e": (927, 16, 442),
+        "7a": (1055, 32, 490),
+        "7b": (1183, 32, 554),
+        "7c": (1311, 32, 618),
+    }
+    assert {name: row(table, name) for name in expected} == expected
+
+
 def test_dilation_stretches_the_kernel_and_axes_are_independent():
     model = nn.Sequential(
         [
@@ -172,7 +271,11 @@ def test_branches_with_other_centres_give_their_hull_and_a_flag():
     assert not field.aligned
     assert (field.size, field.stride, field.padding) == ((5, 3), (1, 1), (2, 1))
     assert table[0].aligned
-    assert "not aligned" in str(table)
+    (conflict,) = field.misaligned
+    assert conflict == (
+        "add_1: conv2d_1 (stride 1 x 1, centre -1.0 x 0.0) against conv2d_2 (stride 1 x 1, centre 1.0 x 0.0)"
+    )
+    assert f"not aligned: {conflict}" in str(table)
 
 
 def test_branches_with_other_strides_have_no_fixed_field():
@@ -210,8 +313,8 @@ def test_two_inputs_need_a_name_and_unrelated_nodes_are_left_out():
     with pytest.raises(ValueError, match="input_name"):
         explain.receptive_field(model)
     with pytest.raises(ValueError, match="got 'c'"):
-        explain.receptive_field(model, "c")
-    table = explain.receptive_field(model, "b")
+        explain.receptive_field(model, input_name="c")
+    table = explain.receptive_field(model, input_name="b")
     assert [field.node for field in table] == ["q", "sum"]
     assert row(table, "sum") == (5, 1, 2)
     with pytest.raises(KeyError, match="'p'"):
@@ -398,3 +501,95 @@ def test_the_gradient_reaches_exactly_the_computed_interval(build):
     assert seen_by(model, (0, 0)) == tuple(
         (max(low, 0), min(high, n - 1)) for (low, high), n in zip(corner, shape, strict=True)
     )
+
+
+def test_centres_move_with_padding_and_by_strides():
+    table = explain.receptive_field(chain([nn.Conv2d(1, 3, padding=1), nn.Conv2d(1, 4, stride=2)], size=16))
+    assert [field.centre for field in table] == [(0.0, 0.0), (1.5, 1.5)]
+    assert explain.receptive_field(chain([nn.GlobalAvgPool2d()], size=16))[0].centre is None
+
+
+def test_regions_are_cut_at_the_edges_of_the_image():
+    field = explain.receptive_field(chain([nn.Conv2d(1, 5, stride=2, padding=2)], size=9))[0]
+    assert field.region((0, 2)) == (slice(0, 3), slice(2, 7))
+    assert field.region((4, 4)) == (slice(6, 9), slice(6, 9))
+    far = explain.receptive_field(chain([nn.Conv2d(1, 1, padding=3)], size=9))[0]
+    with pytest.raises(ValueError, match="sees nothing but padding"):
+        far.region((0, 5))
+
+
+@pytest.mark.parametrize("build", [residual, plain, autoencoder, sparse_transposed, uneven, padded])
+def test_units_are_the_reverse_of_intervals(build):
+    field = explain.receptive_field(build())[-1]
+    height, width = field._input_size
+    for pixel in ((0, 0), (height // 2, width // 3), (height - 1, width - 1)):
+        rows, columns = field.units(pixel)
+        for position in product(range(field.output_shape[1]), range(field.output_shape[2])):
+            try:
+                interval = field.interval(position)
+            except ValueError:
+                continue
+            if all(low <= at <= high for (low, high), at in zip(interval, pixel, strict=True)):
+                assert position[0] in rows
+                assert position[1] in columns
+    with pytest.raises(ValueError, match="must have 2 indices"):
+        field.units((1,))
+
+
+def test_every_unit_of_a_global_node_sees_a_pixel():
+    table = explain.receptive_field(chain([nn.Conv2d(2, 3), nn.GlobalAvgPool2d()], size=9))
+    assert table[1].units((4, 4)) == (range(1), range(1))
+
+
+def test_another_input_size_changes_the_maps_alone():
+    model = chain([nn.Conv2d(2, 3, stride=2), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(3)], size=32)
+    small, large = explain.receptive_field(model), explain.receptive_field(model, (64, 48))
+    assert [field.size for field in small][:2] == [field.size for field in large][:2]
+    assert large[1].output_shape == (2, 15, 11)
+    assert large[-1].size == (64, 48)
+    with pytest.raises(ValueError, match="input_size 2 x 2 does not fit the net"):
+        explain.receptive_field(model, 2)
+    with pytest.raises(ValueError, match="input_size"):
+        explain.receptive_field(model, (3, 4, 5))
+
+
+@pytest.mark.parametrize("build", [residual, plain, autoencoder, sparse_transposed, uneven, padded])
+def test_gradients_verify_the_arithmetic(build):
+    table = explain.receptive_field(build(), verify=True)
+    assert table.verified == dict.fromkeys((field.node for field in table), "exact")
+    assert explain.receptive_field(build()).verified == {}
+
+
+def test_nodes_that_see_more_than_the_input_are_verified_in_a_larger_one():
+    layers = [
+        nn.Conv2d(3, 3, padding=1),
+        nn.MaxPool2d(3, 2, padding=1, ceil_mode=True),
+        nn.Conv2d(4, 9, padding=4),
+    ]
+    model = chain([*layers, nn.BatchNorm2d(), nn.Sigmoid(), nn.Flatten(), nn.Linear(2)], size=16)
+    names = [node.name for node in model.graph.nodes[:5]]
+    assert explain.receptive_field(model, verify=True).verified == dict(
+        zip(names, ["exact"] * 2 + ["inside"] * 3, strict=True)
+    )
+    assert explain.receptive_field(model, 64, verify=True).verified == dict.fromkeys(names, "exact")
+
+
+def test_deep_nets_are_verified():
+    model = bottleneck_resnet((3, 4, 6, 3), stride_in="3x3", last_unit=True)
+    table = explain.receptive_field(model, verify=True)
+    assert set(table.verified) == {field.node for field in table}
+    assert sum(status == "exact" for status in table.verified.values()) > len(table) // 2
+
+
+@pytest.mark.parametrize("change", [1, -1])
+def test_an_op_that_misreports_its_window_is_found_out(change, monkeypatch):
+    honest = ops.Conv.window
+
+    def dishonest(self, *shapes):
+        window = honest(self, *shapes)
+        return replace(window, kernel=tuple(k + change for k in window.kernel))
+
+    model = chain([nn.Conv2d(1, 3, padding=1), nn.Conv2d(1, 3)], size=16)
+    monkeypatch.setattr(ops.Conv, "window", dishonest)
+    with pytest.raises(ArithmeticError, match=r"should see .* but its gradient reaches"):
+        explain.receptive_field(model, verify=True)

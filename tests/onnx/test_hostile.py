@@ -280,6 +280,7 @@ def test_huge_input():
     [
         ("MaxPool", {"kernel_shape": [2**40, 2], "pads": [2**40, 0, 2**40, 0]}),
         ("AveragePool", {"kernel_shape": [2**30, 2**30], "pads": [2**30, 0, 2**30, 2**31]}),
+        ("AveragePool", {"kernel_shape": [2**30, 2], "pads": [2**30 - 5, 0, 0, 0]}),
         ("AveragePool", {"kernel_shape": [2, 2], "strides": [0, 1]}),
         ("LpPool", {"kernel_shape": [2, 2], "p": 0}),
         ("LRN", {"size": -1}),

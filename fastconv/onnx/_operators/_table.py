@@ -8,8 +8,10 @@ from collections.abc import Callable
 from functools import cache
 from typing import Any
 
+import numpy as np
+
 from fastconv.onnx._builder import Builder
-from fastconv.onnx._file import Call
+from fastconv.onnx._file import Call, shortest
 from fastconv.onnx._values import Batch, Known, UnsupportedModelError, Value
 
 Result = Value | tuple[Value | None, ...]
@@ -85,4 +87,5 @@ def scalar(value: Value | None, what: str, default: Any = None) -> Any:
     array = known(value, what).array
     if array.size != 1:
         raise ValueError(f"its {what} must be one number, got shape {array.shape}")
-    return array.reshape(()).item()
+    number = array.reshape(())
+    return shortest(number) if array.dtype == np.float32 else number.item()

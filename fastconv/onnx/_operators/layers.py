@@ -18,7 +18,7 @@ from fastconv.onnx._values import Array, Known, Open, UnsupportedModelError, Val
 Pads = tuple[tuple[int, int], ...]
 
 
-def _spatial(b: Builder, x: Value) -> Shape:
+def _spatial(x: Value) -> Shape:
     """Sizes behind batch and channels."""
     sizes = x.array.shape[2:] if isinstance(x, Known) else x.shape[1:]
     if x.ndim < 3:
@@ -87,23 +87,26 @@ def _weights(weight: Value, bias: Value | None) -> dict[str, Known]:
     return params
 
 
-@operator("Conv")
-def conv(b: Builder, call: Call, x: Value, weight: Value, bias: Value | None = None) -> Result:
-    params = _weights(weight, bias)
-    sizes = _spatial(b, x)
-    ndim = len(sizes)
-    shape = params["weight"].array.shape
+def _geometry(call: Call, shape: Shape, ndim: int) -> tuple[Shape, Shape, Shape]:
+    """Kernel size, stride and dilation, for a weight of this shape."""
     if len(shape) != ndim + 2:
         raise ValueError(f"its weight must have {ndim + 2} axes, got shape {shape}")
     kernel = call.integers("kernel_shape", shape[2:])
     if kernel != shape[2:]:
         raise ValueError(f"attribute 'kernel_shape' is {kernel}, but the weight's shape is {shape}")
-    stride, dilation = _per_axis(call, "strides", ndim, 1), _per_axis(call, "dilations", ndim, 1)
+    return kernel, _per_axis(call, "strides", ndim, 1), _per_axis(call, "dilations", ndim, 1)
+
+
+@operator("Conv")
+def conv(b: Builder, call: Call, x: Value, weight: Value, bias: Value | None = None) -> Result:
+    params, sizes = _weights(weight, bias), _spatial(x)
+    shape = params["weight"].array.shape
+    kernel, stride, dilation = _geometry(call, shape, len(sizes))
     op = ops.Conv(
         out_channels=shape[0],
-        kernel_size=shape[2:],
+        kernel_size=kernel,
         stride=stride,
-        padding=_pads(call, sizes, shape[2:], stride, dilation),
+        padding=_pads(call, sizes, kernel, stride, dilation),
         dilation=dilation,
         groups=call.attribute("group", 1),
         bias=bias is not None,
@@ -113,23 +116,16 @@ def conv(b: Builder, call: Call, x: Value, weight: Value, bias: Value | None = N
 
 @operator("ConvTranspose")
 def conv_transpose(b: Builder, call: Call, x: Value, weight: Value, bias: Value | None = None) -> Result:
-    params = _weights(weight, bias)
-    sizes = _spatial(b, x)
-    ndim = len(sizes)
-    shape = params["weight"].array.shape
-    if len(shape) != ndim + 2:
-        raise ValueError(f"its weight must have {ndim + 2} axes, got shape {shape}")
-    kernel = call.integers("kernel_shape", shape[2:])
-    if kernel != shape[2:]:
-        raise ValueError(f"attribute 'kernel_shape' is {kernel}, but the weight's shape is {shape}")
-    stride, dilation = _per_axis(call, "strides", ndim, 1), _per_axis(call, "dilations", ndim, 1)
+    params, sizes = _weights(weight, bias), _spatial(x)
+    ndim, shape = len(sizes), params["weight"].array.shape
+    kernel, stride, dilation = _geometry(call, shape, ndim)
     extra = call.integers("output_padding", (0,) * ndim) or ()
     if len(extra) != ndim or min(extra) < 0:
         raise ValueError(f"attribute 'output_padding' must hold {ndim} integers >= 0, got {extra}")
     wanted = call.integers("output_shape")
     mode = call.attribute("auto_pad", "NOTSET")
     pads = _sides(call, ndim)
-    full = [s * (n - 1) + r for s, n, r in zip(stride, sizes, _reach(shape[2:], dilation), strict=True)]
+    full = [s * (n - 1) + r for s, n, r in zip(stride, sizes, _reach(kernel, dilation), strict=True)]
     if mode in ("SAME_UPPER", "SAME_LOWER") and wanted is None:
         wanted = tuple(n * s for n, s in zip(sizes, stride, strict=True))
     if wanted is not None:
@@ -149,7 +145,7 @@ def conv_transpose(b: Builder, call: Call, x: Value, weight: Value, bias: Value 
     )
     op = ops.ConvTranspose(
         out_channels=shape[1] * groups,
-        kernel_size=shape[2:],
+        kernel_size=kernel,
         stride=stride,
         padding=inside,
         dilation=dilation,
@@ -172,12 +168,12 @@ def conv_transpose(b: Builder, call: Call, x: Value, weight: Value, bias: Value 
 class _Windows:
     """The windows of a pooling node over an input."""
 
-    def __init__(self, b: Builder, call: Call, x: Value, dilated: bool = True) -> None:
-        self.sizes = _spatial(b, x)
+    def __init__(self, call: Call, x: Value) -> None:
+        self.sizes = _spatial(x)
         ndim = len(self.sizes)
         self.kernel = _per_axis(call, "kernel_shape", ndim)
         self.stride = _per_axis(call, "strides", ndim, 1)
-        self.dilation = _per_axis(call, "dilations", ndim, 1) if dilated else (1,) * ndim
+        self.dilation = _per_axis(call, "dilations", ndim, 1)
         self.ceil = bool(call.attribute("ceil_mode", 0)) and call.attribute("auto_pad", "NOTSET") == "NOTSET"
         self.pads = _pads(call, self.sizes, self.kernel, self.stride, self.dilation)
         self.plain = ndim < 3 and all(
@@ -230,10 +226,10 @@ class _Windows:
 
 @operator("MaxPool")
 def max_pool(b: Builder, call: Call, x: Value) -> Result:
-    windows = _Windows(b, call, x)
+    windows = _Windows(call, x)
     column_major = bool(call.attribute("storage_order", 0))
     if b.wants(1):
-        return _max_pool_with_indices(windows, x, column_major)
+        return _max_pool_with_indices(b, windows, x, column_major)
     if windows.plain:
         return b.layer(
             ops.MaxPool(
@@ -249,7 +245,7 @@ def max_pool(b: Builder, call: Call, x: Value) -> Result:
     if len(windows.kernel) < 3:
         return _max_of(b, x, windows.kernel, windows.stride, windows.dilation)
     # the maximum of a box is that of its columns' maxima
-    channels, (depth, *plane) = _channels(x), _spatial(b, x)
+    channels, (depth, *plane) = _channels(x), _spatial(x)
     x = b.layer(ops.Reshape(shape=(channels * depth, *plane)), x)
     x = _max_of(b, x, windows.kernel[1:], windows.stride[1:], windows.dilation[1:])
     x = b.layer(ops.Reshape(shape=(channels, depth, math.prod(windows.out_sizes[1:]))), x)
@@ -264,30 +260,28 @@ def _max_of(b: Builder, x: Value, kernel: Shape, stride: Shape, dilation: Shape)
     return b.layer(op, x)
 
 
-def _max_pool_with_indices(windows: _Windows, x: Value, column_major: bool) -> tuple[Value, ...]:
+def _max_pool_with_indices(b: Builder, windows: _Windows, x: Value, column_major: bool) -> tuple[Value, ...]:
     """The maxima, and where in the whole array they are."""
     if isinstance(x, Open):
         raise UnsupportedModelError("its indices count over the whole batch")
     if len(windows.sizes) > 2:
         raise UnsupportedModelError("indices in three dimensions are not supported")
     array = x.array.astype(np.float64)
-    padded = np.pad(array, ((0, 0), (0, 0), *(_not_negative(windows.exact_pads))), constant_values=-math.inf)
+    pads = [(max(lo, 0), max(hi, 0)) for lo, hi in windows.exact_pads]
+    sizes = [n + lo + hi for n, (lo, hi) in zip(windows.sizes, pads, strict=True)]
+    b.reserve(8 * math.prod(array.shape[:2]) * math.prod(sizes))
+    padded = np.pad(array, ((0, 0), (0, 0), *pads), constant_values=-math.inf)
     pool = F.max_pool1d if len(windows.sizes) == 1 else F.max_pool2d
     maxima, flat = pool(padded, windows.kernel, windows.stride, 0, windows.dilation, return_indices=True)
-    lows = [lo for lo, _ in windows.pads]
-    place = [at - lo for at, lo in zip(np.unravel_index(flat, padded.shape[2:]), lows, strict=True)]
+    place = [at - lo for at, (lo, _) in zip(np.unravel_index(flat, sizes), pads, strict=True)]
     inside = np.ravel_multi_index(tuple(place), windows.sizes, order="F" if column_major else "C")
     planes = np.arange(math.prod(array.shape[:2])).reshape(*array.shape[:2], *(1,) * len(windows.sizes))
     return Known(maxima.astype(x.dtype)), Known(inside + planes * math.prod(windows.sizes))
 
 
-def _not_negative(pads: Pads) -> Pads:
-    return tuple((max(lo, 0), max(hi, 0)) for lo, hi in pads)
-
-
 @operator("AveragePool")
 def average_pool(b: Builder, call: Call, x: Value) -> Result:
-    windows = _Windows(b, call, x)
+    windows = _Windows(call, x)
     include = bool(call.attribute("count_include_pad", 0))
     if windows.plain and set(windows.dilation) == {1}:
         return b.layer(
@@ -302,7 +296,8 @@ def average_pool(b: Builder, call: Call, x: Value) -> Result:
             ),
             x,
         )
-    b.reserve(8 * math.prod(windows.out_sizes))
+    pairs = zip(windows.out_sizes, windows.kernel, strict=True)
+    b.reserve(8 * (math.prod(windows.out_sizes) + sum(size * taps for size, taps in pairs)))
     shares = Known((1 / windows.counts(include)).astype(x.dtype))
     return b.broadcast(ops.Multiply(), _window_sums(b, windows, x), shares)
 
@@ -311,9 +306,7 @@ def _window_sums(b: Builder, windows: _Windows, x: Value) -> Value:
     """The sum of each window, as a depthwise convolution."""
     channels, ndim = _channels(x), len(windows.kernel)
     shape = (channels, 1, *windows.kernel)
-    b.reserve(
-        8 * (math.prod(shape) + sum(s * k for s, k in zip(windows.out_sizes, windows.kernel, strict=True)))
-    )
+    b.reserve(8 * math.prod(shape))
     op = ops.Conv(
         out_channels=channels,
         kernel_size=windows.kernel,
@@ -329,7 +322,7 @@ def _window_sums(b: Builder, windows: _Windows, x: Value) -> Value:
 
 @operator("LpPool")
 def lp_pool(b: Builder, call: Call, x: Value) -> Result:
-    windows = _Windows(b, call, x)
+    windows = _Windows(call, x)
     p = float(call.attribute("p", 2))
     if windows.plain and set(windows.dilation) == {1}:
         return b.layer(
@@ -349,13 +342,13 @@ def lp_pool(b: Builder, call: Call, x: Value) -> Result:
 
 @operator("GlobalLpPool")
 def global_lp_pool(b: Builder, call: Call, x: Value) -> Result:
-    _spatial(b, x)
+    _spatial(x)
     return b.layer(ops.GlobalLpPool(p=float(call.attribute("p", 2)), keepdims=True), x)
 
 
 @operator("GlobalAveragePool", "GlobalMaxPool")
 def global_pool(b: Builder, call: Call, x: Value) -> Result:
-    _spatial(b, x)
+    _spatial(x)
     pool = ops.GlobalAvgPool if call.op_type == "GlobalAveragePool" else ops.GlobalMaxPool
     return b.layer(pool(keepdims=True), x)
 
@@ -375,7 +368,7 @@ def batch_normalization(
         "running_var": known(variance, "variance"),
     }
     momentum = call.attribute("momentum", 0.9)
-    op = ops.BatchNorm(eps=call.attribute("epsilon", 1e-5), momentum=1.0 - momentum)
+    op = ops.BatchNorm(eps=call.attribute("epsilon", 1e-5), momentum=round(1.0 - momentum, 9))  # 0.1 of 0.9
     if not call.attribute("training_mode", 0):
         return b.layer(op, x, params)
     if isinstance(x, Open):

@@ -87,7 +87,8 @@ def _reshaped(b: Builder, x: Value, shape: Shape) -> Value:
     if shape == x.shape:
         return x
     flat = len(shape) == 1
-    return b.layer(ops.Reshape(shape=None if flat else shape), x)
+    joined = b.join_flat(x, b.call.inputs[0] if b.call else "", shape)
+    return joined or b.layer(ops.Reshape(shape=None if flat else shape), x)
 
 
 @operator("Reshape")
@@ -370,12 +371,15 @@ def resize(
         nearest = call.attribute("nearest_mode", "round_prefer_floor")
     if call.op_type == "Upsample" and call.opset < 9:
         scales = Known(np.array(call.attribute("scales", ()), np.float32))
+    if isinstance(sizes, Known) and sizes.array.size == 0:  # another way of leaving them out
+        sizes = None
     if transform == "tf_crop_and_resize":
         raise UnsupportedModelError("coordinate_transformation_mode 'tf_crop_and_resize' is not supported")
     call.attribute("extrapolation_value", 0.0)  # of tf_crop_and_resize alone
     given = call.integers("axes")
     axes = list(range(x.ndim)) if given is None else [axis + x.ndim if axis < 0 else axis for axis in given]
     shape: list[Any] = list(x.array.shape) if isinstance(x, Known) else [b.batch or Batch(), *x.shape]
+    stretched = sizes is not None and call.attribute("keep_aspect_ratio_policy", "stretch") == "stretch"
     factors, targets = _resize_targets(call, scales, sizes, [shape[axis] for axis in axes])
     out: list[Any] = list(shape)
     scale = [1.0] * x.ndim
@@ -391,11 +395,11 @@ def resize(
     if unchanged == len(out):
         return x
     op = ops.Resize(
-        out_size=tuple(out[unchanged:]),
+        out_size=None if sizes is None else tuple(out[unchanged:]),
         mode=mode,
         coordinate_transform=transform,
         nearest_mode=nearest,
-        scales=tuple(scale[unchanged:]),
+        scales=None if stretched else tuple(scale[unchanged:]),
         antialias=bool(call.attribute("antialias", 0)),
         cubic_coeff=call.attribute("cubic_coeff_a", -0.75),
         exclude_outside=bool(call.attribute("exclude_outside", 0)),
@@ -417,7 +421,7 @@ def _resize_targets(
     targets = numbers(sizes, "sizes") or []
     if len(targets) != len(shape) or any(isinstance(size, int) and size < 1 for size in targets):
         raise ValueError(f"its sizes must be {len(shape)} numbers >= 1, got {targets}")
-    ratios = [1.0 if m == n or isinstance(n, Batch) else m / n for n, m in zip(shape, targets, strict=True)]
+    ratios = [1.0 if Batch in (type(n), type(m)) else m / n for n, m in zip(shape, targets, strict=True)]
     if policy == "stretch":
         return ratios, targets
     ratio = {"not_larger": min, "not_smaller": max}[policy](ratios)
