@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from fastconv import explain, nn, plot
+from fastconv.explain import Curve
 from fastconv.nn.diagnosis import Finding
 from fastconv.plot import training
 from fastconv.plot._canvas import ONE_SIGNED, SIGNED
@@ -374,3 +375,30 @@ def test_effective_fields_lie_in_the_box_of_the_theoretical_ones():
     assert (box.get_xy(), box.get_width(), box.get_height()) == ((5.5, 5.5), 9, 9)
     np.testing.assert_array_equal(ax.get_images()[0].get_array(), field.map)
     assert f"{field.share:.0%}" in ax.get_title()
+
+
+def test_curves_of_deletion_name_their_areas():
+    shares = np.linspace(0, 1, 5)
+    curves = {
+        "good": Curve(shares=shares, scores=(1 - shares) ** 2),
+        "bad": Curve(shares=shares, scores=1 - shares),
+    }
+    ax = plot.importance_curves(curves)
+    good, bad = ax.get_lines()
+    np.testing.assert_allclose(good.get_xdata(), 100 * shares)
+    np.testing.assert_allclose(bad.get_ydata(), 1 - shares)
+    assert good.get_linestyle() != bad.get_linestyle()
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["good: area 0.344", "bad: area 0.5"]
+    assert plot.importance_curves({}, ax=ax) is ax
+
+
+def test_the_error_of_linearisation_is_drawn_beside_the_second_order():
+    steps = 0.5 ** np.arange(6)
+    error = explain.LinearizationError(steps=steps, scores=3 * steps**2, predictions=np.zeros(6))
+    ax = plot.linearization_error(error)
+    measured, second = ax.get_lines()
+    np.testing.assert_allclose(measured.get_ydata(), second.get_ydata())
+    assert (ax.get_xscale(), ax.get_yscale()) == ("log", "log")
+    assert "order 2.00" in measured.get_label()
+    exact = explain.LinearizationError(steps=steps, scores=steps, predictions=steps)
+    assert "no error" in plot.linearization_error(exact).get_lines()[0].get_label()

@@ -97,6 +97,7 @@ class IntegratedGradients:
         inputs: Any,
         baselines: Any = None,
         target: Any = None,
+        *,
         n_steps: int = 50,
         method: str = "gausslegendre",
         internal_batch_size: int | None = None,
@@ -253,7 +254,7 @@ class NoiseTunnel:
             return np.asarray(every.mean(axis=0))
         squares = (every.astype(np.float64) ** 2).mean(axis=0)
         if nt_type == "vargrad":
-            squares = squares - every.mean(axis=0, dtype=np.float64) ** 2
+            squares = np.maximum(squares - every.mean(axis=0, dtype=np.float64) ** 2, 0)
         return np.asarray(squares.astype(every.dtype))
 
 

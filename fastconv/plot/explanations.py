@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from itertools import cycle
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -26,8 +27,16 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from fastconv.explain import EffectiveField, Field, FieldTable, OcclusionResult
+    from fastconv.explain import (
+        Curve,
+        EffectiveField,
+        Field,
+        FieldTable,
+        LinearizationError,
+        OcclusionResult,
+    )
 
+_DASHES = ("-", "--", "-.", ":")  # tell lines apart without their colours
 _OVERLAID = 0.995  # of the pixels, that an overlay tells apart
 
 
@@ -286,4 +295,60 @@ def effective_field(field: EffectiveField, *, ax: Axes | None = None) -> Axes:
     ax.add_patch(rectangle(corner, columns.stop - columns.start, rows.stop - rows.start, **box))
     ax.set_title(f"{field.node} at {field.position}: {field.share:.0%} of its receptive field")
     ax.set_xlabel(f"box: what it can see; it looks at some {field.size:.0f} x {field.size:.0f} pixels")
+    return ax
+
+
+def importance_curves(
+    curves: Mapping[str, Curve], title: str = "Deletion", *, ax: Axes | None = None
+) -> Axes:
+    """Probability of a class while pixels are deleted, or inserted, the most important first.
+
+    Parameters
+    ----------
+    curves : mapping of str to Curve
+        From `fastconv.explain.deletion` or `fastconv.explain.insertion`, by the name of the attribution.
+    title : str
+    ax : Axes, optional
+
+    Returns
+    -------
+    Axes
+    """
+    ax = ax or new_figure(5, 3.6).subplots()
+    for (name, curve), dash in zip(curves.items(), cycle(_DASHES), strict=False):
+        ax.plot(100 * curve.shares, curve.scores, dash, label=f"{name}: area {curve.area:.3g}")
+    ax.set_xlabel("pixels changed (%)")
+    ax.set_ylabel("probability of the class")
+    ax.set_title(title)
+    if curves:
+        ax.legend(fontsize=8)
+    return ax
+
+
+def linearization_error(error: LinearizationError, *, ax: Axes | None = None) -> Axes:
+    """The error of the first-order Taylor view along a line, on logarithmic axes, beside a line of slope 2.
+
+    Parameters
+    ----------
+    error : LinearizationError
+        From `fastconv.explain.linearization_error`.
+    ax : Axes, optional
+
+    Returns
+    -------
+    Axes
+    """
+    ax = ax or new_figure(5, 3.6).subplots()
+    seen = (error.steps > 0) & (error.errors > 0)
+    steps, errors = error.steps[seen], error.errors[seen]
+    order = f"order {error.order:.2f}" if seen.sum() > 1 else "no error"
+    ax.plot(steps, errors, "o-", label=f"measured, {order}")
+    if seen.any():
+        ax.set_xscale("log")
+        ax.set_yscale("log")
+        far = int(np.argmax(steps))
+        ax.plot(steps, errors[far] * (steps / steps[far]) ** 2, "k:", label="second order")
+    ax.set_xlabel("part of the way from the image")
+    ax.set_ylabel("|score - linear view|")
+    ax.legend(fontsize=8)
     return ax

@@ -202,7 +202,7 @@ class TestCaptum:
         )
         for method in explain.gradients.RULES:
             ours = explain.IntegratedGradients(model).attribute(
-                x, 0.1, target, 11, method, return_convergence_delta=True
+                x, 0.1, target, n_steps=11, method=method, return_convergence_delta=True
             )
             theirs = captum.IntegratedGradients(net).attribute(
                 their_x.clone().requires_grad_(),
@@ -215,7 +215,9 @@ class TestCaptum:
             )
             check(ours[0], theirs[0])
             np.testing.assert_allclose(ours[1], theirs[1].detach(), atol=1e-5)
-        check(
-            explain.LayerGradCam(model, "conv2d_2").attribute(x, target),
-            captum.LayerGradCam(net, net[3]).attribute(their_x.clone().requires_grad_(), their_target),
-        )
+        for relu in (False, True):
+            ours = explain.LayerGradCam(model, "conv2d_2").attribute(x, target, relu_attributions=relu)
+            theirs = captum.LayerGradCam(net, net[3]).attribute(
+                their_x.clone().requires_grad_(), their_target, relu_attributions=relu
+            )
+            check(ours, theirs)
