@@ -18,6 +18,8 @@ import fastconv
 import fastconv.functional as F
 import fastconv.grad as G
 from fastconv import datasets, explain, nn, plot
+from fastconv._table import aligned
+from fastconv.nn._format import times
 
 REQUIRED_ACCURACY = 0.98
 
@@ -171,14 +173,7 @@ def speed_table(seconds_per_row: float) -> str:
         for other in others:
             cells += [f"{1e3 * other:.3f}", f"{other / ours:.1f}"]
         rows.append([race.op, race.problem, *cells])
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = []
-    for row in rows:
-        padded = [
-            cell.ljust(w) if i < 2 else cell.rjust(w)
-            for i, (cell, w) in enumerate(zip(row, widths, strict=True))
-        ]
-        lines.append("  ".join(padded))
+    lines = aligned(rows, right=range(2, len(rows[0])))
     note = "" if with_torch else "\n(PyTorch is not installed: no column for it)"
     return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:]]) + note
 
@@ -202,7 +197,7 @@ def _races() -> list[_Race]:
     x, weight, bias, grad, wide = arrays.values()
     pooled, where = F.max_pool2d(wide, 2, return_indices=True)
     twins = _torch_twins(**arrays, pooled=pooled, where=where)
-    conv, plane = f"{_times(x.shape)} -> 48, 5 x 5", _times(wide.shape)
+    conv, plane = f"{times(x.shape)} -> 48, 5 x 5", times(wide.shape)
 
     def unpool() -> np.ndarray:
         return G.max_pool2d(pooled, where, wide.shape, 2)
@@ -261,7 +256,3 @@ def _median_times(calls: Sequence[Callable[[], Any]], seconds: float) -> list[fl
             call()
             record.append(time.perf_counter() - start)
     return [statistics.median(record) for record in times]
-
-
-def _times(numbers: Sequence[int]) -> str:
-    return " x ".join(map(str, numbers))

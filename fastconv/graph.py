@@ -152,6 +152,15 @@ class Graph:
         except KeyError:
             raise KeyError(f"no node {name!r}; the nodes are {', '.join(self._by_name)}") from None
 
+    def leading_to(self, names: Collection[str]) -> tuple[Node, ...]:
+        """The nodes that some values depend on, those that make them included, in their order."""
+        needed, nodes = set(names), []
+        for node in reversed(self.nodes):
+            if node.name in needed:
+                needed.update(node.inputs)
+                nodes.append(node)
+        return tuple(reversed(nodes))
+
     def local_params(self, node: Node, params: Mapping[str, Array]) -> dict[str, Array]:
         """A node's parameters by the names that its op uses."""
         return {key: params[name] for key, name in self.param_names[node.name].items()}

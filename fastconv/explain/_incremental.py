@@ -49,7 +49,7 @@ from fastconv.ops import (
     Pad,
     Window,
 )
-from fastconv.plan import Unit, fuse, of_other_dtypes
+from fastconv.plan import Unit, concatenated, fuse, joined, of_other_dtypes
 from fastconv.prepared import prepare
 
 Array = NDArray[Any]
@@ -248,9 +248,9 @@ def _layer(graph: Graph, unit: Unit, forms: Mapping[str, Form], dtype: str) -> L
             form = Form(shape, inputs[0].blocked, dtype)
             return replace(local, form=form, blocked=form.blocked, run=_first, fill=op.value)
         case Add() | Multiply() if len(set(shapes)) == 1:
-            return replace(local, form=blocked, run=_joined(op), blocked=True)
+            return replace(local, form=blocked, run=_anywhere(joined(op)), blocked=True)
         case Concat() if all(each[0] % lanes == 0 for each in shapes):
-            return replace(local, form=blocked, run=_side_by_side, blocked=True)
+            return replace(local, form=blocked, run=_anywhere(concatenated), blocked=True)
         case Activation():
             form = inputs[0]
             return replace(local, form=form, run=_forward(op, unit.params), blocked=form.blocked)
@@ -266,6 +266,11 @@ def _forward(op: Op, params: Mapping[str, Array]) -> Run:
         return op.forward(tuple(parts), own, context)[0]
 
     return run
+
+
+def _anywhere(run: Callable[[Parts, Array | None], Array]) -> Run:
+    """What does the same wherever the boxes lie."""
+    return lambda parts, boxes, out: run(parts, out)
 
 
 def _first(parts: Parts, boxes: Boxes, out: Array | None) -> Array:
@@ -395,23 +400,6 @@ def _mean(positions: int, channels: int, dtype: str) -> Update:
         out[...] = new.reshape(out.shape)
 
     return update
-
-
-def _joined(op: Add | Multiply) -> Run:
-    join = np.add if isinstance(op, Add) else np.multiply
-
-    def run(parts: Parts, boxes: Boxes, out: Array | None) -> Array:
-        first, second, *others = parts
-        result: Array = join(first, second, out=out)
-        for other in others:
-            join(result, other, out=result)
-        return result
-
-    return run
-
-
-def _side_by_side(parts: Parts, boxes: Boxes, out: Array | None) -> Array:
-    return np.concatenate(parts, axis=1, out=out)
 
 
 # ------------------------------------------------------------------------------------------------ engine

@@ -86,6 +86,15 @@ def target_index(output_shape: tuple[int, ...], target: Any) -> tuple[Any, ...]:
     return (np.arange(n), *columns.T)
 
 
+def probabilities(scores: np.ndarray) -> np.ndarray:
+    """Probabilities of the classes, (N, classes) in float64: the scores, if they are that, else their softmax."""
+    scores = scores.astype(np.float64)
+    if scores.min() >= 0 and np.abs(scores.sum(axis=1) - 1).max() <= 1e-3:
+        return scores
+    powers = np.exp(scores - scores.max(axis=1, keepdims=True))
+    return np.asarray(powers / powers.sum(axis=1, keepdims=True))
+
+
 def as_image_batch(image: Any) -> np.ndarray:
     """One image of shape (C, H, W) or (1, C, H, W) as a batch of shape (1, C, H, W)."""
     image = np.asarray(image)

@@ -68,7 +68,8 @@ class Activity:
             while output in names:
                 output += "_"
             nodes.append(Node(output, GlobalAvgPool(), (self.node,)))
-        part = _without_unused(Graph(graph.inputs, tuple(nodes), (output,)))
+        whole = Graph(graph.inputs, tuple(nodes), (output,))
+        part = Graph(graph.inputs, whole.leading_to((output,)), (output,))
         params = {name: model.params[name] for name in part.param_shapes}
         return subject_of(Model.from_graph(part, params, dtype=model.dtype.name), scale=math.prod(shape[1:]))
 
@@ -77,15 +78,6 @@ class Activity:
         if self.channel is None:
             return activities.argmax(axis=1)
         return np.full(len(activities), self.channel)
-
-
-def _without_unused(graph: Graph) -> Graph:
-    """The graph without the nodes that its outputs do not need."""
-    needed = set(graph.outputs)
-    for node in reversed(graph.nodes):
-        if node.name in needed:
-            needed.update(node.inputs)
-    return Graph(graph.inputs, tuple(node for node in graph.nodes if node.name in needed), graph.outputs)
 
 
 class Watched:

@@ -6,7 +6,7 @@ point-wise, has no gradient that cancels or dies: what reaches a pixel shows tha
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -125,12 +125,7 @@ def _reached(
 def _witness(graph: Graph, input_name: str, fields: Mapping[str, Field]) -> Graph:
     """The net described above; with all its channels, where it does not work with one."""
     known = {name for name, field in fields.items() if field._axes is not None}
-    wanted, nodes = set(known), []
-    for node in reversed(graph.nodes):
-        if node.name in wanted:
-            wanted.update(node.inputs)
-            nodes.append(node)
-    nodes.reverse()
+    nodes = graph.leading_to(known)
     outputs = tuple(known) or (input_name,)
     try:
         return _rebuilt(graph, nodes, outputs, thin=True)
@@ -138,7 +133,7 @@ def _witness(graph: Graph, input_name: str, fields: Mapping[str, Field]) -> Grap
         return _rebuilt(graph, nodes, outputs, thin=False)
 
 
-def _rebuilt(graph: Graph, nodes: list[Node], outputs: tuple[str, ...], thin: bool) -> Graph:
+def _rebuilt(graph: Graph, nodes: Sequence[Node], outputs: tuple[str, ...], thin: bool) -> Graph:
     inputs = {
         name: (1, *shape[1:]) if thin and len(shape) > 1 else shape for name, shape in graph.inputs.items()
     }

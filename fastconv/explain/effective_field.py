@@ -9,10 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastconv._spec import as_int, as_int_tuple
-from fastconv.autodiff import backward
 from fastconv.explain._scores import require_model
 from fastconv.explain.receptive_field import receptive_field
-from fastconv.graph import Tape, forward
 
 if TYPE_CHECKING:
     from fastconv.nn import Model
@@ -127,10 +125,7 @@ def effective_receptive_field(
     total = np.zeros(shape[1:])
     for start in range(0, len(batch), _BATCH):
         part = batch[start : start + _BATCH]
-        tape: Tape = []
-        forward(model.graph, model.params, {table.input_name: part}, tape=tape)
         grad = np.zeros((len(part), *field.output_shape), dtype=model.dtype)
         grad[unit] = 1
-        _, grads = backward(model.graph, model.params, tape, {node: grad}, wrt_params=(), wrt_inputs=True)
-        total += np.abs(grads[table.input_name]).sum(axis=(0, 1), dtype=np.float64)
+        total += np.abs(model.input_gradient(part, grad, node)).sum(axis=(0, 1), dtype=np.float64)
     return EffectiveField(node=node, position=at, map=total / len(batch), region=field.region(at))

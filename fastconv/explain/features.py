@@ -12,10 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastconv._spec import as_int
-from fastconv.autodiff import backward
 from fastconv.explain._scores import as_image_batch, require_model
 from fastconv.explain.receptive_field import receptive_field
-from fastconv.graph import Tape, forward
 from fastconv.nn import Model
 
 Array = NDArray[Any]
@@ -173,9 +171,7 @@ def top_patches(model: Model, images: Any, node: str, channel: int, count: int =
     """
     model = require_model(model, "top_patches")
     field = receptive_field(model)[node]
-    channels = field.output_shape[0]
-    if not 0 <= as_int(channel, "channel") < channels:
-        raise ValueError(f"channel must lie in [0, {channels}) at node {node!r}, got {channel}")
+    _check_channel(channel, field.output_shape[0], node)
     most = as_int(count, "count", 1)
     best: list[tuple[float, int, Patch]] = []  # a heap, its smallest in front
     number = 0
@@ -257,10 +253,9 @@ def maximize_activation(
     model = require_model(model, "maximize_activation")
     if len(model.graph.inputs) != 1:
         raise ValueError(f"this needs a net with one input, got {tuple(model.graph.inputs)}")
-    ((name, shape),) = model.graph.inputs.items()
+    (shape,) = model.graph.inputs.values()
     output_shape = model.graph.shapes[model.graph.node(node).name]
-    if not 0 <= as_int(channel, "channel") < output_shape[0]:
-        raise ValueError(f"channel must lie in [0, {output_shape[0]}) at node {node!r}, got {channel}")
+    _check_channel(channel, output_shape[0], node)
     if position is not None and (
         len(position) != len(output_shape) - 1
         or not all(0 <= y < n for y, n in zip(position, output_shape[1:], strict=True))
@@ -272,28 +267,31 @@ def maximize_activation(
     if image.shape != shape:
         raise ValueError(f"start must be of the net's input shape {shape}, got {image.shape}")
     axes = tuple(range(1, len(shape)))
-    found = []
-    for step in range(as_int(steps, "steps", 1) + 1):
-        shift = (
-            tuple(int(n) for n in rng.integers(-jitter, jitter + 1, len(axes)))
-            if step < steps
-            else (0,) * len(axes)
-        )
-        tape: Tape = []
-        seen = np.roll(image, shift, axes)[None].astype(model.dtype)
-        output = forward(model.graph, model.params, {name: seen}, keep=(node,), tape=tape)[node]
+    found: list[float] = []
+
+    def mean_of_channel(output: Array) -> Array:
         found.append(float(output[where].mean()))
-        if step == steps:
-            break
-        one = np.zeros_like(output)
-        one[where] = 1 / output[where].size
-        _, gradients = backward(model.graph, model.params, tape, {node: one}, wrt_params=(), wrt_inputs=True)
-        climb = np.roll(gradients[name][0].astype(np.float64), tuple(-n for n in shift), axes)
+        share = np.zeros_like(output)
+        share[where] = 1 / output[where].size
+        return share
+
+    for _ in range(as_int(steps, "steps", 1)):
+        shift = tuple(int(n) for n in rng.integers(-jitter, jitter + 1, len(axes)))
+        seen = np.roll(image, shift, axes)[None].astype(model.dtype)
+        gradient = model.input_gradient(seen, mean_of_channel, node)[0].astype(np.float64)
+        climb = np.roll(gradient, tuple(-n for n in shift), axes)
         climb -= (2 * decay * image + smoothness * _roughness_gradient(image)) / image.size
         length = float(np.sqrt(np.mean(climb**2)))
         if length > 0:
             image = image + rate * climb / length
-    return image.astype(model.dtype), np.array(found)
+    result = image.astype(model.dtype)
+    found.append(float(model.activations(result[None], names=[node])[node][where].mean()))
+    return result, np.array(found)
+
+
+def _check_channel(channel: int, channels: int, node: str) -> None:
+    if not 0 <= as_int(channel, "channel") < channels:
+        raise ValueError(f"channel must lie in [0, {channels}) at node {node!r}, got {channel}")
 
 
 def _roughness_gradient(image: Array) -> Array:

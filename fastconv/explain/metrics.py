@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastconv._spec import as_int
-from fastconv.explain._scores import as_image_batch, require_model
+from fastconv.explain._scores import as_image_batch, probabilities, require_model
 from fastconv.nn import Model
 
 Array = NDArray[Any]
@@ -118,15 +118,12 @@ def _probabilities(model: Model, images: Iterator[Array], target: int) -> Array:
     part: list[Array] = []
 
     def flush() -> None:
-        scores = model.predict(np.stack(part)).astype(np.float64)
+        scores = model.predict(np.stack(part))
         if scores.ndim != 2 or not 0 <= target < scores.shape[1]:
             raise ValueError(
                 f"target must be one of the net's classes, got {target} for scores {scores.shape}"
             )
-        if scores.min() < 0 or np.abs(scores.sum(axis=1) - 1).max() > 1e-3:
-            scores = np.exp(scores - scores.max(axis=1, keepdims=True))
-            scores /= scores.sum(axis=1, keepdims=True)
-        found.append(scores[:, target])
+        found.append(probabilities(scores)[:, target])
         part.clear()
 
     for image in images:

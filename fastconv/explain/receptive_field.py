@@ -24,6 +24,7 @@ from fractions import Fraction
 from typing import TYPE_CHECKING, overload
 
 from fastconv._spec import Shape, as_int_tuple
+from fastconv._table import aligned
 from fastconv.explain._witness import check_by_gradients
 from fastconv.graph import Graph, Node
 from fastconv.nn._format import times
@@ -266,11 +267,7 @@ class FieldTable(Sequence[Field]):
                     "" if field.aligned else f"not aligned: {field.misaligned[-1]}",
                 )
             )
-        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        lines = [
-            "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-            for row in rows
-        ]
+        lines = aligned(rows)
         return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:]])
 
 

@@ -14,7 +14,7 @@ import numpy as np
 
 import fastconv
 from fastconv._spec import as_int
-from fastconv.explain._scores import as_image_batch, require_model
+from fastconv.explain._scores import as_image_batch, probabilities, require_model
 from fastconv.explain.effective_field import effective_receptive_field
 from fastconv.explain.features import feature_maps
 from fastconv.explain.gradients import IntegratedGradients, grad_cam
@@ -321,13 +321,14 @@ def report(
         section = METHODS[name](subject)
         seconds[section.title.lower()] = time.perf_counter() - began
         sections.append(_section(section))
+    summary = model.summary()
     facts = {
         **(settings or {}),
         "image": times(batch.shape[1:]),
         "explained": subject.name_of(subject.target),
         "true class": "unknown" if true_label is None else subject.name_of(true_label),
-        "net": f"{len(model.graph.nodes)} nodes, {sum(param.size for param in model.params.values()):,} parameters, "
-        f"{_macs(model):,} multiply-adds an image",
+        "net": f"{len(model.graph.nodes)} nodes, {summary.totals.parameters:,} parameters, "
+        f"{summary.totals.macs:,} multiply-adds an image",
         "computed by": f"fastconv {fastconv.__version__}, {fastconv.get_num_threads()} threads",
     }
     return "\n".join(
@@ -343,23 +344,17 @@ def report(
             "<h2>Cost</h2>",
             _table({name: f"{1e3 * took:,.0f} ms" for name, took in seconds.items()}),
             "<h2>Net</h2>",
-            f"<pre>{escape(str(model.summary()))}</pre>",
+            f"<pre>{escape(str(summary))}</pre>",
             "</body></html>",
             "",
         ]
     )
 
 
-def _macs(model: Model) -> int:
-    return sum(node.op.macs(*model.graph.input_shapes(node)) for node in model.graph.nodes)
-
-
 def _predictions(subject: Subject, scores: np.ndarray) -> str:
     """The best classes with their scores, and their softmax unless the net ends in one."""
     best = np.argsort(-scores, kind="stable")[:_BEST]
-    logits = not (scores.min() >= 0 and abs(float(scores.sum()) - 1) < 1e-3)
-    shares = np.exp(scores.astype(np.float64) - scores.max())
-    shares = shares / shares.sum() if logits else scores
+    shares = probabilities(scores[None])[0]
     rows = "".join(
         f'<tr><td>{escape(subject.name_of(int(index)))}</td><td class="number">{scores[index]:.4g}</td>'
         f'<td class="number">{shares[index]:.2%}</td></tr>'

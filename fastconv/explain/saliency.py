@@ -9,9 +9,7 @@ from typing import Any
 import numpy as np
 
 from fastconv._spec import as_int
-from fastconv.autodiff import backward
 from fastconv.explain._scores import as_image_batch, require_model, target_index
-from fastconv.graph import Tape, forward
 from fastconv.nn import Model
 from fastconv.ops import Softmax
 
@@ -247,16 +245,19 @@ def scores_and_gradients(
         raise ValueError(
             f"this needs a net with one input and one output, got {tuple(graph.inputs)} and {graph.outputs}"
         )
-    (name,), node = graph.inputs, node or graph.outputs[0]
+    (name,) = graph.inputs
     if batch.shape[1:] != graph.inputs[name]:
         raise ValueError(
             f"expected inputs of shape (N, {', '.join(map(str, graph.inputs[name]))}), got {batch.shape}"
         )
-    tape: Tape = []
-    inputs = {name: np.ascontiguousarray(batch, dtype=model.dtype)}
-    output = forward(graph, model.params, inputs, keep=(node,), tape=tape)[node]
-    index = target_index(output.shape, target)
-    one_hot = np.zeros_like(output)
-    one_hot[index] = 1
-    _, gradients = backward(graph, model.params, tape, {node: one_hot}, wrt_params=(), wrt_inputs=True)
-    return output[index], gradients[name]
+    scores: list[np.ndarray] = []
+
+    def one_hot(output: np.ndarray) -> np.ndarray:
+        index = target_index(output.shape, target)
+        scores.append(output[index])
+        ones = np.zeros_like(output)
+        ones[index] = 1
+        return ones
+
+    gradient = model.input_gradient(batch, one_hot, node)
+    return scores[0], gradient

@@ -315,7 +315,7 @@ class Model:
         values = forward(self.graph, self.params, batch, keep=wanted)
         return {node.name: values[node.name] for node in self.graph.nodes if node.name in wanted}
 
-    def input_gradient(self, x: Any, output_grad: Any) -> Any:
+    def input_gradient(self, x: Any, output_grad: Any, node: str | None = None) -> Any:
         """Gradient of ``sum(output * output_grad)`` in ``x``, in inference mode.
 
         Parameters
@@ -323,15 +323,17 @@ class Model:
         x : array_like of shape (N, *input shape)
         output_grad : array_like of shape (N, *output shape), or callable
             A callable gets the output and returns the array.
+        node : str, optional
+            Whose output is meant; by default that of the net.
 
         Returns
         -------
         ndarray like ``x``, or a dict of them by input name if the net has several inputs
         """
-        name = self._single_output()
+        name = self._single_output() if node is None else self.graph.node(node).name
         batch = self._take(self._as_inputs(x), slice(None))
         tape: Tape = []
-        output = forward(self.graph, self.params, batch, tape=tape)[name]
+        output = forward(self.graph, self.params, batch, keep=(name,), tape=tape)[name]
         grad = np.ascontiguousarray(
             output_grad(output) if callable(output_grad) else output_grad, dtype=self.dtype
         )

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from fastconv._spec import Shape
+from fastconv._table import aligned
 from fastconv.graph import Graph, Node
 from fastconv.nn._format import batched, times
 from fastconv.ops import Window
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from fastconv.explain import Field
 
 _HEADER = ("layer", "kind", "input shape", "output shape", "kernel", "parameters", "MACs", "receptive field")
-_NUMBERS = ("parameters", "MACs")  # columns aligned to the right
+_NUMBERS = (_HEADER.index("parameters"), _HEADER.index("MACs"))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -177,8 +178,7 @@ def summary(graph: Graph, batch_size: int = 1, itemsize: int = 4, frozen: Collec
         )
     totals = _totals(graph, rows, batch_size, itemsize, frozen)
     table = [_HEADER, *(row.cells() for row in rows)]
-    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-    lines = [_line(cells, widths) for cells in table]
+    lines = aligned(table, right=_NUMBERS)
     rule = "-" * max(map(len, lines))
     text = Summary("\n".join([lines[0], rule, *lines[1:], rule, *totals.lines()]))
     text.rows, text.totals = tuple(rows), totals
@@ -231,13 +231,6 @@ def _receptive_fields(graph: Graph) -> dict[str, Field]:
         if len(images) == 1
         else {}
     )
-
-
-def _line(cells: tuple[str, ...], widths: list[int]) -> str:
-    return "  ".join(
-        cell.rjust(width) if title in _NUMBERS else cell.ljust(width)
-        for cell, width, title in zip(cells, widths, _HEADER, strict=True)
-    ).rstrip()
 
 
 def _mebibytes(count: int) -> str:

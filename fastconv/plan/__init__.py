@@ -14,6 +14,16 @@ An op that no module knows runs as it is, on plain arrays.
 from fastconv.plan._fuse import Unit, fuse, of_other_dtypes
 from fastconv.plan._report import Report, Row
 from fastconv.plan._run import InferencePlan
-from fastconv.plan._steps import Step
+from fastconv.plan._steps import Step, concatenated, joined
 
-__all__ = ["InferencePlan", "Report", "Row", "Step", "Unit", "fuse", "of_other_dtypes"]
+__all__ = [
+    "InferencePlan",
+    "Report",
+    "Row",
+    "Step",
+    "Unit",
+    "concatenated",
+    "fuse",
+    "joined",
+    "of_other_dtypes",
+]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from fastconv._table import aligned
+
 MAX_WHY = 120  # characters of a reason in the table
 
 
@@ -78,11 +80,7 @@ class Report:
                     why,
                 )
             )
-        widths = [max(len(row[column]) for row in table) for column in range(len(table[0]))]
-        lines = [
-            "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-            for row in table
-        ]
+        lines = aligned(table)
         lines.append(
             f"batch {self.batch}: {self.seconds * 1e3:.3f} ms a call in {len(self.rows)} steps, the first "
             f"{self.first_seconds * 1e3:.1f} ms; arena {self.arena_nbytes / 2**20:.2f} MiB, weights "

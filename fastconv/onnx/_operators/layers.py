@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from functools import reduce
+from typing import Any
 
 import numpy as np
 
@@ -185,6 +186,17 @@ class _Windows:
         return tuple(lo for lo, _ in self.pads)
 
     @property
+    def arguments(self) -> dict[str, Any]:
+        """Fields of a pooling op, where the windows are plain."""
+        return {
+            "kernel_size": self.kernel,
+            "stride": self.stride,
+            "padding": self.padding,
+            "dilation": self.dilation,
+            "ceil_mode": self.ceil,
+        }
+
+    @property
     def out_sizes(self) -> Shape:
         """Rounded up in ceil mode, but for a window that would start in the high padding."""
         sizes = []
@@ -232,13 +244,7 @@ def max_pool(b: Builder, call: Call, x: Value) -> Result:
         return _max_pool_with_indices(b, windows, x, column_major)
     if windows.plain:
         return b.layer(
-            ops.MaxPool(
-                kernel_size=windows.kernel,
-                stride=windows.stride,
-                padding=windows.padding,
-                dilation=windows.dilation,
-                ceil_mode=windows.ceil,
-            ),
+            ops.MaxPool(**windows.arguments),
             x,
         )
     x = _padded(b, x, windows.exact_pads, -math.inf)
@@ -286,11 +292,7 @@ def average_pool(b: Builder, call: Call, x: Value) -> Result:
     if windows.plain and set(windows.dilation) == {1}:
         return b.layer(
             ops.AvgPool(
-                kernel_size=windows.kernel,
-                stride=windows.stride,
-                padding=windows.padding,
-                dilation=windows.dilation,
-                ceil_mode=windows.ceil,
+                **windows.arguments,
                 count_include_pad=include,
                 divisor_override=None,
             ),
@@ -327,11 +329,7 @@ def lp_pool(b: Builder, call: Call, x: Value) -> Result:
     if windows.plain and set(windows.dilation) == {1}:
         return b.layer(
             ops.LpPool(
-                kernel_size=windows.kernel,
-                stride=windows.stride,
-                padding=windows.padding,
-                dilation=windows.dilation,
-                ceil_mode=windows.ceil,
+                **windows.arguments,
                 p=p,
             ),
             x,
