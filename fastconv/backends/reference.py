@@ -729,7 +729,7 @@ def cross_entropy_backward(
 _NUMPY_MODE = {"reflect": "reflect", "replicate": "edge", "circular": "wrap"}
 
 
-def _pad_sources(spec: PadSpec, axis: int) -> Array:
+def pad_sources(spec: PadSpec, axis: int) -> Array:
     """For every position of a padded axis the input position it copies, -1 for the constant."""
     size, lo, hi = spec.in_shape[axis], spec.lo[axis], spec.hi[axis]
     if spec.mode == "constant":
@@ -743,7 +743,7 @@ def pad(spec: PadSpec, x: Array) -> Array:
     """Grow (or, in constant mode, crop) the trailing axes."""
     out = x.reshape(spec.outer, *spec.in_shape)
     for axis in range(len(spec.in_shape)):
-        source = _pad_sources(spec, axis)
+        source = pad_sources(spec, axis)
         if spec.in_shape[axis]:
             grown = np.take(out, np.maximum(source, 0), axis=axis + 1)
         else:
@@ -757,7 +757,7 @@ def pad_backward(spec: PadSpec, grad_output: Array) -> Array:
     """Each padded position's gradient returns to the input position it copied."""
     grad = grad_output.astype(np.float64).reshape(spec.outer, *spec.out_shape)
     for axis in range(len(spec.in_shape)):
-        source = _pad_sources(spec, axis)
+        source = pad_sources(spec, axis)
         moved = np.moveaxis(grad, axis + 1, -1)[..., source >= 0]
         back = np.zeros((*moved.shape[:-1], spec.in_shape[axis]))
         where: Index = (..., source[source >= 0])

@@ -8,13 +8,32 @@ from __future__ import annotations
 
 from fastconv._dispatch import Implementation
 from fastconv.backends import reference
-from fastconv.backends.cuda import _contraction, _dropout, _gemm, _pointwise, _pool, engine
+from fastconv.backends.cuda import (
+    _adaptive,
+    _columns,
+    _contraction,
+    _dropout,
+    _gather,
+    _gemm,
+    _norm,
+    _pointwise,
+    _pool,
+    _softmax,
+    _update,
+    engine,
+)
 
 _KERNELS: dict[str, tuple[Implementation, ...]] = {
     **_pointwise.IMPLEMENTATIONS,
     **_dropout.IMPLEMENTATIONS,
     **_pool.IMPLEMENTATIONS,
     **_gemm.IMPLEMENTATIONS,
+    **_update.IMPLEMENTATIONS,
+    **_gather.IMPLEMENTATIONS,
+    **_columns.IMPLEMENTATIONS,
+    **_adaptive.IMPLEMENTATIONS,
+    **_norm.IMPLEMENTATIONS,
+    **_softmax.IMPLEMENTATIONS,
     **_contraction.IMPLEMENTATIONS,
 }
 

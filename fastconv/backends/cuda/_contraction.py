@@ -52,14 +52,14 @@ def _contract(
     )
 
 
-def _sizes(spec: ConvSpec) -> tuple[int, ...]:
+def sizes(spec: ConvSpec) -> tuple[int, ...]:
     """Extents in three dimensions, those of fewer with leading ones; channels of a group."""
     ones = (1,) * (3 - spec.ndim)
     channels = (spec.in_channels // spec.groups, spec.out_channels // spec.groups)
     return (*ones, *spec.in_size, *ones, *spec.out_size, *channels)
 
 
-def _geometry(spec: ConvSpec) -> tuple[tuple[int, ...], ...]:
+def geometry(spec: ConvSpec) -> tuple[tuple[int, ...], ...]:
     """Kernel, stride, dilation and leading pad in three dimensions: what is constant in a kernel."""
     rest = 3 - spec.ndim
     once = ((1,) * rest + each for each in (spec.kernel, spec.stride, spec.dilation))
@@ -70,7 +70,7 @@ def conv_forward(spec: ConvSpec, input: Any, weight: Any, bias: Any, out: Any, r
     made = lift(out) if isinstance(out, DeviceArray) else empty(spec.output_shape, spec.dtype)
     _contract(
         "conv_forward",
-        (_geometry(spec),),
+        (geometry(spec),),
         (weight, input),
         (
             spec.out_channels // spec.groups,
@@ -82,7 +82,7 @@ def conv_forward(spec: ConvSpec, input: Any, weight: Any, bias: Any, out: Any, r
         residual=residual,
         activation=(spec.activation, spec.slope),
         groups=spec.groups,
-        sizes=_sizes(spec),
+        sizes=sizes(spec),
     )
     return settle(made, input, out)
 
@@ -92,7 +92,7 @@ def conv_input_grad(spec: ConvSpec, grad_output: Any, weight: Any, bias: Any, ou
     outputs = spec.out_channels // spec.groups
     _contract(
         "conv_input_grad",
-        (_geometry(spec),),
+        (geometry(spec),),
         (weight, grad_output),
         (
             spec.in_channels // spec.groups,
@@ -102,7 +102,7 @@ def conv_input_grad(spec: ConvSpec, grad_output: Any, weight: Any, bias: Any, ou
         made,
         bias=bias,
         groups=spec.groups,
-        sizes=_sizes(spec),
+        sizes=sizes(spec),
     )
     return settle(made, grad_output, out)
 
@@ -111,7 +111,7 @@ def conv_weight_grad(spec: ConvSpec, input: Any, grad_output: Any) -> Any:
     made = empty(spec.weight_shape, spec.dtype)
     _contract(
         "conv_weight_grad",
-        (_geometry(spec),),
+        (geometry(spec),),
         (grad_output, input),
         (
             spec.out_channels // spec.groups,
@@ -120,7 +120,7 @@ def conv_weight_grad(spec: ConvSpec, input: Any, grad_output: Any) -> Any:
         ),
         made,
         groups=spec.groups,
-        sizes=_sizes(spec),
+        sizes=sizes(spec),
     )
     return settle(made, input)
 

@@ -1,0 +1,104 @@
+"""Twins of softmax and cross-entropy."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from fastconv._dispatch import Implementation
+from fastconv._spec import CrossEntropySpec, SoftmaxSpec
+from fastconv.backends.cuda._norm import total
+from fastconv.backends.cuda.array import DeviceArray, empty, lift, settle
+from fastconv.backends.cuda.launch import MAX_SIZE, Kernel, cover, launch
+
+THREADS = 256  # as the kernels have it
+
+
+def _along(name: str, shape: tuple[int, int, int], log: bool, *arrays: DeviceArray) -> None:
+    """Launch ``kernels.softmax.<name>`` along the middle axis of ``shape``."""
+    outer, length, inner = shape
+    rows = inner == 1
+    kernel = Kernel("softmax", name, (rows, log, arrays[0].dtype.name))
+    blocks = outer if rows else cover(outer * inner, THREADS)
+    if math.prod(shape):
+        launch(kernel, (blocks,), THREADS, *arrays, *map(np.uint32, (length, inner, outer * inner)))
+
+
+def softmax_forward(spec: SoftmaxSpec, x: Any) -> Any:
+    y = empty(x.shape, spec.dtype)
+    _along("forward", (spec.outer, spec.length, spec.inner), spec.log, lift(x), y)
+    return settle(y, x)
+
+
+def softmax_backward(spec: SoftmaxSpec, grad_output: Any, output: Any) -> Any:
+    dx = empty(output.shape, spec.dtype)
+    shape = (spec.outer, spec.length, spec.inner)
+    _along("backward", shape, spec.log, lift(grad_output), lift(output), dx)
+    return settle(dx, output)
+
+
+def _pixels(name: str, spec: CrossEntropySpec, options: tuple[bool, ...], *arrays: DeviceArray) -> None:
+    """Launch ``kernels.softmax.<name>``, a thread for each pixel of (batch, inner)."""
+    size, number = spec.batch * spec.inner, np.dtype(spec.dtype).type
+    kernel = Kernel("softmax", name, (spec.soft, spec.weighted, *options, spec.dtype))
+    smooth = number(spec.label_smoothing), number(spec.label_smoothing / max(spec.classes, 1))
+    sizes = map(np.uint32, (spec.classes, spec.inner, size))
+    launch(kernel, (cover(size, THREADS),), THREADS, *arrays, *sizes, np.int64(spec.ignore_index), *smooth)
+
+
+def cross_entropy_forward(spec: CrossEntropySpec, logits: Any, target: Any, weight: Any) -> tuple[Any, Any]:
+    log_probs = empty(logits.shape, spec.dtype)
+    _along("forward", (spec.batch, spec.classes, spec.inner), True, lift(logits), log_probs)
+    losses, shares = _losses(spec, log_probs, target, weight)
+    loss = losses if spec.reduction == "none" else total(losses)
+    if spec.reduction == "mean":
+        loss = _quotient(loss, total(shares))
+    return settle(loss, logits), settle(log_probs, logits)
+
+
+def _losses(
+    spec: CrossEntropySpec, log_probs: DeviceArray, target: Any, weight: Any
+) -> tuple[DeviceArray, DeviceArray]:
+    """Loss of each pixel, and its weight in the mean."""
+    losses, shares = (empty((spec.batch, spec.inner), spec.dtype) for _ in range(2))
+    weights = log_probs if weight is None else lift(weight)
+    _pixels("loss", spec, (), log_probs, lift(target), weights, losses, shares)
+    return losses, shares
+
+
+def _quotient(a: DeviceArray, b: DeviceArray) -> DeviceArray:
+    out = empty((), a.dtype)
+    launch(Kernel("softmax", "quotient", (a.dtype.name,)), (1,), THREADS, a, b, out)
+    return out
+
+
+def cross_entropy_backward(
+    spec: CrossEntropySpec, grad_loss: Any, log_probs: Any, target: Any, weight: Any
+) -> Any:
+    dx = empty(log_probs.shape, spec.dtype)
+    given, mean = lift(log_probs), spec.reduction == "mean"
+    divisor = total(_losses(spec, given, target, weight)[1]) if mean else given
+    weights = given if weight is None else lift(weight)
+    arrays = (lift(grad_loss), given, lift(target), weights, divisor, dx)
+    _pixels("loss_backward", spec, (spec.reduction != "none", mean), *arrays)
+    return settle(dx, log_probs)
+
+
+def _softmax_refusal(spec: SoftmaxSpec) -> str | None:
+    size = spec.outer * spec.length * spec.inner
+    return f"it has {size} elements, more than {MAX_SIZE}" if size > MAX_SIZE else None
+
+
+def _loss_refusal(spec: CrossEntropySpec) -> str | None:
+    size = spec.batch * spec.classes * spec.inner
+    return f"it has {size} logits, more than {MAX_SIZE}" if size > MAX_SIZE else None
+
+
+IMPLEMENTATIONS: dict[str, tuple[Implementation, ...]] = {
+    "softmax_forward": (Implementation("lines", softmax_forward, _softmax_refusal),),
+    "softmax_backward": (Implementation("lines", softmax_backward, _softmax_refusal),),
+    "cross_entropy_forward": (Implementation("pixels", cross_entropy_forward, _loss_refusal),),
+    "cross_entropy_backward": (Implementation("pixels", cross_entropy_backward, _loss_refusal),),
+}
