@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from fastconv._dispatch import Implementation
 from fastconv.backends import reference
-from fastconv.backends.cuda import _contraction, _dropout, _gemm, _pointwise, _pool, engine
+from fastconv.backends.cuda import _contraction, _depthwise, _dropout, _gemm, _pointwise, _pool, engine
 
 _KERNELS: dict[str, tuple[Implementation, ...]] = {
     **_pointwise.IMPLEMENTATIONS,
     **_dropout.IMPLEMENTATIONS,
     **_pool.IMPLEMENTATIONS,
     **_gemm.IMPLEMENTATIONS,
-    **_contraction.IMPLEMENTATIONS,
+    **{op: _depthwise.IMPLEMENTATIONS[op] + last for op, last in _contraction.IMPLEMENTATIONS.items()},
 }
 
 IMPLEMENTATIONS: dict[str, tuple[Implementation, ...]] = {

@@ -52,14 +52,18 @@ def _contract(
     )
 
 
-def _sizes(spec: ConvSpec) -> tuple[int, ...]:
-    """Extents in three dimensions, those of fewer with leading ones; channels of a group."""
+def volumes(spec: ConvSpec) -> tuple[int, ...]:
+    """Extents of input and output in three dimensions, those of fewer with leading ones."""
     ones = (1,) * (3 - spec.ndim)
-    channels = (spec.in_channels // spec.groups, spec.out_channels // spec.groups)
-    return (*ones, *spec.in_size, *ones, *spec.out_size, *channels)
+    return (*ones, *spec.in_size, *ones, *spec.out_size)
 
 
-def _geometry(spec: ConvSpec) -> tuple[tuple[int, ...], ...]:
+def _sizes(spec: ConvSpec) -> tuple[int, ...]:
+    """Extents, and channels of a group."""
+    return (*volumes(spec), spec.in_channels // spec.groups, spec.out_channels // spec.groups)
+
+
+def geometry(spec: ConvSpec) -> tuple[tuple[int, ...], ...]:
     """Kernel, stride, dilation and leading pad in three dimensions: what is constant in a kernel."""
     rest = 3 - spec.ndim
     once = ((1,) * rest + each for each in (spec.kernel, spec.stride, spec.dilation))
@@ -70,7 +74,7 @@ def conv_forward(spec: ConvSpec, input: Any, weight: Any, bias: Any, out: Any, r
     made = lift(out) if isinstance(out, DeviceArray) else empty(spec.output_shape, spec.dtype)
     _contract(
         "conv_forward",
-        (_geometry(spec),),
+        (geometry(spec),),
         (weight, input),
         (
             spec.out_channels // spec.groups,
@@ -92,7 +96,7 @@ def conv_input_grad(spec: ConvSpec, grad_output: Any, weight: Any, bias: Any, ou
     outputs = spec.out_channels // spec.groups
     _contract(
         "conv_input_grad",
-        (_geometry(spec),),
+        (geometry(spec),),
         (weight, grad_output),
         (
             spec.in_channels // spec.groups,
@@ -111,7 +115,7 @@ def conv_weight_grad(spec: ConvSpec, input: Any, grad_output: Any) -> Any:
     made = empty(spec.weight_shape, spec.dtype)
     _contract(
         "conv_weight_grad",
-        (_geometry(spec),),
+        (geometry(spec),),
         (grad_output, input),
         (
             spec.out_channels // spec.groups,
@@ -125,10 +129,15 @@ def conv_weight_grad(spec: ConvSpec, input: Any, grad_output: Any) -> Any:
     return settle(made, input)
 
 
-def _conv_refusal(spec: ConvSpec) -> str | None:
+def too_many_elements(spec: ConvSpec) -> str | None:
+    """Refusal of arrays that 32 bits do not count."""
     largest = max(math.prod(shape) for shape in (spec.input_shape, spec.weight_shape, spec.output_shape))
-    if largest > MAX_SIZE:
-        return f"an array of it has {largest} elements, more than {MAX_SIZE}"
+    return f"an array of it has {largest} elements, more than {MAX_SIZE}" if largest > MAX_SIZE else None
+
+
+def _conv_refusal(spec: ConvSpec) -> str | None:
+    if reason := too_many_elements(spec):
+        return reason
     if spec.groups > MAX_GRID[2]:
         return f"it has {spec.groups} groups, more than {MAX_GRID[2]}"
     return None

@@ -90,7 +90,7 @@ def _tap_of(kernel: tuple[int, ...]) -> Any:
     return decode
 
 
-def _wrapped(values: tuple[int, ...]) -> tuple[Any, ...]:
+def wrapped(values: tuple[int, ...]) -> tuple[Any, ...]:
     """As uint32, negative ones modulo 2**32, so that a coordinate left of the image is one beyond every right edge."""
     return tuple(uint32(value % 2**32) for value in values)
 
@@ -98,7 +98,7 @@ def _wrapped(values: tuple[int, ...]) -> tuple[Any, ...]:
 def _patches(kernel: Any, stride: Any, dilation: Any, pad: Any, *, along_k: bool) -> Side:
     """The input as (C * taps, N * output pixels), or transposed; a thread owns an output pixel."""
     decode = _tap_of(kernel)
-    (sz, sy, sx), (dz, dy, dx), (pz, py, px) = map(_wrapped, (stride, dilation, pad))
+    (sz, sy, sx), (dz, dy, dx), (pz, py, px) = map(wrapped, (stride, dilation, pad))
 
     @inlined
     def own(index, limit, group, groups, sizes):
@@ -127,7 +127,7 @@ def _patches(kernel: Any, stride: Any, dilation: Any, pad: Any, *, along_k: bool
 def _gradient_patches(kernel: Any, stride: Any, dilation: Any, pad: Any) -> Side:
     """The output's gradient as (O * taps, N * input pixels), zero where no stride leads; a thread owns a pixel."""
     decode = _tap_of(kernel)
-    (sz, sy, sx), (dz, dy, dx), (pz, py, px) = map(_wrapped, (stride, dilation, pad))
+    (sz, sy, sx), (dz, dy, dx), (pz, py, px) = map(wrapped, (stride, dilation, pad))
 
     @inlined
     def own(index, limit, group, groups, sizes):
