@@ -41,7 +41,7 @@ from numba import typeof, types  # noqa: E402
 
 
 class _Translator(ptxcpu.Gen):  # type: ignore[misc]
-    """Two opcodes more than the tool knows."""
+    """Three opcodes more than the tool knows."""
 
     def ins(self, guard: Any, opcode: str, operands: list[str], text: str) -> str:
         name, _, kind = opcode.partition(".")
@@ -53,6 +53,10 @@ class _Translator(ptxcpu.Gen):  # type: ignore[misc]
             start, length = (self.rd(each, "u32") for each in operands[3:])
             ones = f"({length} >= {kind[1:]} ? ~0ull : (1ull << {length}) - 1)"
             result = f"(({word} & ~({ones} << {start})) | (({inserted} & {ones}) << {start}))"
+        elif name == "cvt" and kind in ("sat.f32.f32", "sat.ftz.f32.f32"):  # NaN becomes 0
+            kind = "f32"
+            value = self.rd(operands[1], kind)
+            result = f"({value} > 0 ? ({value} < 1 ? {value} : 1) : 0)"
         else:
             return super().ins(guard, opcode, operands, text)
         return self.wr(operands[0], kind, result)

@@ -7,6 +7,7 @@ import pytest
 
 pytest.importorskip("numba_cuda", reason="needs fastconv[cuda]")
 
+import fastconv
 import fastconv.functional as F
 import fastconv.grad as G
 from emulator import ORDERS, assemble, emulated, unsound
@@ -48,17 +49,21 @@ def test_normalisation_and_its_gradient(shape: tuple[int, int, int], affine: boo
         y, mean, inv_std = F.batch_norm(x, None, None, weight, bias, training=True, return_stats=True)
         return y, mean, inv_std, *G.batch_norm(g, x, mean, inv_std, weight, training=True)
 
-    expected = both()
+    with fastconv.use_backend("reference"):
+        expected = both()
+    rounding = 3e-7 * shape[0] * shape[2]  # sums of that many numbers of either sign
     for order in ORDERS:
         with emulated(order=order) as device:
             got = both()
             device.assert_clean()
         for one, other in zip(got, expected, strict=True):
-            np.testing.assert_allclose(one, other, rtol=0, atol=3e-6 * np.abs(other).max())
+            np.testing.assert_allclose(
+                one, other, rtol=0, atol=3e-6 * np.abs(other).max() + (rounding if one.ndim == 1 else 0)
+            )
 
 
 def test_a_variance_keeps_its_digits_beside_a_large_mean() -> None:
     x = np.random.default_rng(2).standard_normal((4, 1, 1000)).astype(np.float32) + 1000
     with emulated():
-        _, _, inv_std = F.batch_norm(x, training=True, return_stats=True, eps=0.0)
+        _, _, inv_std = F.batch_norm(x, None, None, training=True, return_stats=True, eps=0.0)
     np.testing.assert_allclose(inv_std, 1 / x.std(dtype=np.float64), rtol=1e-4)

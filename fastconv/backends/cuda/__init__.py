@@ -12,6 +12,7 @@ from fastconv.backends.cuda import (
     _adaptive,
     _columns,
     _contraction,
+    _depthwise,
     _dropout,
     _gather,
     _gemm,
@@ -34,7 +35,7 @@ _KERNELS: dict[str, tuple[Implementation, ...]] = {
     **_adaptive.IMPLEMENTATIONS,
     **_norm.IMPLEMENTATIONS,
     **_softmax.IMPLEMENTATIONS,
-    **_contraction.IMPLEMENTATIONS,
+    **{op: _depthwise.IMPLEMENTATIONS[op] + last for op, last in _contraction.IMPLEMENTATIONS.items()},
 }
 
 IMPLEMENTATIONS: dict[str, tuple[Implementation, ...]] = {

@@ -8,7 +8,7 @@ import numpy as np
 
 from fastconv._dispatch import Implementation
 from fastconv._spec import ConvSpec
-from fastconv.backends.cuda._contraction import geometry, sizes
+from fastconv.backends.cuda._contraction import geometry, volumes
 from fastconv.backends.cuda.array import DeviceArray, empty, lift, settle
 from fastconv.backends.cuda.launch import MAX_SIZE, Kernel, cover, launch
 
@@ -22,7 +22,7 @@ def _shape(spec: ConvSpec) -> tuple[int, int, int]:
 
 def _start(name: str, spec: ConvSpec, source: Any, result: DeviceArray) -> Any:
     kernel = Kernel("columns", name, (*geometry(spec), spec.dtype))
-    extents = map(np.uint32, (result.size, *sizes(spec)[:6]))
+    extents = map(np.uint32, (result.size, *volumes(spec)))
     launch(kernel, (cover(result.size, THREADS),), THREADS, lift(source), result, *extents)
     return settle(result, source)
 

@@ -52,11 +52,15 @@ def _contract(
     )
 
 
-def sizes(spec: ConvSpec) -> tuple[int, ...]:
-    """Extents in three dimensions, those of fewer with leading ones; channels of a group."""
+def volumes(spec: ConvSpec) -> tuple[int, ...]:
+    """Extents of input and output in three dimensions, those of fewer with leading ones."""
     ones = (1,) * (3 - spec.ndim)
-    channels = (spec.in_channels // spec.groups, spec.out_channels // spec.groups)
-    return (*ones, *spec.in_size, *ones, *spec.out_size, *channels)
+    return (*ones, *spec.in_size, *ones, *spec.out_size)
+
+
+def _sizes(spec: ConvSpec) -> tuple[int, ...]:
+    """Extents, and channels of a group."""
+    return (*volumes(spec), spec.in_channels // spec.groups, spec.out_channels // spec.groups)
 
 
 def geometry(spec: ConvSpec) -> tuple[tuple[int, ...], ...]:
@@ -82,7 +86,7 @@ def conv_forward(spec: ConvSpec, input: Any, weight: Any, bias: Any, out: Any, r
         residual=residual,
         activation=(spec.activation, spec.slope),
         groups=spec.groups,
-        sizes=sizes(spec),
+        sizes=_sizes(spec),
     )
     return settle(made, input, out)
 
@@ -102,7 +106,7 @@ def conv_input_grad(spec: ConvSpec, grad_output: Any, weight: Any, bias: Any, ou
         made,
         bias=bias,
         groups=spec.groups,
-        sizes=sizes(spec),
+        sizes=_sizes(spec),
     )
     return settle(made, grad_output, out)
 
@@ -120,15 +124,20 @@ def conv_weight_grad(spec: ConvSpec, input: Any, grad_output: Any) -> Any:
         ),
         made,
         groups=spec.groups,
-        sizes=sizes(spec),
+        sizes=_sizes(spec),
     )
     return settle(made, input)
 
 
-def _conv_refusal(spec: ConvSpec) -> str | None:
+def too_many_elements(spec: ConvSpec) -> str | None:
+    """Refusal of arrays that 32 bits do not count."""
     largest = max(math.prod(shape) for shape in (spec.input_shape, spec.weight_shape, spec.output_shape))
-    if largest > MAX_SIZE:
-        return f"an array of it has {largest} elements, more than {MAX_SIZE}"
+    return f"an array of it has {largest} elements, more than {MAX_SIZE}" if largest > MAX_SIZE else None
+
+
+def _conv_refusal(spec: ConvSpec) -> str | None:
+    if reason := too_many_elements(spec):
+        return reason
     if spec.groups > MAX_GRID[2]:
         return f"it has {spec.groups} groups, more than {MAX_GRID[2]}"
     return None
