@@ -3,6 +3,7 @@ tunnels (SmoothGrad) and Grad-CAM."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import numpy as np
@@ -25,8 +26,9 @@ NOISE_TYPES = ("smoothgrad", "smoothgrad_sq", "vargrad")
 class Attribution(Protocol):
     """What a noise tunnel can be laid around."""
 
-    def attribute(self, inputs: Any, **kwargs: Any) -> Any:
-        """An array like the inputs."""
+    @property
+    def attribute(self) -> Callable[..., Any]:
+        """From the inputs to an array like them."""
 
 
 class InputXGradient:
@@ -240,7 +242,11 @@ class NoiseTunnel:
             raise ValueError(f"stdevs must be at least 0, got {stdevs}")
         batch = np.asarray(inputs)
         rng = np.random.default_rng(seed)
-        mean, spread, done = np.zeros(batch.shape), np.zeros(batch.shape), 0  # Welford's, of any number of copies
+        mean, spread, done = (
+            np.zeros(batch.shape),
+            np.zeros(batch.shape),
+            0,
+        )  # Welford's, of any number of copies
         for first in range(0, samples, together):
             count = min(together, samples - first)
             noisy = batch + stdevs * rng.standard_normal((count, *batch.shape))

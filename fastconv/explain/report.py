@@ -378,7 +378,7 @@ def report(
 def _predictions(subject: Subject, scores: np.ndarray) -> str:
     """The best classes with their scores, and their softmax unless the net ends in one."""
     best = np.argsort(-scores, kind="stable")[:_BEST]
-    shares = probabilities(scores[None])[0]
+    shares = probabilities(scores[None], subject.model.graph)[0]
     rows = "".join(
         f'<tr><td>{escape(subject.name_of(int(index)))}</td><td class="number">{scores[index]:.4g}</td>'
         f'<td class="number">{shares[index]:.2%}</td></tr>'
