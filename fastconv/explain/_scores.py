@@ -7,7 +7,10 @@ from typing import Any
 
 import numpy as np
 
+import fastconv.functional as F
+from fastconv.graph import Graph
 from fastconv.nn import Model
+from fastconv.ops import Reshape, Softmax
 
 
 def forward_function(model: Model | Callable[..., Any]) -> Callable[..., np.ndarray]:
@@ -86,13 +89,32 @@ def target_index(output_shape: tuple[int, ...], target: Any) -> tuple[Any, ...]:
     return (np.arange(n), *columns.T)
 
 
-def probabilities(scores: np.ndarray) -> np.ndarray:
-    """Probabilities of the classes, (N, classes) in float64: the scores, if they are that, else their softmax."""
-    scores = scores.astype(np.float64)
-    if scores.min() >= 0 and np.abs(scores.sum(axis=1) - 1).max() <= 1e-3:
-        return scores
-    powers = np.exp(scores - scores.max(axis=1, keepdims=True))
-    return np.asarray(powers / powers.sum(axis=1, keepdims=True))
+def log_probabilities(outputs: np.ndarray, graph: Graph | None) -> np.ndarray:
+    """Logarithms of the classes' probabilities, from outputs (N, classes, ...).
+
+    They are taken for logits, unless the net is known to end in a softmax over the classes; what reshapes the
+    probabilities behind it changes nothing.
+    """
+    softmax = None if graph is None else _closing_softmax(graph)
+    if softmax is not None:
+        return outputs if softmax.log else np.log(np.maximum(outputs, np.finfo(outputs.dtype).tiny))
+    return F.log_softmax(outputs, 1)
+
+
+def _closing_softmax(graph: Graph) -> Softmax | None:
+    """The softmax over the classes behind which the net does no more than reshape."""
+    nodes = {node.name: node for node in graph.nodes}
+    node = nodes.get(graph.outputs[0])
+    while node is not None and isinstance(node.op, Reshape):
+        node = nodes.get(node.inputs[0])
+    if node is None or not isinstance(node.op, Softmax):
+        return None
+    return node.op if node.op.window(graph.shapes[node.name]) is None else None
+
+
+def probabilities(outputs: np.ndarray, graph: Graph) -> np.ndarray:
+    """Probabilities of the classes, (N, classes) in float64, by the rule of :func:`log_probabilities`."""
+    return np.exp(log_probabilities(outputs.astype(np.float64), graph))
 
 
 def as_image_batch(image: Any) -> np.ndarray:

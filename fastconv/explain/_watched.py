@@ -10,27 +10,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-import fastconv.functional as F
 from fastconv.explain._occluded import Occluded, Subject, subject_of
-from fastconv.explain._scores import forward_function, require_model, target_index
+from fastconv.explain._scores import forward_function, log_probabilities, require_model, target_index
 from fastconv.graph import Graph, Node
 from fastconv.nn import Model
-from fastconv.ops import GlobalAvgPool, Softmax
+from fastconv.ops import GlobalAvgPool
 
 Array = NDArray[Any]
 
 SCORES = ("output", "logit", "probability", "loss")
-
-
-def log_probabilities(outputs: Array, graph: Graph | None) -> Array:
-    """Logarithms of the classes' probabilities, from outputs (N, classes, ...).
-
-    They are taken for logits, unless the net is known to end in a softmax.
-    """
-    last = graph.node(graph.outputs[0]).op if graph is not None else None
-    if isinstance(last, Softmax) and last.window(outputs.shape[1:]) is None:  # over the classes
-        return outputs if last.log else np.log(np.maximum(outputs, np.finfo(outputs.dtype).tiny))
-    return F.log_softmax(outputs, 1)
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@ tunnels (SmoothGrad) and Grad-CAM."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import numpy as np
@@ -25,8 +26,9 @@ NOISE_TYPES = ("smoothgrad", "smoothgrad_sq", "vargrad")
 class Attribution(Protocol):
     """What a noise tunnel can be laid around."""
 
-    def attribute(self, inputs: Any, **kwargs: Any) -> Any:
-        """An array like the inputs."""
+    @property
+    def attribute(self) -> Callable[..., Any]:
+        """From the inputs to an array like them."""
 
 
 class InputXGradient:
@@ -240,7 +242,11 @@ class NoiseTunnel:
             raise ValueError(f"stdevs must be at least 0, got {stdevs}")
         batch = np.asarray(inputs)
         rng = np.random.default_rng(seed)
-        found = []
+        mean, spread, done = (
+            np.zeros(batch.shape),
+            np.zeros(batch.shape),
+            0,
+        )  # Welford's, of any number of copies
         for first in range(0, samples, together):
             count = min(together, samples - first)
             noisy = batch + stdevs * rng.standard_normal((count, *batch.shape))
@@ -248,14 +254,14 @@ class NoiseTunnel:
                 {**kwargs, "target": _repeated(kwargs["target"], count)} if "target" in kwargs else kwargs
             )
             parts = self.attribution_method.attribute(noisy.reshape(-1, *batch.shape[1:]), **chosen)
-            found.append(np.reshape(parts, (count, *batch.shape)))
-        every = np.concatenate(found)
-        if nt_type == "smoothgrad":
-            return np.asarray(every.mean(axis=0))
-        squares = (every.astype(np.float64) ** 2).mean(axis=0)
-        if nt_type == "vargrad":
-            squares = np.maximum(squares - every.mean(axis=0, dtype=np.float64) ** 2, 0)
-        return np.asarray(squares.astype(every.dtype))
+            for values in np.reshape(parts, (count, *batch.shape)):
+                done += 1
+                step = values - mean
+                mean += step / done
+                spread += step * (values - mean)
+        variance = spread / samples
+        result = {"smoothgrad": mean, "smoothgrad_sq": mean**2 + variance, "vargrad": variance}[nt_type]
+        return np.asarray(result.astype(parts.dtype))
 
 
 class LayerGradCam:

@@ -123,7 +123,7 @@ def _probabilities(model: Model, images: Iterator[Array], target: int) -> Array:
             raise ValueError(
                 f"target must be one of the net's classes, got {target} for scores {scores.shape}"
             )
-        found.append(probabilities(scores)[:, target])
+        found.append(probabilities(scores, model.graph)[:, target])
         part.clear()
 
     for image in images:

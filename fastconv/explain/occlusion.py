@@ -18,8 +18,8 @@ import numpy as np
 
 from fastconv.explain import _windows
 from fastconv.explain._occluded import MEMORY_LIMIT, Estimate, Occluded, Progress, images_per_pass, subject_of
-from fastconv.explain._scores import as_image_batch, require_model
-from fastconv.explain._watched import Activity, Watched, log_probabilities
+from fastconv.explain._scores import as_image_batch, log_probabilities, require_model
+from fastconv.explain._watched import Activity, Watched
 from fastconv.explain._windows import Region, Windows
 from fastconv.nn import Model
 

@@ -17,11 +17,11 @@ from fastconv._spec import as_int
 from fastconv.explain._scores import as_image_batch, probabilities, require_model
 from fastconv.explain.effective_field import effective_receptive_field
 from fastconv.explain.features import feature_maps
-from fastconv.explain.gradients import IntegratedGradients, grad_cam
+from fastconv.explain.gradients import IntegratedGradients, NoiseTunnel, grad_cam
 from fastconv.explain.metrics import deletion, insertion
 from fastconv.explain.occlusion import occlusion
 from fastconv.explain.receptive_field import receptive_field
-from fastconv.explain.saliency import saliency_map
+from fastconv.explain.saliency import Saliency, saliency_map
 from fastconv.nn._format import times
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 _BEST = 5  # classes that are listed
 _DPI = 110
+_COPIES, _NOISE = 16, 0.15  # of SmoothGrad; the noise as a part of the image's range, as its paper has it
 
 _STYLE = """
 body { font-family: system-ui, sans-serif; max-width: 70rem; margin: 2rem auto; padding: 0 1rem; color: #222 }
@@ -185,6 +186,28 @@ def _integrated_gradients(subject: Subject) -> Section:
     )
 
 
+def _smoothgrad(subject: Subject) -> Section:
+    from fastconv import plot
+
+    noise = _NOISE * float(np.ptp(subject.image))
+    found = NoiseTunnel(Saliency(subject.model)).attribute(
+        subject.image[None],
+        nt_samples=_COPIES,
+        nt_samples_batch_size=1,
+        stdevs=noise,
+        target=subject.target,
+        abs=False,
+    )
+    values = np.abs(found[0]).max(axis=0)
+    return Section(
+        title="SmoothGrad",
+        text="The gradient of the output, averaged over noisy copies of the image: what stays of it is less ragged "
+        "(Smilkov, Thorat, Kim, Viegas and Wattenberg 2017).",
+        figures={"Over the image": _drawn(plot.overlay(subject.shown, values, "|mean d output / d pixel|"))},
+        facts={"copies": f"{_COPIES}, noise of standard deviation {noise:.3g}"},
+    )
+
+
 def _feature_maps(subject: Subject) -> Section:
     from fastconv import plot
 
@@ -228,6 +251,7 @@ METHODS: Mapping[str, Callable[[Subject], Section]] = {
     "saliency": _saliency,
     "grad_cam": _grad_cam,
     "integrated_gradients": _integrated_gradients,
+    "smoothgrad": _smoothgrad,
     "feature_maps": _feature_maps,
     "receptive_field": _receptive_field,
 }
@@ -257,8 +281,8 @@ def report(
     image : ndarray of shape (C, H, W) or (1, C, H, W)
         As the net takes it.
     methods : sequence of str
-        Some of `REPORT_METHODS`: "occlusion", "saliency", "grad_cam", "integrated_gradients", "feature_maps",
-        "receptive_field".
+        Some of `REPORT_METHODS`: "occlusion", "saliency", "grad_cam", "integrated_gradients", "smoothgrad",
+        "feature_maps", "receptive_field".
     target : int, optional
         The class that is looked at; by default the predicted one.
     true_label : int, optional
@@ -354,7 +378,7 @@ def report(
 def _predictions(subject: Subject, scores: np.ndarray) -> str:
     """The best classes with their scores, and their softmax unless the net ends in one."""
     best = np.argsort(-scores, kind="stable")[:_BEST]
-    shares = probabilities(scores[None])[0]
+    shares = probabilities(scores[None], subject.model.graph)[0]
     rows = "".join(
         f'<tr><td>{escape(subject.name_of(int(index)))}</td><td class="number">{scores[index]:.4g}</td>'
         f'<td class="number">{shares[index]:.2%}</td></tr>'

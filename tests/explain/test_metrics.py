@@ -108,3 +108,48 @@ def test_randomised_parameters_change_a_gradient_and_not_an_edge_detector(rng):
 def test_wrong_arguments(call, message):
     with pytest.raises(ValueError, match=message):
         call(linear(WEIGHTS), np.ones((1, 2, 2)))
+
+
+class TestCaptum:
+    """The same noise, drawn at once: both libraries take one copy after the other from it."""
+
+    def test_infidelity(self, rng):
+        torch, captum = pytest.importorskip("torch"), pytest.importorskip("captum.metrics")
+        weights, x = rng.standard_normal((3, 3)), rng.standard_normal((1, 1, 3, 3))
+        attribution = rng.standard_normal(x.shape)
+        model = linear(weights)
+
+        def perturbed(copies):
+            noise = 0.1 * np.random.default_rng(4).standard_normal(copies.shape)
+            return torch.from_numpy(noise), copies - torch.from_numpy(noise)
+
+        expected = captum.infidelity(
+            lambda v: torch.from_numpy(model.predict(v.numpy())),
+            perturbed,
+            torch.from_numpy(x),
+            torch.from_numpy(attribution),
+            target=1,
+            n_perturb_samples=12,
+        )
+        got = explain.infidelity(model, x, attribution, 1, noise=0.1, samples=12, seed=4)
+        assert got == pytest.approx(expected.item(), rel=1e-9)
+
+    def test_sensitivity(self, rng):
+        torch, captum = pytest.importorskip("torch"), pytest.importorskip("captum.metrics")
+        model, x = linear(rng.standard_normal((3, 3))), rng.standard_normal((1, 1, 3, 3))
+
+        def explainer(model, image):
+            return image**2 * gradient(model, image)
+
+        def perturbed(copies):
+            noise = np.random.default_rng(4).uniform(-0.1, 0.1, copies.shape)
+            return (copies + torch.from_numpy(noise),)
+
+        expected = captum.sensitivity_max(
+            lambda v: (torch.from_numpy(np.stack([explainer(model, one) for one in v[0].numpy()])),),
+            torch.from_numpy(x),
+            perturbed,
+            n_perturb_samples=12,
+        )
+        got = explain.sensitivity_max(model, x, explainer, radius=0.1, samples=12, seed=4)
+        assert got == pytest.approx(expected.item(), rel=1e-9)

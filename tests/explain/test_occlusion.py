@@ -217,7 +217,11 @@ def test_edges_and_reductions(edge, reduction):
     np.testing.assert_allclose(got, expected, atol=1e-12)
 
 
-@pytest.mark.parametrize("ending", [[], [nn.Softmax()]], ids=["logits", "softmax"])
+@pytest.mark.parametrize(
+    "ending",
+    [[], [nn.Softmax()], [nn.Softmax(), nn.Flatten()]],
+    ids=["logits", "softmax", "softmax, reshaped"],
+)
 def test_probability_and_loss_are_those_of_the_classes_whatever_the_net_ends_in(ending):
     layers = [nn.Conv2d(3, 3), nn.ReLU(), nn.Flatten(), nn.Linear(4)]
     model = nn.Sequential(layers + ending, (1, 6, 6), seed=0, dtype="float64")

@@ -166,16 +166,18 @@ def test_resnet_v1_50_as_published():
             stride = 2 if unit == count and block < 4 else 1
             short = nn.MaxPool2d(1, stride)(h) if stride == 2 else h
             inner = nn.Conv2d(1, 3, stride=stride, padding=1)(nn.Conv2d(1, 1)(h))
-            last = {"name": f"block{block}"} if unit == count else {}
-            h = nn.ReLU(**last)(nn.Conv2d(1, 1)(inner) + short)
+            h = nn.ReLU(name=f"block{block}/unit_{unit}")(nn.Conv2d(1, 1)(inner) + short)
     table = explain.receptive_field(nn.Model(x, h))
-    expected = {
-        "block1": (35, 8, 15),
-        "block2": (99, 16, 47),
-        "block3": (291, 32, 143),
-        "block4": (483, 32, 239),
-    }
-    assert {name: row(table, name) for name in expected} == expected
+    blocks = {1: (35, 8, 15), 2: (99, 16, 47), 3: (291, 32, 143), 4: (483, 32, 239)}
+    last = {1: 3, 2: 4, 3: 6, 4: 3}
+    assert {block: row(table, f"block{block}/unit_{last[block]}") for block in blocks} == blocks
+    # A unit sees two positions more of those before it, each as far from the next as the stride says.
+    size, stride = 11, 4
+    for block, count in last.items():
+        for unit in range(1, count + 1):
+            size += 2 * stride
+            stride *= 2 if unit == count and block < 4 else 1
+            assert row(table, f"block{block}/unit_{unit}") == (size, stride, (size - 5) // 2), (block, unit)
 
 
 def inception_v3():

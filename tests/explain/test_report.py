@@ -47,12 +47,12 @@ def test_a_page_holds_every_method_its_numbers_and_its_cost(image):
     )
     headings = re.findall("<h2>(.*?)</h2>", page)
     assert headings == [
-        *("Prediction", "Occlusion", "Saliency", "Grad-CAM", "Integrated gradients", "Feature maps"),
-        "Receptive fields",
+        *("Prediction", "Occlusion", "Saliency", "Grad-CAM", "Integrated gradients"),
+        *("SmoothGrad", "Feature maps", "Receptive fields"),
         *("Cost", "Net"),
     ]
     pictures = re.findall(r'src="data:image/png;base64,(.*?)"', page)
-    assert len(pictures) == 2 + 2 + 1 + 1 + 2 + 2
+    assert len(pictures) == 2 + 2 + 1 + 1 + 1 + 2 + 2
     assert all(base64.b64decode(picture).startswith(b"\x89PNG") for picture in pictures)
     rows = table(page)
     scores = model.predict(image[None])[0]
