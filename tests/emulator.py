@@ -12,7 +12,7 @@ import re
 import sys
 import warnings
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -210,6 +210,16 @@ def emulated(**options: Any) -> Iterator[Emulator]:
             yield made
     finally:
         engine.replace(former)
+
+
+def both(function: Callable[[], Any], **options: Any) -> Iterator[tuple[Array, Array]]:
+    """Results of ``function`` on the emulated device, every check clean, each beside the reference's."""
+    with fastconv.use_backend("reference"):
+        expected = function()
+    with emulated(**options) as device:
+        got = function()
+        device.assert_clean()
+    return zip(got, expected, strict=True)
 
 
 def settings() -> Iterator[dict[str, Any]]:

@@ -242,11 +242,8 @@ class NoiseTunnel:
             raise ValueError(f"stdevs must be at least 0, got {stdevs}")
         batch = np.asarray(inputs)
         rng = np.random.default_rng(seed)
-        mean, spread, done = (
-            np.zeros(batch.shape),
-            np.zeros(batch.shape),
-            0,
-        )  # Welford's, of any number of copies
+        mean, spread = np.zeros(batch.shape), np.zeros(batch.shape)  # updated as Welford does
+        done = 0
         for first in range(0, samples, together):
             count = min(together, samples - first)
             noisy = batch + stdevs * rng.standard_normal((count, *batch.shape))

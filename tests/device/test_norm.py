@@ -13,7 +13,7 @@ import fastconv.grad as G
 from emulator import ORDERS, assemble, emulated, unsound
 from fastconv import _dispatch
 from fastconv._spec import ChannelSpec
-from fastconv.backends.cuda._norm import SPAN, THREADS
+from fastconv.backends.cuda._reduction import SPAN, THREADS
 from kit import integers, reference
 
 SHAPES = [

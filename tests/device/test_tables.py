@@ -10,21 +10,15 @@ import pytest
 
 pytest.importorskip("numba_cuda", reason="needs fastconv[cuda]")
 
-import fastconv
 import fastconv.functional as F
 import fastconv.grad as G
-from emulator import emulated
+from emulator import both
 from kit import Array, integers
 
 
 def check(function: Callable[[], Any]) -> None:
     """``function`` gives exactly what the reference does."""
-    with fastconv.use_backend("reference"):
-        expected = function()
-    with emulated() as device:
-        got = function()
-        device.assert_clean()
-    for one, other in zip(got, expected, strict=True):
+    for one, other in both(function):
         np.testing.assert_array_equal(one, other)
 
 
@@ -65,12 +59,8 @@ def test_means_of_adaptive_windows(size: tuple[int, int], result: tuple[int, int
     )  # windows of powers of two and of six cells of integers: a mean differs by its rounding alone
     grad = 48 * image(2, 3, *result)
     check(lambda: (G.adaptive_avg_pool2d(grad, x.shape),))
-    with fastconv.use_backend("reference"):
-        expected = F.adaptive_avg_pool2d(x, result)
-    with emulated() as device:
-        got = F.adaptive_avg_pool2d(x, result)
-        device.assert_clean()
-    np.testing.assert_allclose(got, expected, rtol=2e-7)
+    for got, expected in both(lambda: (F.adaptive_avg_pool2d(x, result),)):
+        np.testing.assert_allclose(got, expected, rtol=2e-7)
 
 
 @pytest.mark.parametrize(

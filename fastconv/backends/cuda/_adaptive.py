@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from fastconv._dispatch import Implementation
 from fastconv._spec import AdaptivePoolSpec
-from fastconv.backends.cuda.array import DeviceArray, empty, lift, settle
-from fastconv.backends.cuda.launch import MAX_SIZE, Kernel, cover, launch
+from fastconv.backends.cuda.array import empty, lift, settle
+from fastconv.backends.cuda.launch import Kernel, cover, launch, too_many
 
 THREADS = 256  # as the kernels have it
 
@@ -42,7 +42,7 @@ def adaptive_avg_pool_forward(spec: AdaptivePoolSpec, input: Any) -> Any:
 
 
 def adaptive_avg_pool_backward(spec: AdaptivePoolSpec, grad_output: Any) -> Any:
-    dx: DeviceArray = empty(spec.input_shape, spec.dtype)
+    dx = empty(spec.input_shape, spec.dtype)
     covering = (_covering(spec, axis) for axis in range(2))
     _start("avg_backward", spec, dx.size, grad_output, *_windows(spec), *covering, dx)
     return settle(dx, grad_output)
@@ -55,8 +55,7 @@ def adaptive_max_pool_forward(spec: AdaptivePoolSpec, input: Any) -> tuple[Any, 
 
 
 def _refusal(spec: AdaptivePoolSpec) -> str | None:
-    size = max(math.prod(spec.input_shape), math.prod(spec.output_shape))
-    return f"it has {size} elements, more than {MAX_SIZE}" if size > MAX_SIZE else None
+    return too_many(math.prod(spec.input_shape), math.prod(spec.output_shape))
 
 
 IMPLEMENTATIONS: dict[str, tuple[Implementation, ...]] = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -10,14 +11,14 @@ from fastconv._dispatch import Implementation
 from fastconv._spec import ConvSpec
 from fastconv.backends.cuda._contraction import geometry, volumes
 from fastconv.backends.cuda.array import DeviceArray, empty, lift, settle
-from fastconv.backends.cuda.launch import MAX_SIZE, Kernel, cover, launch
+from fastconv.backends.cuda.launch import Kernel, cover, launch, too_many
 
 THREADS = 256  # as the kernels have it
 
 
 def _shape(spec: ConvSpec) -> tuple[int, int, int]:
     """Of the columns."""
-    return spec.batch, spec.in_channels * int(np.prod(spec.kernel)), int(np.prod(spec.out_size))
+    return spec.batch, spec.in_channels * math.prod(spec.kernel), math.prod(spec.out_size)
 
 
 def _start(name: str, spec: ConvSpec, source: Any, result: DeviceArray) -> Any:
@@ -36,9 +37,7 @@ def fold(spec: ConvSpec, columns: Any) -> Any:
 
 
 def _refusal(spec: ConvSpec) -> str | None:
-    batch, rows, pixels = _shape(spec)
-    largest = max(batch * rows * pixels, int(np.prod(spec.input_shape)))
-    return f"it has {largest} elements, more than {MAX_SIZE}" if largest > MAX_SIZE else None
+    return too_many(math.prod(_shape(spec)), math.prod(spec.input_shape))
 
 
 IMPLEMENTATIONS: dict[str, tuple[Implementation, ...]] = {

@@ -9,8 +9,8 @@ import numpy as np
 
 from fastconv._dispatch import Implementation
 from fastconv._spec import ConvSpec
-from fastconv.backends.cuda.array import DeviceArray, empty, lift, settle
-from fastconv.backends.cuda.launch import MAX_GRID, MAX_SIZE, Kernel, cover, launch
+from fastconv.backends.cuda.array import DeviceArray, empty, lift, room, settle
+from fastconv.backends.cuda.launch import MAX_GRID, Kernel, cover, launch, too_many
 
 THREADS = 256  # as the kernels have it
 LARGE, SMALL = 128, 64
@@ -25,7 +25,7 @@ def tile_of(m: int, n: int, groups: int, dtype: str) -> int:
 
 def _contract(
     name: str,
-    config: tuple[Any, ...],
+    spec: ConvSpec,
     operands: tuple[Any, Any],
     extents: tuple[int, int, int],
     out: DeviceArray,
@@ -33,34 +33,26 @@ def _contract(
     bias: Any = None,
     residual: Any = None,
     activation: tuple[str, float] = ("linear", 0.0),
-    groups: int,
-    sizes: tuple[int, ...],
 ) -> None:
     """Launch ``kernels.contraction.<name>``; see there."""
     m, n, _ = extents
     dtype = out.dtype.name
     kind, slope = activation
-    tile = tile_of(m, n, groups, dtype)
+    tile = tile_of(m, n, spec.groups, dtype)
     epilogue = (bias is not None, residual is not None, kind)
-    kernel = Kernel("contraction", name, (*config, epilogue, tile, dtype))
+    kernel = Kernel("contraction", name, (geometry(spec), epilogue, tile, dtype))
     a, b = map(lift, operands)
     extra = [a if each is None else lift(each) for each in (bias, residual)]  # a: of the type, and never read
-    counts = map(np.uint32, extents)
-    grid = (cover(m, tile) * cover(n, tile), 1, groups)
-    launch(
-        kernel, grid, THREADS, a, b, *extra, out, *counts, np.dtype(dtype).type(slope), *map(np.uint32, sizes)
-    )
+    grid = (cover(m, tile) * cover(n, tile), 1, spec.groups)
+    channels = (spec.in_channels // spec.groups, spec.out_channels // spec.groups)
+    counts, sizes = map(np.uint32, extents), map(np.uint32, (*volumes(spec), *channels))
+    launch(kernel, grid, THREADS, a, b, *extra, out, *counts, out.dtype.type(slope), *sizes)
 
 
 def volumes(spec: ConvSpec) -> tuple[int, ...]:
     """Extents of input and output in three dimensions, those of fewer with leading ones."""
     ones = (1,) * (3 - spec.ndim)
     return (*ones, *spec.in_size, *ones, *spec.out_size)
-
-
-def _sizes(spec: ConvSpec) -> tuple[int, ...]:
-    """Extents, and channels of a group."""
-    return (*volumes(spec), spec.in_channels // spec.groups, spec.out_channels // spec.groups)
 
 
 def geometry(spec: ConvSpec) -> tuple[tuple[int, ...], ...]:
@@ -71,10 +63,10 @@ def geometry(spec: ConvSpec) -> tuple[tuple[int, ...], ...]:
 
 
 def conv_forward(spec: ConvSpec, input: Any, weight: Any, bias: Any, out: Any, residual: Any = None) -> Any:
-    made = lift(out) if isinstance(out, DeviceArray) else empty(spec.output_shape, spec.dtype)
+    made = room(out, spec.output_shape, spec.dtype)
     _contract(
         "conv_forward",
-        (geometry(spec),),
+        spec,
         (weight, input),
         (
             spec.out_channels // spec.groups,
@@ -85,18 +77,16 @@ def conv_forward(spec: ConvSpec, input: Any, weight: Any, bias: Any, out: Any, r
         bias=bias,
         residual=residual,
         activation=(spec.activation, spec.slope),
-        groups=spec.groups,
-        sizes=_sizes(spec),
     )
     return settle(made, input, out)
 
 
 def conv_input_grad(spec: ConvSpec, grad_output: Any, weight: Any, bias: Any, out: Any) -> Any:
-    made = lift(out) if isinstance(out, DeviceArray) else empty(spec.input_shape, spec.dtype)
+    made = room(out, spec.input_shape, spec.dtype)
     outputs = spec.out_channels // spec.groups
     _contract(
         "conv_input_grad",
-        (geometry(spec),),
+        spec,
         (weight, grad_output),
         (
             spec.in_channels // spec.groups,
@@ -105,8 +95,6 @@ def conv_input_grad(spec: ConvSpec, grad_output: Any, weight: Any, bias: Any, ou
         ),
         made,
         bias=bias,
-        groups=spec.groups,
-        sizes=_sizes(spec),
     )
     return settle(made, grad_output, out)
 
@@ -115,7 +103,7 @@ def conv_weight_grad(spec: ConvSpec, input: Any, grad_output: Any) -> Any:
     made = empty(spec.weight_shape, spec.dtype)
     _contract(
         "conv_weight_grad",
-        (geometry(spec),),
+        spec,
         (grad_output, input),
         (
             spec.out_channels // spec.groups,
@@ -123,16 +111,13 @@ def conv_weight_grad(spec: ConvSpec, input: Any, grad_output: Any) -> Any:
             spec.batch * math.prod(spec.out_size),
         ),
         made,
-        groups=spec.groups,
-        sizes=_sizes(spec),
     )
     return settle(made, input)
 
 
 def too_many_elements(spec: ConvSpec) -> str | None:
     """Refusal of arrays that 32 bits do not count."""
-    largest = max(math.prod(shape) for shape in (spec.input_shape, spec.weight_shape, spec.output_shape))
-    return f"an array of it has {largest} elements, more than {MAX_SIZE}" if largest > MAX_SIZE else None
+    return too_many(*map(math.prod, (spec.input_shape, spec.weight_shape, spec.output_shape)))
 
 
 def _conv_refusal(spec: ConvSpec) -> str | None:

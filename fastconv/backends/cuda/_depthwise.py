@@ -10,14 +10,12 @@ import numpy as np
 from fastconv._dispatch import Implementation
 from fastconv._spec import ConvSpec
 from fastconv.backends.cuda._contraction import geometry, too_many_elements, volumes
-from fastconv.backends.cuda.array import DeviceArray, empty, lift, settle
+from fastconv.backends.cuda.array import empty, lift, room, settle
 from fastconv.backends.cuda.launch import Kernel, cover, launch
 
 THREADS = 256  # as the kernels have it
 ENOUGH = 1024  # blocks that keep a large device busy
-LEAST_PART = (
-    8 * THREADS
-)  # outputs summed by one block: with fewer, adding up the threads is what takes the time
+LEAST_PART = 8 * THREADS  # outputs summed by one block: with fewer, adding up the threads takes the time
 
 
 def _sizes(spec: ConvSpec) -> tuple[Any, ...]:
@@ -27,7 +25,7 @@ def _sizes(spec: ConvSpec) -> tuple[Any, ...]:
 
 
 def conv_forward(spec: ConvSpec, input: Any, weight: Any, bias: Any, out: Any, residual: Any = None) -> Any:
-    made = lift(out) if isinstance(out, DeviceArray) else empty(spec.output_shape, spec.dtype)
+    made = room(out, spec.output_shape, spec.dtype)
     epilogue = (bias is not None, residual is not None, spec.activation)
     kernel = Kernel("depthwise", "conv_forward", (geometry(spec), epilogue, spec.dtype))
     x = lift(input)
@@ -39,7 +37,7 @@ def conv_forward(spec: ConvSpec, input: Any, weight: Any, bias: Any, out: Any, r
 
 
 def conv_input_grad(spec: ConvSpec, grad_output: Any, weight: Any, bias: Any, out: Any) -> Any:
-    made = lift(out) if isinstance(out, DeviceArray) else empty(spec.input_shape, spec.dtype)
+    made = room(out, spec.input_shape, spec.dtype)
     kernel = Kernel("depthwise", "conv_input_grad", (geometry(spec), bias is not None, spec.dtype))
     grad = lift(grad_output)
     arrays = (grad, lift(weight), grad if bias is None else lift(bias), made)
@@ -54,30 +52,20 @@ def parts_of(elements: int, outputs: int) -> tuple[int, int]:
 
 
 def conv_weight_grad(spec: ConvSpec, input: Any, grad_output: Any) -> Any:
+    size = math.prod(spec.weight_shape)
+    parts, part = parts_of(size, spec.batch * math.prod(spec.out_size))
+    sums = empty((parts, size), spec.dtype)
+    kernel = Kernel("depthwise", "conv_weight_grad", (geometry(spec), spec.dtype))
+    counts = np.uint32(part), np.uint32(spec.batch)
+    arrays = (lift(input), lift(grad_output), sums)
+    launch(kernel, (size, parts), THREADS, *arrays, *counts, *_sizes(spec))
+    if parts == 1:
+        return settle(sums.reshape(*spec.weight_shape), input)
     made = empty(spec.weight_shape, spec.dtype)
-    parts, part = parts_of(made.size, spec.batch * math.prod(spec.out_size))
-    sums = made if parts == 1 else empty((parts, made.size), spec.dtype)
+    counts = np.uint32(size), np.uint32(parts)
     launch(
-        Kernel("depthwise", "conv_weight_grad", (geometry(spec), spec.dtype)),
-        (made.size, parts),
-        THREADS,
-        lift(input),
-        lift(grad_output),
-        sums,
-        np.uint32(part),
-        np.uint32(spec.batch),
-        *_sizes(spec),
+        Kernel("depthwise", "add_parts", (spec.dtype,)), (cover(size, THREADS),), THREADS, sums, made, *counts
     )
-    if sums is not made:
-        sizes = np.uint32(made.size), np.uint32(parts)
-        launch(
-            Kernel("depthwise", "add_parts", (spec.dtype,)),
-            (cover(made.size, THREADS),),
-            THREADS,
-            sums,
-            made,
-            *sizes,
-        )
     return settle(made, input)
 
 

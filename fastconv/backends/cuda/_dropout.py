@@ -10,19 +10,17 @@ import numpy as np
 from fastconv._dispatch import Implementation
 from fastconv._spec import DropBlockSpec, DropoutSpec
 from fastconv.backends.cuda.array import DeviceArray, empty, lift, settle
-from fastconv.backends.cuda.launch import MAX_SIZE, Kernel, cover, launch
+from fastconv.backends.cuda.launch import Kernel, cover, launch, too_many
 
 THREADS = 256  # as the kernels have it
 
 
 def _too_large(spec: DropoutSpec) -> str | None:
-    size = spec.size * spec.inner
-    return f"it has {size} elements, more than {MAX_SIZE}" if size > MAX_SIZE else None
+    return too_many(spec.size * spec.inner)
 
 
 def _blocks_too_large(spec: DropBlockSpec) -> str | None:
-    size = spec.batch * spec.channels * math.prod(spec.size)
-    return f"it has {size} elements, more than {MAX_SIZE}" if size > MAX_SIZE else None
+    return too_many(spec.batch * spec.channels * math.prod(spec.size))
 
 
 def _mask(size: int, threshold: int, seed: int, offset: int) -> DeviceArray:

@@ -10,7 +10,7 @@ import numpy as np
 from fastconv._dispatch import Implementation
 from fastconv._spec import PadSpec, PlaneSpec
 from fastconv.backends.cuda.array import DeviceArray, empty, lift, settle
-from fastconv.backends.cuda.launch import MAX_SIZE, Kernel, cover, launch
+from fastconv.backends.cuda.launch import Kernel, cover, launch, too_many
 from fastconv.backends.reference import pad_sources
 
 THREADS = 256  # as the kernels have it
@@ -55,13 +55,11 @@ def gather_planes(spec: PlaneSpec, x: Any, indices: Any) -> Any:
 
 
 def _pad_refusal(spec: PadSpec) -> str | None:
-    size = spec.outer * math.prod(map(max, spec.in_shape, spec.out_shape))
-    return f"it has {size} elements, more than {MAX_SIZE}" if size > MAX_SIZE else None
+    return too_many(spec.outer * math.prod(map(max, spec.in_shape, spec.out_shape)))
 
 
 def _plane_refusal(spec: PlaneSpec) -> str | None:
-    size = spec.batch * spec.channels * max(spec.in_plane, spec.out_plane)
-    return f"it has {size} elements, more than {MAX_SIZE}" if size > MAX_SIZE else None
+    return too_many(spec.batch * spec.channels * max(spec.in_plane, spec.out_plane))
 
 
 IMPLEMENTATIONS: dict[str, tuple[Implementation, ...]] = {

@@ -8,43 +8,11 @@ import numpy as np
 
 from fastconv._dispatch import Implementation
 from fastconv._spec import BatchNormSpec, ChannelSpec
-from fastconv.backends.cuda.array import DeviceArray, empty, lift, settle
-from fastconv.backends.cuda.launch import MAX_GRID, MAX_SIZE, Kernel, cover, launch
+from fastconv.backends.cuda._reduction import SPAN, channel_totals, finish, total
+from fastconv.backends.cuda.array import empty, lift, settle
+from fastconv.backends.cuda.launch import MAX_GRID, Kernel, cover, launch, too_many
 
-THREADS, SPAN = 256, 64 * 256  # as the kernels have them
-
-
-def channel_totals(
-    kernel: Kernel, shape: tuple[int, int, int], x: DeviceArray, g: DeviceArray, *statistics: DeviceArray
-) -> tuple[tuple[DeviceArray, DeviceArray], int]:
-    """Two partial sums (parts, channels) that ``kernel`` makes of arrays (batch, channels, inner), and their number."""
-    batch, channels, inner = shape
-    parts = max(cover(batch * inner, SPAN), 1)
-    sums = empty((parts, channels), x.dtype), empty((parts, channels), x.dtype)
-    unused = (x,) * (4 - len(statistics))
-    sizes = map(np.uint32, (channels, inner, batch * inner))
-    launch(kernel, (channels, parts), THREADS, x, g, *statistics, *unused, *sums, *sizes)
-    return sums, parts
-
-
-def finish(
-    kind: str, partial: DeviceArray, parts: int, shape: tuple[int, ...], count: int = 1, eps: float = 0.0
-) -> DeviceArray:
-    """Sum, mean or reciprocal deviation (see the kernel) from partial sums."""
-    out = empty(shape, partial.dtype)
-    number = out.dtype.type
-    sizes = np.uint32(parts), np.uint32(out.size), number(count), number(eps)
-    kernel = Kernel("reduction", "finish", (kind, out.dtype.name))
-    launch(kernel, (cover(out.size, THREADS),), THREADS, partial, out, *sizes)
-    return out
-
-
-def total(x: DeviceArray, channels: int = 1, inner: int = 1, shape: tuple[int, ...] = ()) -> DeviceArray:
-    """Sum over all but the channels."""
-    batch = x.size // max(channels * inner, 1)
-    kernel = Kernel("reduction", "values", (x.dtype.name,))
-    (sums, _), parts = channel_totals(kernel, (batch, channels, inner), x, x)
-    return finish("sum", sums, parts, shape)
+THREADS = 256  # as the kernels have it
 
 
 def channel_sum(spec: ChannelSpec, x: Any) -> Any:
@@ -57,10 +25,11 @@ def batch_norm_forward(
     device, shape = lift(x), (spec.batch, spec.channels, spec.inner)
     channels, count = (spec.channels,), spec.batch * spec.inner
     if spec.training:
-        sums, parts = channel_totals(Kernel("reduction", "values", (spec.dtype,)), shape, device, device)
-        m = finish("mean", sums[0], parts, channels, count)
-        sums, parts = channel_totals(Kernel("norm", "deviations", (spec.dtype,)), shape, device, device, m)
-        inv_std = finish("inv_std", sums[0], parts, channels, count, spec.eps)
+        (sums,), parts = channel_totals(Kernel("reduction", "values", (spec.dtype,)), 1, shape, device)
+        m = finish("mean", sums, parts, channels, count)
+        kernel = Kernel("norm", "deviations", (spec.dtype,))
+        (sums,), parts = channel_totals(kernel, 1, shape, device, device, m)
+        inv_std = finish("inv_std", sums, parts, channels, count, spec.eps)
     else:
         m = lift(mean)
         inv_std = finish("inv_std", lift(var), 1, channels, 1, spec.eps)
@@ -80,7 +49,7 @@ def batch_norm_backward(
     given = (weight is not None, bias is not None, spec.relu)
     shape, channels = (spec.batch, spec.channels, spec.inner), (spec.channels,)
     kernel = Kernel("norm", "gradients", (*given, spec.dtype))
-    sums, parts = channel_totals(kernel, shape, device, g, m, inverse, *affine)
+    sums, parts = channel_totals(kernel, 2, shape, device, g, m, inverse, *affine)
     dweight, dbias = (finish("sum", each, parts, channels) for each in sums)
     dx = empty(x.shape, spec.dtype)
     sizes = map(np.uint32, (spec.channels, spec.inner, dx.size))
@@ -92,9 +61,8 @@ def batch_norm_backward(
 
 
 def _refusal(spec: ChannelSpec | BatchNormSpec) -> str | None:
-    size = spec.batch * spec.channels * spec.inner
-    if size > MAX_SIZE:
-        return f"it has {size} elements, more than {MAX_SIZE}"
+    if reason := too_many(spec.batch * spec.channels * spec.inner):
+        return reason
     parts = cover(spec.batch * spec.inner, SPAN)
     return f"a channel has more than {SPAN * MAX_GRID[1]} elements" if parts > MAX_GRID[1] else None
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from fastconv._dispatch import Implementation
 from fastconv._spec import ActivationSpec, AddSpec
-from fastconv.backends.cuda.array import empty, lift, settle
+from fastconv.backends.cuda.array import empty, lift, room, settle
 from fastconv.backends.cuda.launch import Kernel, cover, launch, too_large
 
 THREADS = 256  # as the kernels have it
@@ -32,7 +32,7 @@ def activation_backward(spec: ActivationSpec, grad_output: Any, output: Any) -> 
 
 
 def add(spec: AddSpec, a: Any, b: Any, out: Any) -> Any:
-    total = empty(a.shape, spec.dtype) if out is None else lift(out)
+    total = room(out, a.shape, spec.dtype)
     kernel = Kernel("elementwise", "add", (spec.relu, spec.dtype))
     launch(kernel, (cover(spec.size, THREADS),), THREADS, lift(a), lift(b), total, np.uint32(spec.size))
     return settle(total, a, out)

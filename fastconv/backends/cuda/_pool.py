@@ -10,14 +10,13 @@ import numpy as np
 from fastconv._dispatch import Implementation
 from fastconv._spec import PoolSpec
 from fastconv.backends.cuda.array import empty, lift, settle
-from fastconv.backends.cuda.launch import MAX_SIZE, Kernel, cover, launch
+from fastconv.backends.cuda.launch import Kernel, cover, launch, too_many
 
 THREADS = 256  # as the kernels have it
 
 
 def _refusal(spec: PoolSpec) -> str | None:
-    size = max(math.prod(spec.input_shape), math.prod(spec.output_shape))
-    return f"it has {size} elements, more than {MAX_SIZE}" if size > MAX_SIZE else None
+    return too_many(math.prod(spec.input_shape), math.prod(spec.output_shape))
 
 
 def _start(kernel: Kernel, spec: PoolSpec, size: int, *arrays: Any) -> None:

@@ -9,9 +9,9 @@ import numpy as np
 
 from fastconv._dispatch import Implementation
 from fastconv._spec import CrossEntropySpec, SoftmaxSpec
-from fastconv.backends.cuda._norm import total
+from fastconv.backends.cuda._reduction import total
 from fastconv.backends.cuda.array import DeviceArray, empty, lift, settle
-from fastconv.backends.cuda.launch import MAX_SIZE, Kernel, cover, launch
+from fastconv.backends.cuda.launch import Kernel, cover, launch, too_many
 
 THREADS = 256  # as the kernels have it
 
@@ -51,21 +51,23 @@ def _pixels(name: str, spec: CrossEntropySpec, options: tuple[bool, ...], *array
 def cross_entropy_forward(spec: CrossEntropySpec, logits: Any, target: Any, weight: Any) -> tuple[Any, Any]:
     log_probs = empty(logits.shape, spec.dtype)
     _along("forward", (spec.batch, spec.classes, spec.inner), True, lift(logits), log_probs)
-    losses, shares = _losses(spec, log_probs, target, weight)
-    loss = losses if spec.reduction == "none" else total(losses)
+    loss = empty((spec.batch, spec.inner), spec.dtype)
+    labels, weights = lift(target), log_probs if weight is None else lift(weight)
+    _pixels("loss", spec, (), log_probs, labels, weights, loss)
+    if spec.reduction != "none":
+        loss = total(loss)
     if spec.reduction == "mean":
-        loss = _quotient(loss, total(shares))
+        loss = _quotient(loss, _divisor(spec, labels, weights))
     return settle(loss, logits), settle(log_probs, logits)
 
 
-def _losses(
-    spec: CrossEntropySpec, log_probs: DeviceArray, target: Any, weight: Any
-) -> tuple[DeviceArray, DeviceArray]:
-    """Loss of each pixel, and its weight in the mean."""
-    losses, shares = (empty((spec.batch, spec.inner), spec.dtype) for _ in range(2))
-    weights = log_probs if weight is None else lift(weight)
-    _pixels("loss", spec, (), log_probs, lift(target), weights, losses, shares)
-    return losses, shares
+def _divisor(spec: CrossEntropySpec, labels: DeviceArray, weights: DeviceArray) -> DeviceArray:
+    """What the pixels count together in the mean."""
+    counts = empty((spec.batch, spec.inner), spec.dtype)
+    kernel = Kernel("softmax", "shares", (spec.soft, spec.weighted, spec.dtype))
+    numbers = np.uint32(counts.size), np.int64(spec.ignore_index)
+    launch(kernel, (cover(counts.size, THREADS),), THREADS, labels, weights, counts, *numbers)
+    return total(counts)
 
 
 def _quotient(a: DeviceArray, b: DeviceArray) -> DeviceArray:
@@ -79,21 +81,19 @@ def cross_entropy_backward(
 ) -> Any:
     dx = empty(log_probs.shape, spec.dtype)
     given, mean = lift(log_probs), spec.reduction == "mean"
-    divisor = total(_losses(spec, given, target, weight)[1]) if mean else given
-    weights = given if weight is None else lift(weight)
-    arrays = (lift(grad_loss), given, lift(target), weights, divisor, dx)
+    labels, weights = lift(target), given if weight is None else lift(weight)
+    divisor = _divisor(spec, labels, weights) if mean else given
+    arrays = (lift(grad_loss), given, labels, weights, divisor, dx)
     _pixels("loss_backward", spec, (spec.reduction != "none", mean), *arrays)
     return settle(dx, log_probs)
 
 
 def _softmax_refusal(spec: SoftmaxSpec) -> str | None:
-    size = spec.outer * spec.length * spec.inner
-    return f"it has {size} elements, more than {MAX_SIZE}" if size > MAX_SIZE else None
+    return too_many(spec.outer * spec.length * spec.inner)
 
 
 def _loss_refusal(spec: CrossEntropySpec) -> str | None:
-    size = spec.batch * spec.classes * spec.inner
-    return f"it has {size} logits, more than {MAX_SIZE}" if size > MAX_SIZE else None
+    return too_many(spec.batch * spec.classes * spec.inner)
 
 
 IMPLEMENTATIONS: dict[str, tuple[Implementation, ...]] = {

@@ -91,6 +91,11 @@ def empty(shape: tuple[int, ...], dtype: Any) -> DeviceArray:
     return DeviceArray(engine.current().empty(math.prod(shape), np.dtype(dtype).name), shape)
 
 
+def room(out: NDArray[Any] | DeviceArray | None, shape: tuple[int, ...], dtype: Any) -> DeviceArray:
+    """Where a result goes on its way to ``out``: there, if that is on the device, else new memory."""
+    return out if isinstance(out, DeviceArray) else empty(shape, dtype)
+
+
 def lift(x: NDArray[Any] | DeviceArray) -> DeviceArray:
     """``x`` on the device: a copy, unless it is there."""
     if isinstance(x, DeviceArray):

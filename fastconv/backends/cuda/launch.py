@@ -55,9 +55,15 @@ def cover(size: int, block: int) -> int:
     return -(-size // block)
 
 
+def too_many(*sizes: int) -> str | None:
+    """Refusal of arrays with more elements than 32 bits count."""
+    size = max(sizes)
+    return f"it has {size} elements, more than {MAX_SIZE}" if size > MAX_SIZE else None
+
+
 def too_large(spec: Any) -> str | None:
-    """Refusal of specs with a ``size`` that 32 bits do not count."""
-    return f"it has {spec.size} elements, more than {MAX_SIZE}" if spec.size > MAX_SIZE else None
+    """:func:`too_many` of specs with a ``size``."""
+    return too_many(spec.size)
 
 
 def check_grid(grid: tuple[int, int, int], threads: int) -> None:

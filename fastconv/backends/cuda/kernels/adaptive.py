@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from fastconv.backends.cuda._numba import cuda, int64, jit, real, uint32
-from fastconv.backends.cuda.kernels.pool import place
+from fastconv.backends.cuda.kernels.index import place
 
 THREADS = 256
 

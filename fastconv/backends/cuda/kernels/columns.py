@@ -6,7 +6,7 @@ from typing import Any
 
 from fastconv.backends.cuda._numba import cuda, jit, real, uint32
 from fastconv.backends.cuda.intrinsics import udiv
-from fastconv.backends.cuda.kernels.contraction import tap_of, wrapped
+from fastconv.backends.cuda.kernels.index import place_in_volume, tap_of, wrapped
 
 THREADS = 256
 
@@ -22,12 +22,7 @@ def unfold(kernel: Any, stride: Any, dilation: Any, pad: Any, dtype: str) -> Any
         i = uint32(cuda.blockIdx.x) * uint32(THREADS) + uint32(cuda.threadIdx.x)
         if i >= uint32(size):
             return
-        line = udiv(uint32(i), uint32(o2))
-        ox = uint32(i - line * uint32(o2))
-        sheet = udiv(line, uint32(o1))
-        oy = uint32(line - sheet * uint32(o1))
-        row = udiv(sheet, uint32(o0))
-        oz = uint32(sheet - row * uint32(o0))
+        row, oz, oy, ox = place_in_volume(uint32(i), uint32(o0), uint32(o1), uint32(o2))
         plane, kz, ky, kx = decode(row)
         z, y = uint32(oz * sz + kz * dz - pz), uint32(oy * sy + ky * dy - py)
         c = uint32(ox * sx + kx * dx - px)
@@ -50,21 +45,16 @@ def fold(kernel: Any, stride: Any, dilation: Any, pad: Any, dtype: str) -> Any:
         i = uint32(cuda.blockIdx.x) * uint32(THREADS) + uint32(cuda.threadIdx.x)
         if i >= uint32(size):
             return
-        line = udiv(uint32(i), uint32(i2))
-        ix = uint32(i - line * uint32(i2) + px)
-        sheet = udiv(line, uint32(i1))
-        iy = uint32(line - sheet * uint32(i1) + py)
-        plane = udiv(sheet, uint32(i0))
-        iz = uint32(sheet - plane * uint32(i0) + pz)
+        plane, iz, iy, ix = place_in_volume(uint32(i), uint32(i0), uint32(i1), uint32(i2))
         total = zero
         for kz in range(deep):
-            z = uint32(iz - uint32(kz) * dz)
+            z = uint32(iz + pz - uint32(kz) * dz)
             oz = udiv(z, sz)
             for ky in range(high):
-                y = uint32(iy - uint32(ky) * dy)
+                y = uint32(iy + py - uint32(ky) * dy)
                 oy = udiv(y, sy)
                 for kx in range(wide):
-                    c = uint32(ix - uint32(kx) * dx)
+                    c = uint32(ix + px - uint32(kx) * dx)
                     ox = udiv(c, sx)
                     whole = uint32(oz * sz) == z and uint32(oy * sy) == y and uint32(ox * sx) == c
                     if whole and oz < uint32(o0) and oy < uint32(o1) and ox < uint32(o2):

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from fastconv.backends.cuda._numba import cuda, inlined, jit, real, uint32, uint64
 from fastconv.backends.cuda.intrinsics import udiv
 from fastconv.backends.cuda.kernels.elementwise import activation
+from fastconv.backends.cuda.kernels.index import place_in_volume, tap_of, wrapped
 
 THREADS = 256
 DEPTH = 8  # of a slab: products summed between two barriers
@@ -73,28 +74,6 @@ def _gradient() -> Side:
     return Side(own, inlined(_load_linear), True)
 
 
-def tap_of(kernel: tuple[int, ...]) -> Any:
-    """``channel * taps + tap`` to channel and coordinates of the tap."""
-    wide = uint32(kernel[2])
-    taps, area = uint32(kernel[0] * kernel[1] * kernel[2]), uint32(kernel[1] * kernel[2])
-
-    @inlined
-    def decode(index):
-        channel = udiv(index, taps)
-        tap = uint32(index - channel * taps)
-        z = udiv(tap, area)
-        tap = uint32(tap - z * area)
-        y = udiv(tap, wide)
-        return channel, z, y, uint32(tap - y * wide)
-
-    return decode
-
-
-def wrapped(values: tuple[int, ...]) -> tuple[Any, ...]:
-    """As uint32, negative ones modulo 2**32, so that a coordinate left of the image is one beyond every right edge."""
-    return tuple(uint32(value % 2**32) for value in values)
-
-
 def _patches(kernel: Any, stride: Any, dilation: Any, pad: Any, *, along_k: bool) -> Side:
     """The input as (C * taps, N * output pixels), or transposed; a thread owns an output pixel."""
     decode = tap_of(kernel)
@@ -102,14 +81,7 @@ def _patches(kernel: Any, stride: Any, dilation: Any, pad: Any, *, along_k: bool
 
     @inlined
     def own(index, limit, group, groups, sizes):
-        area = uint32(sizes[4] * sizes[5])
-        plane = uint32(sizes[3] * area)
-        n = udiv(index, plane)
-        rest = uint32(index - n * plane)
-        z = udiv(rest, area)
-        rest = uint32(rest - z * area)
-        y = udiv(rest, sizes[5])
-        x = uint32(rest - y * sizes[5])
+        n, z, y, x = place_in_volume(index, sizes[3], sizes[4], sizes[5])
         base = uint32((n * groups + group) * sizes[6] * sizes[0] * sizes[1] * sizes[2])
         return index < limit, base, uint32(z * sz - pz), uint32(y * sy - py), uint32(x * sx - px)
 
@@ -131,14 +103,7 @@ def _gradient_patches(kernel: Any, stride: Any, dilation: Any, pad: Any) -> Side
 
     @inlined
     def own(index, limit, group, groups, sizes):
-        area = uint32(sizes[1] * sizes[2])
-        plane = uint32(sizes[0] * area)
-        n = udiv(index, plane)
-        rest = uint32(index - n * plane)
-        z = udiv(rest, area)
-        rest = uint32(rest - z * area)
-        y = udiv(rest, sizes[2])
-        x = uint32(rest - y * sizes[2])
+        n, z, y, x = place_in_volume(index, sizes[0], sizes[1], sizes[2])
         base = uint32((n * groups + group) * sizes[7] * sizes[3] * sizes[4] * sizes[5])
         return index < limit, base, uint32(z + pz), uint32(y + py), uint32(x + px)
 

@@ -1,35 +1,21 @@
 """Depthwise convolution: every output channel reads one input channel, so there is no matrix to multiply.
 
 One result a thread, neighbouring threads neighbouring pixels.  The input's gradient is gathered; sums of the weight's
-gradient are of fixed parts, added in a fixed order.  Coordinates are unsigned: one before the image wraps to a number
-that fails the same comparison as one behind it.
+gradient are of fixed parts, added in a fixed order.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from fastconv.backends.cuda._numba import cuda, inlined, jit, real, uint32
+from fastconv.backends.cuda._numba import cuda, jit, real, uint32
 from fastconv.backends.cuda.intrinsics import udiv
-from fastconv.backends.cuda.kernels.contraction import wrapped
 from fastconv.backends.cuda.kernels.elementwise import activation
+from fastconv.backends.cuda.kernels.index import place_in_volume, wrapped
+from fastconv.backends.cuda.kernels.reduction import block_sum
 
 THREADS = 256
 Geometry = tuple[tuple[int, int, int], ...]  # kernel, stride, dilation and leading pad
-
-
-@inlined
-def _place(i: Any, depth: Any, height: Any, width: Any) -> Any:
-    """(image, z, y, x) of element ``i`` of volumes."""
-    line = udiv(i, width)
-    plane = udiv(line, height)
-    image = udiv(plane, depth)
-    return (
-        image,
-        uint32(plane - image * depth),
-        uint32(line - plane * height),
-        uint32(i - line * width),
-    )
 
 
 def conv_forward(geometry: Geometry, epilogue: tuple[bool, bool, str], dtype: str) -> Any:
@@ -48,7 +34,7 @@ def conv_forward(geometry: Geometry, epilogue: tuple[bool, bool, str], dtype: st
         i = uint32(cuda.blockIdx.x) * uint32(THREADS) + uint32(cuda.threadIdx.x)
         if i >= uint32(size):
             return
-        image, oz, oy, ox = _place(uint32(i), uint32(od), uint32(oh), uint32(ow))
+        image, oz, oy, ox = place_in_volume(uint32(i), uint32(od), uint32(oh), uint32(ow))
         channel = udiv(image, uint32(multiplier))  # of the batch
         outputs = uint32(uint32(channels) * uint32(multiplier))
         o = uint32(image - udiv(image, outputs) * outputs)
@@ -84,7 +70,7 @@ def conv_input_grad(geometry: Geometry, has_bias: bool, dtype: str) -> Any:
         i = uint32(cuda.blockIdx.x) * uint32(THREADS) + uint32(cuda.threadIdx.x)
         if i >= uint32(size):
             return
-        image, z, y, x = _place(uint32(i), uint32(depth), uint32(height), uint32(width))
+        image, z, y, x = place_in_volume(uint32(i), uint32(depth), uint32(height), uint32(width))
         channel = uint32(image - udiv(image, uint32(channels)) * uint32(channels))
         total = zero
         j = uint32(0)
@@ -145,7 +131,7 @@ def conv_weight_grad(geometry: Geometry, dtype: str) -> Any:
         total = zero
         p = uint32(start + t)
         while p < stop:
-            n, oz, oy, ox = _place(p, uint32(od), uint32(oh), uint32(ow))
+            n, oz, oy, ox = place_in_volume(p, uint32(od), uint32(oh), uint32(ow))
             z, r, s = (
                 uint32(oz * sd + a * dd - pd),
                 uint32(oy * sh + b * dh - ph),
@@ -156,16 +142,9 @@ def conv_weight_grad(geometry: Geometry, dtype: str) -> Any:
                 g = uint32(((n * outputs + o) * uint32(od) + oz) * uint32(oh) + oy)
                 total += x[uint32(line * uint32(width) + s)] * grad[uint32(g * uint32(ow) + ox)]
             p = uint32(p + uint32(THREADS))
-        shared[t] = total
-        cuda.syncthreads()
-        half = uint32(THREADS // 2)
-        while half:
-            if t < half:
-                shared[t] += shared[uint32(t + half)]
-            cuda.syncthreads()
-            half = uint32(half >> uint32(1))
+        total = block_sum(total, shared, t)
         if t == uint32(0):
-            sums[uint32(uint32(cuda.blockIdx.y) * uint32(cuda.gridDim.x) + element)] = shared[0]
+            sums[uint32(uint32(cuda.blockIdx.y) * uint32(cuda.gridDim.x) + element)] = total
 
     return conv
 

@@ -4,18 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from fastconv.backends.cuda._numba import cuda, inlined, jit, real, uint32
+from fastconv.backends.cuda._numba import cuda, jit, real, uint32
 from fastconv.backends.cuda.intrinsics import udiv
+from fastconv.backends.cuda.kernels.index import place
 
 THREADS = 256
-
-
-@inlined
-def place(i: Any, length: Any, inner: Any) -> Any:
-    """(outer, position, inner) of element ``i`` of an array (outer, length, inner)."""
-    line = udiv(i, inner)
-    outer = udiv(line, length)
-    return outer, uint32(line - outer * length), uint32(i - line * inner)
 
 
 def take(dtype: str) -> Any:

@@ -50,7 +50,7 @@ def gradients(weighted: bool, biased: bool, relu: bool, dtype: str) -> Any:
             g = zero
         return g * normal, g
 
-    return reduction.of_channels(terms, dtype)
+    return reduction.of_channels(terms, dtype, both=True)
 
 
 def forward(weighted: bool, biased: bool, relu: bool, dtype: str) -> Any:

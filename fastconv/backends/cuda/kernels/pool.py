@@ -9,17 +9,10 @@ from typing import Any
 
 from fastconv.backends.cuda._numba import cuda, inlined, int32, int64, jit, real, uint8, uint32
 from fastconv.backends.cuda.intrinsics import udiv
+from fastconv.backends.cuda.kernels.index import place
 
 THREADS = 256
 Pair = tuple[int, int]
-
-
-@inlined
-def place(i: Any, height: Any, width: Any) -> Any:
-    """(plane, row, column) of element ``i`` of images."""
-    line = udiv(i, width)
-    plane = udiv(line, height)
-    return plane, uint32(line - plane * height), uint32(i - line * width)
 
 
 def max_forward(

@@ -44,10 +44,10 @@ def _larger(a: Any, b: Any) -> Any:
 block_sum, block_max = _fold(_sum), _fold(_larger)
 
 
-def of_channels(terms: Any, dtype: str) -> Any:
-    """Kernel that sums two terms over batch and inner: partial sums (parts, channels), one block each.
+def of_channels(terms: Any, dtype: str, *, both: bool = False) -> Any:
+    """Kernel that sums a term, or ``both``, over batch and inner: partial sums (parts, channels), one block each.
 
-    ``terms(x, g, channel, mean, inv_std, weight, bias)`` makes them from an element.
+    ``terms(x, g, channel, mean, inv_std, weight, bias)`` makes the two from an element.
     """
     number = real(dtype)
     zero = number(0)
@@ -66,23 +66,27 @@ def of_channels(terms: Any, dtype: str) -> Any:
             i = uint32((n * channels + channel) * inner + element - n * inner)
             one, other = terms(x[i], g[i], channel, mean, inv_std, weight, bias)
             a += one
-            b += other
+            if both:
+                b += other
             element = uint32(element + uint32(THREADS))
         a = block_sum(a, shared, thread)
-        b = block_sum(b, shared, thread)
         if thread == uint32(0):
             first[uint32(part * channels + channel)] = a
-            second[uint32(part * channels + channel)] = b
+        if both:
+            b = block_sum(b, shared, thread)
+            if thread == uint32(0):
+                second[uint32(part * channels + channel)] = b
 
     return kernel
 
 
 def values(dtype: str) -> Any:
-    """The elements of both arrays."""
+    """Kernel that sums the elements."""
+    zero = real(dtype)(0)
 
     @inlined
     def terms(x, g, channel, mean, inv_std, weight, bias):
-        return x, g
+        return x, zero
 
     return of_channels(terms, dtype)
 

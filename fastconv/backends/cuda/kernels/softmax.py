@@ -110,34 +110,48 @@ def _coefficient(soft: bool, weighted: bool, dtype: str) -> Any:
 
 
 def loss(soft: bool, weighted: bool, dtype: str) -> Any:
-    """Loss of each pixel of (batch, inner), and its weight in the mean."""
-    number = real(dtype)
-    zero, one = number(0), number(1)
+    """Loss of each pixel of (batch, inner)."""
+    zero = real(dtype)(0)
     coefficient = _coefficient(soft, weighted, dtype)
 
     @jit(THREADS)
-    def kernel(log_probs, target, weight, losses, shares, classes, inner, size, ignored, smooth, share):
+    def kernel(log_probs, target, weight, losses, classes, inner, size, ignored, smooth, share):
         classes, inner = uint32(classes), uint32(inner)
         pixel = uint32(cuda.blockIdx.x) * uint32(THREADS) + uint32(cuda.threadIdx.x)
         if pixel >= uint32(size):
             return
         n = udiv(uint32(pixel), inner)
         start = uint32(n * classes * inner + pixel - n * inner)
-        total, part = zero, one
-        if not soft and target[pixel] == ignored:
-            part = zero
-        else:
-            if weighted and not soft:
-                part = weight[target[pixel]]
-            k = uint32(0)
-            while k < classes:
-                i = uint32(start + k * inner)
-                c = coefficient(target[i] if soft else target[pixel], k, weight, smooth, share)
-                if soft or c != zero:
-                    total -= c * log_probs[i]
-                k = uint32(k + uint32(1))
+        kept = soft or target[pixel] != ignored
+        total = zero
+        k = uint32(0)
+        while kept and k < classes:
+            i = uint32(start + k * inner)
+            c = coefficient(target[i] if soft else target[pixel], k, weight, smooth, share)
+            if soft or c != zero:
+                total -= c * log_probs[i]
+            k = uint32(k + uint32(1))
         losses[pixel] = total
-        shares[pixel] = part
+
+    return kernel
+
+
+def shares(soft: bool, weighted: bool, dtype: str) -> Any:
+    """What each pixel of (batch, inner) counts in the mean."""
+    zero, one = real(dtype)(0), real(dtype)(1)
+
+    @jit(THREADS)
+    def kernel(target, weight, counts, size, ignored):
+        pixel = uint32(cuda.blockIdx.x) * uint32(THREADS) + uint32(cuda.threadIdx.x)
+        if pixel >= uint32(size):
+            return
+        count = one
+        if not soft:
+            if target[pixel] == ignored:
+                count = zero
+            elif weighted:
+                count = weight[target[pixel]]
+        counts[pixel] = count
 
     return kernel
 
