@@ -7,10 +7,6 @@ from fastconv._spec import ConvSpec
 ACTIVATIONS: dict[str, int]
 
 def release_scratch() -> None: ...
-def triple(values: Any, fill: Any) -> tuple[Any, ...]: ...
-def seeing_axis(grid: int, size: int, step: int, taps: list[tuple[int, int]], dst_step: int) -> Any: ...
-def forward_axes(spec: ConvSpec) -> list[Any]: ...
-def gradient_phases(spec: ConvSpec) -> tuple[Any, Any, Any]: ...
 def packing(spec: ConvSpec, isa: int) -> tuple[int, int]: ...
 def pack(spec: ConvSpec, weight: NDArray[Any], out: NDArray[Any], isa: int, n_threads: int) -> None: ...
 def conv_forward(
@@ -19,7 +15,6 @@ def conv_forward(
     weight: NDArray[Any],
     bias: NDArray[Any] | None,
     out: NDArray[Any],
-    direct: bool,
     isa: int,
     n_threads: int,
     activation: str = "linear",
@@ -33,7 +28,6 @@ def conv_input_grad(
     weight: NDArray[Any],
     bias: NDArray[Any] | None,
     out: NDArray[Any],
-    direct: bool,
     isa: int,
     n_threads: int,
 ) -> None: ...
@@ -51,7 +45,6 @@ def conv_weight_grad(
     input: NDArray[Any],
     grad: NDArray[Any],
     out: NDArray[Any],
-    direct: bool,
     isa: int,
     n_threads: int,
 ) -> None: ...
