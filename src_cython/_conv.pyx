@@ -465,6 +465,7 @@ def matmul(a, b, bias, out, int64_t m, int64_t n, int64_t k, int item, bint tran
     job.c = write_to(out, m * n * item)
     if m == 0 or n == 0:
         return
+    c.fc_matmul_plan(&job, c.fc_gemm_lanes(isa, item), n_threads)
     items = c.fc_matmul_items(&job, isa, item)
     thread_bytes = fc_round_up(c.fc_matmul_bytes(&job, isa, item), 4096) + 4096
     scratch = take_scratch(thread_bytes * n_threads)

@@ -63,6 +63,7 @@ cdef extern from "fc_conv_dispatch.h" nogil:
         fc_epilogue epilogue
         void *c
 
+    void fc_matmul_plan(fc_matmul_job *job, int64_t lanes, int64_t threads)
     int64_t fc_matmul_bytes(const fc_matmul_job *job, int isa, int item)
     int64_t fc_matmul_items(const fc_matmul_job *job, int isa, int item)
     void fc_matmul_item(int isa, int item, const fc_matmul_job *job, int64_t i, void *scratch)

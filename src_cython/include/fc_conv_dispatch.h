@@ -47,7 +47,7 @@ static int64_t fc_matmul_bytes(const fc_matmul_job *job, int isa, int item) {
 
 static int64_t fc_matmul_items(const fc_matmul_job *job, int isa, int item) {
     const int64_t part_m = fc_matmul_rows(job), lanes = fc_gemm_lanes(isa, item);
-    const int64_t part_n = fc_matmul_panels(job, lanes) * lanes;
+    const int64_t part_n = job->panels * lanes;
     return ((job->m + part_m - 1) / part_m) * ((job->n + part_n - 1) / part_n);
 }
 
