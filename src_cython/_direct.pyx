@@ -159,5 +159,7 @@ def conv_weight_grad(spec, const floating[::1] input, const floating[::1] grad, 
         out[:] = 0
         return
     z, y, x = set_forward(&job, spec)
+    if not job.w_contiguous:
+        raise ValueError(f"every tap must see the input, and some of kernel {spec.kernel} see padding alone")
     job.src, job.dst = &input[0], &out[0]
     run_direct(&job, &grad[0], z, [(0, y)], [(0, x)], spec, isa, sizeof(floating), n_threads)
