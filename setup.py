@@ -28,6 +28,7 @@ NAMES = (
     "_memory",
     "_blocked",
     "_conv",
+    "_direct",
     "_small",
     "_winograd",
     "_pool",

@@ -131,9 +131,9 @@ def set_cache_limit(nbytes: int) -> None:
 
 def release_memory() -> None:
     """Give all memory back that is kept for later calls: that of dead results and the kernels' scratch memory."""
-    from fastconv import _blocked, _conv, _winograd
+    from fastconv import _blocked, _conv, _direct, _winograd
 
-    for extension in (_blocked, _conv, _winograd):
+    for extension in (_blocked, _conv, _direct, _winograd):
         extension.release_scratch()
     _memory.release()
 

@@ -19,7 +19,6 @@ def conv_forward(
     weight: NDArray[Any],
     bias: NDArray[Any] | None,
     out: NDArray[Any],
-    direct: bool,
     isa: int,
     n_threads: int,
     activation: str = "linear",
@@ -33,7 +32,6 @@ def conv_input_grad(
     weight: NDArray[Any],
     bias: NDArray[Any] | None,
     out: NDArray[Any],
-    direct: bool,
     isa: int,
     n_threads: int,
 ) -> None: ...
@@ -51,7 +49,6 @@ def conv_weight_grad(
     input: NDArray[Any],
     grad: NDArray[Any],
     out: NDArray[Any],
-    direct: bool,
     isa: int,
     n_threads: int,
 ) -> None: ...

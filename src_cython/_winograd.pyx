@@ -18,6 +18,7 @@ include "tiling.pxi"
 cdef int64_t TILE_BYTES = 3 << 20     # transformed tiles of a pass, shared by the threads
 cdef int64_t TILE_BYTES_MOST = 12 << 20
 cdef int64_t PASS_PANELS = 8          # ... or this many panels: each pass reads all filters
+cdef int64_t PASS_TILES = 192         # ... of the weight gradient, whose sums each pass goes over
 cdef int64_t FILTER_BYTES = 4 << 20   # filters that are transformed once, not by every item that needs them
 cdef int64_t SUM_BYTES = 16 << 20     # sums of a pass of the weight gradient, shared by the threads
 cdef int64_t STAGE_BYTES = 320 << 10  # sums of a product item before they are transformed back
@@ -268,7 +269,8 @@ def conv_weight_grad(spec, const floating[::1] input, const floating[::1] grad, 
     passes = (job.rows + pass_rows - 1) // pass_rows
     pass_rows = fc_round_up((job.rows + passes - 1) // passes, rows)
     tile_bytes = job.groups * frequencies * (channels + pass_rows) * item
-    pass_tiles = fc_max(1, fc_min(job.t.tiles, TILE_BYTES_MOST // tile_bytes))
+    pass_tiles = fc_max(TILE_BYTES // tile_bytes, fc_min(PASS_TILES, TILE_BYTES_MOST // tile_bytes))
+    pass_tiles = fc_max(1, fc_min(job.t.tiles, pass_tiles))
     passes = (job.t.tiles + pass_tiles - 1) // pass_tiles
     pass_tiles = (job.t.tiles + passes - 1) // passes
     set_chunk(&job.t, width, width, item)

@@ -395,6 +395,29 @@ def test_every_algorithm_was_tried() -> None:
         assert served == {each.name for each in _dispatch.implementations(op, "cpu")} - {"reference"}
 
 
+def test_taps_that_see_padding_alone_are_no_work_of_direct_sums() -> None:
+    """Their gradients are zeros that no sum of shifted rows would write."""
+    (direct,) = (
+        each for each in _dispatch.implementations("conv_weight_grad", "cpu") if each.name == "direct"
+    )
+    for size, padding, dilation, hidden in (
+        (1, 1, 1, True),
+        (2, 1, 1, False),
+        (3, 0, 1, False),
+        (4, 5, 5, True),
+    ):
+        spec = ConvSpec.from_shapes((2, 4, size, size), (4, 1, 3, 3), "float32", 1, padding, dilation, 4)
+        assert bool(direct.refusal and direct.refusal(spec)) == hidden
+        x, grad = np.ones(spec.input_shape, "float32"), np.ones(spec.output_shape, "float32")
+        if hidden:
+            with pytest.raises(ValueError, match="every tap must see the input"):
+                direct.run(spec, x, grad)
+        else:
+            np.testing.assert_array_equal(
+                direct.run(spec, x, grad), reference("conv_weight_grad", spec, x, grad)
+            )
+
+
 @pytest.mark.parametrize("op", ["conv_forward", "conv_input_grad"])
 @pytest.mark.parametrize("width", [3, 7, 8, 9, 16, 17, 40])
 @pytest.mark.parametrize(("stride", "padding", "dilation"), [(1, 0, 1), (1, 2, 2), (2, 1, 1), (3, 4, 2)])

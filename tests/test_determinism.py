@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +15,7 @@ import fastconv
 import fastconv.functional as F
 import fastconv.grad as G
 from cases import CASES, Case, Fixed
-from fastconv import _dispatch, nn
+from fastconv import _config, _conv, _dispatch, nn
 from fastconv._spec import ConvSpec
 from kit import Array, bits, kernels, with_threads
 
@@ -109,6 +110,25 @@ def test_linear(m: int, k: int, n: int, dtype: str, isa: str, threads: int, rng:
     x, w, b, grad = (rng.standard_normal(s).astype(dtype) for s in ((m, k), (n, k), n, (m, n)))
     assert_samples_stand_alone(lambda a: F.linear(a, w, b), x)
     assert_samples_stand_alone(lambda a: G.linear_input(w, a), grad)
+
+
+@pytest.mark.parametrize(
+    ("m", "n", "k"), [(13, 300, 70), (64, 128, 300), (97, 250, 257), (193, 47, 33), (1, 65, 40)]
+)
+def test_product_on_any_number_of_threads(
+    m: int, n: int, k: int, dtype: str, isa: str, rng: np.random.Generator
+) -> None:
+    """The threads decide how many columns are packed together, never the order of a sum."""
+    a, b = (rng.standard_normal(shape).astype(dtype) for shape in ((m, k), (k, n)))
+    for left, right in itertools.product((False, True), repeat=2):
+        results = []
+        for threads in (1, 2, 3, 5, 64):
+            out = np.empty((m, n), dtype)
+            x, y = (np.ascontiguousarray(z.T) if turned else z for z, turned in ((a, left), (b, right)))
+            _conv.matmul(x, y, None, out, m, n, k, out.itemsize, left, right, _config.isa(), threads)
+            results.append(bits(out))
+        np.testing.assert_allclose(out, a @ b, rtol=0, atol=8 * k * np.finfo(dtype).eps)
+        assert len(set(results)) == 1
 
 
 @pytest.mark.parametrize("shape", [(9, 6, 9, 8), (37, 3, 5, 5), (5, 7, 31, 33), (11, 13)])

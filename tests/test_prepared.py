@@ -11,7 +11,7 @@ import pytest
 
 import fastconv
 import fastconv.functional as F
-from fastconv import _config, _conv, _small, _winograd
+from fastconv import _config, _conv, _direct, _small, _winograd
 from fastconv._dispatch import Packed
 from fastconv._spec import ACTIVATIONS, ConvSpec, MatmulSpec
 from kit import Array, bits, integers, kernels, ramp, reference, with_threads
@@ -128,7 +128,7 @@ def test_weights_too_large_for_one_pass(groups: int, isa: str, rng: np.random.Ge
 
 
 def test_kernels_know_the_activations_of_the_specs() -> None:
-    for extension in (_conv, _small, _winograd):
+    for extension in (_conv, _direct, _small, _winograd):
         assert {*extension.ACTIVATIONS} == {"linear", *ACTIVATIONS}
 
 
@@ -294,7 +294,7 @@ def test_drivers_refuse_forms_of_another_size() -> None:
     short = np.empty(5, "float32")
     epilogue = "linear", 0.0, None, short
     with pytest.raises(ValueError, match=r"packed weights must have .* got 5"):
-        _conv.conv_forward(spec, *flat, False, _config.isa(), 1, *epilogue)
+        _conv.conv_forward(spec, *flat, _config.isa(), 1, *epilogue)
     with pytest.raises(ValueError, match=r"packed weights must have .* got 5"):
         _conv.pack(spec, W.reshape(-1), short, _config.isa(), 1)
     with pytest.raises(ValueError, match=r"transformed filters must have .* got 5"):

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastconv import _config, _conv, _small
+from fastconv import _config, _conv, _direct, _small
 from fastconv._dispatch import Implementation, Packed, unpack
 from fastconv._memory import empty
 from fastconv._spec import ConvSpec, MatmulSpec, Shape
@@ -36,11 +36,6 @@ MAX_TAPS = 1 << 17  # of one filter channel: 16 lanes of float64 of them fill a 
 def _builds(driver: Any) -> dict[np.dtype[Any], Callable[..., Any]]:
     """A driver's builds by dtype: choosing here is cheaper than letting Cython look at the arguments."""
     return {np.dtype(np.float32): driver["float"], np.dtype(np.float64): driver["double"]}
-
-
-_CONV_FORWARD = _builds(_conv.conv_forward)
-_CONV_INPUT_GRAD = _builds(_conv.conv_input_grad)
-_CONV_WEIGHT_GRAD = _builds(_conv.conv_weight_grad)
 
 
 def _prepared(kernel: Callable[..., None], shape: Shape, spec: ConvSpec) -> Callable[..., Array]:
@@ -83,7 +78,9 @@ def _small_input_grad(
     return _prepare_small_input_grad(spec)(grad_output, weight, bias, out)
 
 
-def _forward(direct: bool) -> Callable[..., Array]:
+def _forward(driver: Any) -> Callable[..., Array]:
+    builds = _builds(driver)
+
     def run(
         spec: ConvSpec,
         input: Array,
@@ -95,19 +92,18 @@ def _forward(direct: bool) -> Callable[..., Array]:
         if out is None:
             out = empty(spec.output_shape, spec.dtype)
         isa, plain, form = unpack(weight, _config.isa())
-        _CONV_FORWARD[input.dtype](
+        builds[input.dtype](
             spec,
             input.reshape(-1),
             plain.reshape(-1),
             bias,
             out.reshape(-1),
-            direct,
             isa,
             _config.threads_for(spec.macs),
             spec.activation,
             spec.slope,
             None if residual is None else residual.reshape(-1),
-            form,
+            *(() if form is None else (form,)),
         )
         return out
 
@@ -128,19 +124,20 @@ def _gemm_pack(spec: ConvSpec, weight: Array) -> Packed:
     return Packed(weight, form, isa)
 
 
-def _input_grad(direct: bool) -> Callable[..., Array]:
+def _input_grad(driver: Any) -> Callable[..., Array]:
+    builds = _builds(driver)
+
     def run(
         spec: ConvSpec, grad_output: Array, weight: Array, bias: Array | None, out: Array | None
     ) -> Array:
         if out is None:
             out = empty(spec.input_shape, spec.dtype)
-        _CONV_INPUT_GRAD[grad_output.dtype](
+        builds[grad_output.dtype](
             spec,
             grad_output.reshape(-1),
             weight.reshape(-1),
             bias,
             out.reshape(-1),
-            direct,
             _config.isa(),
             _config.threads_for(spec.macs),
         )
@@ -166,15 +163,16 @@ def _input_grad_col2im(
     return out
 
 
-def _weight_grad(direct: bool) -> Callable[..., Array]:
+def _weight_grad(driver: Any) -> Callable[..., Array]:
+    builds = _builds(driver)
+
     def run(spec: ConvSpec, input: Array, grad_output: Array) -> Array:
         out = empty(spec.weight_shape, spec.dtype)
-        _CONV_WEIGHT_GRAD[input.dtype](
+        builds[input.dtype](
             spec,
             input.reshape(-1),
             grad_output.reshape(-1),
             out.reshape(-1),
-            direct,
             _config.isa(),
             _config.threads_for(spec.macs),
         )
@@ -279,6 +277,11 @@ def _refuse_direct_weight_grad(spec: ConvSpec) -> str | None:
     pairs = spec.in_channels // spec.groups * (spec.out_channels // spec.groups)
     if pairs > 32:
         return f"it pays for groups of at most 32 channel pairs, got {pairs}"
+    for n, o, k, s, d, lo in zip(
+        spec.in_size, spec.out_size, spec.kernel, spec.stride, spec.dilation, spec.pad_lo, strict=True
+    ):
+        if lo > (o - 1) * s or (k - 1) * d - lo >= n:
+            return f"every tap must see the input, and some of kernel {spec.kernel} see padding alone"
     return _too_many_taps(spec)
 
 
@@ -287,14 +290,17 @@ def _gemm_cost(op: str, spec: ConvSpec) -> float:
 
 
 def _implementations(
-    op: str, run: Callable[[bool], Callable[..., Array]], refuse_direct: Callable[[ConvSpec], str | None]
+    op: str,
+    run: Callable[[Any], Callable[..., Array]],
+    refuse_direct: Callable[[ConvSpec], str | None],
 ) -> tuple[Implementation, ...]:
     """``direct`` wherever it pays, else the cheaper of Winograd and the implicit product."""
-    gemm = Implementation("implicit_gemm", run(False), _too_many_taps, cost=partial(_gemm_cost, op))
+    product = run(getattr(_conv, op))
+    gemm = Implementation("implicit_gemm", product, _too_many_taps, cost=partial(_gemm_cost, op))
     if op == _cpu_cost.FORWARD:
         gemm = replace(gemm, layout=_gemm_layout, pack=_gemm_pack)
     return (
-        Implementation("direct", run(True), refuse_direct),
+        Implementation("direct", run(getattr(_direct, op)), refuse_direct),
         *_cpu_winograd.implementations(op, gemm.run),
         gemm,
     )

@@ -6,6 +6,4 @@
 
 #include "fc_conv_kernel.h"
 #include "fc_col2im_kernel.h"
-#include "fc_direct_kernel.h"
-#include "fc_depthwise_kernel.h"
 #include "fc_matmul_kernel.h"

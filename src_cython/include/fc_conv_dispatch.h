@@ -5,8 +5,6 @@
 #include "fc_call.h"
 #include "fc_col2im.h"
 #include "fc_conv.h"
-#include "fc_depthwise.h"
-#include "fc_direct.h"
 #include "fc_matmul.h"
 #define FC_TEMPLATE "fc_conv_all.h"
 #include "fc_for_each.h"
@@ -42,27 +40,6 @@ static void fc_col2im_item(int isa, int item, const fc_col2im_job *job, int64_t 
 
 static int fc_vector_bytes(int isa) { return isa == FC_ISA_AVX512 ? 64 : isa == FC_ISA_AVX2 ? 32 : 16; }
 
-static int fc_direct_lanes(int isa, int item) {
-    return item == 4 ? FC_PICK(isa, direct_lanes_f32) : FC_PICK(isa, direct_lanes_f64);
-}
-
-static void fc_direct_item(int isa, int item, const fc_direct_job *job, int64_t first, int64_t last, void *scratch) {
-    FC_FLUSHED(isa, item, direct_item, job, first, last, scratch);
-}
-
-static void fc_direct_weight_item(int isa, int item, const fc_direct_job *job, int64_t group, int64_t m0, int64_t m1,
-                                  void *scratch) {
-    FC_FLUSHED(isa, item, direct_weight_item, job, group, m0, m1, scratch);
-}
-
-static void fc_depthwise_item(int isa, int item, const fc_direct_job *job, int64_t first, int64_t last, void *scratch) {
-    FC_FLUSHED(isa, item, depthwise_item, job, first, last, scratch);
-}
-
-static void fc_depthwise_weight_item(int isa, int item, const fc_direct_job *job, int64_t first, int64_t last, void *scratch) {
-    FC_FLUSHED(isa, item, depthwise_weight_item, job, first, last, scratch);
-}
-
 static int64_t fc_matmul_bytes(const fc_matmul_job *job, int isa, int item) {
     const int64_t rows = fc_gemm_rows(isa, item), lanes = fc_gemm_lanes(isa, item);
     return ((fc_matmul_rows(job) + rows + lanes) * 256 + 16 * (rows + lanes)) * item;
@@ -70,7 +47,7 @@ static int64_t fc_matmul_bytes(const fc_matmul_job *job, int isa, int item) {
 
 static int64_t fc_matmul_items(const fc_matmul_job *job, int isa, int item) {
     const int64_t part_m = fc_matmul_rows(job), lanes = fc_gemm_lanes(isa, item);
-    const int64_t part_n = fc_matmul_panels(job, lanes) * lanes;
+    const int64_t part_n = job->panels * lanes;
     return ((job->m + part_m - 1) / part_m) * ((job->n + part_n - 1) / part_n);
 }
 

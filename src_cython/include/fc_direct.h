@@ -3,7 +3,7 @@
  * A tile is a rectangle of the result's grid in one plane.  What its positions read is copied once into sheets of
  * padded rows, one sheet for each (summed channel, tap along z): every tap then lies a constant distance from its
  * position, and neither padding nor stride shows in the sums.  A strided input gradient has several phases in y and x
- * (see gradient_phases in _conv.pyx), which read the same sheets; elsewhere there is one. */
+ * (see gradient_phases in geometry.pxi), which read the same sheets; elsewhere there is one. */
 #ifndef FC_DIRECT_H
 #define FC_DIRECT_H
 

@@ -11,6 +11,10 @@ FC_INLINE void FC_NAME(matmul_pack)(const FC_T *x, int along_k, int64_t stride, 
     if (!along_k) {
         for (int64_t p = 0; p < k; p++, dst += lanes) {
             const FC_T *from = x + (k0 + p) * stride + v0;
+            if (valid == lanes) { /* of constant size */
+                memcpy(dst, from, (size_t)lanes * sizeof(FC_T));
+                continue;
+            }
             for (int64_t l = 0; l < valid; l++)
                 dst[l] = from[l];
             for (int64_t l = valid; l < lanes; l++)
@@ -32,7 +36,7 @@ FC_INLINE void FC_NAME(matmul_pack)(const FC_T *x, int along_k, int64_t stride, 
 static FC_UNUSED void FC_NAME(matmul_item)(const fc_matmul_job *job, int64_t item, void *scratch) {
     const int64_t part_m = fc_matmul_rows(job), parts_m = (job->m + part_m - 1) / part_m;
     const int64_t m0 = item % parts_m * part_m, m1 = fc_min(job->m, m0 + part_m);
-    const int64_t part_n = fc_matmul_panels(job, GEMM_NR) * GEMM_NR;
+    const int64_t part_n = job->panels * GEMM_NR;
     const int64_t n0 = item / parts_m * part_n, n1 = fc_min(job->n, n0 + part_n);
     FC_T *a = scratch, *b = a + (part_m + GEMM_MR) * MATMUL_K + GEMM_TW * GEMM_MR;
     FC_T *c = job->c;
