@@ -104,12 +104,12 @@ def read(source: Any, operators: Collection[str]) -> Program:
     folder = None
     if isinstance(source, onnx.ModelProto):
         model = source
-    else:
-        if not isinstance(source, (bytes, bytearray, memoryview)):
-            folder = os.path.dirname(os.path.abspath(os.fspath(source)))
-            with open(source, "rb") as file:
-                source = file.read()
+    elif isinstance(source, (bytes, bytearray, memoryview)):
         model = _parse(onnx, bytes(source))
+    else:
+        folder = os.path.dirname(os.path.abspath(os.fspath(source)))
+        with open(source, "rb") as file:
+            model = _parse(onnx, file.read())  # whose bytes are let go of before arrays are made
     if not all(isinstance(text, str) for text in _strings(model)):  # else it is bytes
         raise ValueError("the model has names that are not UTF-8")
     _check_support(model, operators, onnx)
