@@ -412,5 +412,15 @@ def _make_plan(question: tuple[Any, ...]) -> Plan:
 
 def forget_choices() -> None:
     """Choose anew from now on: the lists of implementations, or what they are chosen by, have changed."""
+    global _generation
+    _generation += 1
     choose.cache_clear()
     _plans.clear()
+
+
+_generation = 0
+
+
+def generation() -> int:
+    """How often choices have been forgotten: what was chosen under another number may be chosen otherwise now."""
+    return _generation

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
+import pickle
 import threading
 import tracemalloc
 from collections.abc import Callable
@@ -11,10 +13,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fastconv import force_isa, nn
+from fastconv import force_isa, nn, use_backend
 from fastconv.graph import Graph, Node, forward
 from fastconv.ops import Activation, Add, Constant, Conv, Linear, Multiply, Reshape
 from fastconv.plan import InferencePlan
+from fastconv.plan._kept import digests
 from fastconv.plan._memory import Life, arrange
 from fastconv.plan._run import MOST_SIZES
 
@@ -378,6 +381,109 @@ def test_any_number_of_batch_sizes() -> None:
         assert_alike(plan(inputs), forward(model.graph, model.params, inputs), "float32")
 
 
+def change_in_place(model: nn.Model) -> None:
+    model.params["conv2d_2.weight"][3, 1] *= -1
+
+
+def replace_an_array(model: nn.Model) -> None:
+    model.params["linear_2.bias"] = model.params["linear_2.bias"] + np.float32(1)
+
+
+def reorder(model: nn.Model) -> None:
+    model.params["conv2d_1.weight"][:] = model.params["conv2d_1.weight"][::-1].copy()
+
+
+def train(model: nn.Model) -> None:
+    model.compile(nn.SGD(0.1), "mse")
+    (x,) = inputs_of(model, 4).values()
+    model.fit(x, np.ones((4, 5), "float32"), 4, 1, verbose=0)
+
+
+def train_by_hand(model: nn.Model) -> None:
+    model.compile(nn.SGD(0.1), "mse")
+    (x,) = inputs_of(model, 4).values()
+    _, grads = model.loss_and_gradients(x, np.ones((4, 5), "float32"))
+    nn.SGD(0.1).step(model.params, grads)
+
+
+@pytest.mark.parametrize("change", [change_in_place, replace_an_array, reorder, train, train_by_hand])
+def test_predict_is_of_the_parameters_as_they_are(change: Callable[[nn.Model], None]) -> None:
+    """Its plan is as good as new: the bits are those of a model that never knew other parameters."""
+    model = settled(vgg, "float32")
+    (x,) = inputs_of(model, 5).values()
+    before = model.predict(x)
+    assert model.predict(x).tobytes() == before.tobytes()
+    change(model)
+    after = model.predict(x)
+    assert np.abs(after - before).max() > 1e-3
+    assert after.tobytes() == nn.Model.from_graph(model.graph, model.params).predict(x).tobytes()
+
+
+def test_predict_keeps_its_plan_while_nothing_changes(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = []
+    monkeypatch.setattr(
+        "fastconv.plan._kept.InferencePlan", lambda *args: made.append(1) or InferencePlan(*args)
+    )
+    model = settled(resnet, "float32")
+    (x,) = inputs_of(model, 5).values()
+    for batch_size in (5, 2, 5):
+        model.predict(x, batch_size=batch_size)
+    assert len(made) == 1
+    with use_backend("reference"):  # which the plan is not made for
+        model.predict(x)
+    assert len(made) == 1
+    with force_isa("baseline"):
+        model.predict(x)
+    assert len(made) == 2
+
+
+@pytest.mark.parametrize("wrong", [np.zeros(3, "float32"), np.zeros((16, 3, 3, 3))])
+def test_parameters_that_do_not_fit_are_refused(wrong: Any) -> None:
+    model = settled(vgg, "float32")
+    (x,) = inputs_of(model, 2).values()
+    model.params["conv2d_1.weight"] = wrong
+    for call in (lambda: model.predict(x), model.compile_inference, model.plan):
+        with pytest.raises((ValueError, TypeError), match=r"conv2d_1\.weight"):
+            call()
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda model: pickle.loads(pickle.dumps(model))])
+def test_copies_make_plans_of_their_own(copied: Callable[[nn.Model], nn.Model]) -> None:
+    model = settled(vgg, "float32")
+    (x,) = inputs_of(model, 2).values()
+    model.compile_inference()
+    before = model.predict(x)
+    other = copied(model)
+    other.params["linear_2.bias"] += np.float32(1)
+    np.testing.assert_allclose(other.predict(x), before + 1, rtol=1e-5)
+    assert model.predict(x).tobytes() == before.tobytes()
+
+
+def test_digests_tell_arrays_apart(threads: int) -> None:
+    """Any changed element, also of the last incomplete row, changed signs that could cancel, order and length."""
+    rng = np.random.default_rng(0)
+    for size in (0, 1, 31, 32, 33, 200, 65536, 65537, 200_000):
+        x = rng.standard_normal(size).astype("float32")
+        arrays = [
+            x,
+            np.append(x, np.float32(0)),
+            -x,
+            x[::-1],
+            np.roll(x, 32),
+            np.roll(x, 65536),
+            x * 2,
+            x + 1,
+        ]
+        for place in {0, size // 2, size - 1} if size else ():
+            arrays.append(np.where(np.arange(size) == place, np.nextafter(x, np.float32(9)), x))
+        for places in ((0, 32), (0, 65536)):
+            if places[1] < size:
+                arrays.append(np.where(np.isin(np.arange(size), places), -x, x))
+        different = {array.tobytes() for array in arrays}
+        assert len({digests({"x": array}) for array in arrays}) == len(different)
+        assert digests({"x": x}) == digests({"x": x.copy()})
+
+
 def test_evaluate_runs_the_plan() -> None:
     model = settled(vgg, "float32")
     model.compile(nn.SGD(0.1), "cross_entropy", ["accuracy"])
@@ -388,7 +494,7 @@ def test_evaluate_runs_the_plan() -> None:
     planned = model.evaluate(x, y, batch_size=5)
     assert planned["accuracy"] == before["accuracy"]
     assert planned["loss"] == pytest.approx(before["loss"], rel=1e-5)
-    model.params["linear_2.bias"] += np.float32([9, 0, 0, 0, 0])  # the plan does not know
+    model.params["linear_2.bias"] += np.float32([9, 0, 0, 0, 0])  # against the promise, so it shows
     assert model.evaluate(x, y, batch_size=5) == planned
     model.compile_inference()
     assert model.evaluate(x, y)["loss"] != pytest.approx(planned["loss"], rel=1e-3)
