@@ -14,6 +14,7 @@ import pytest
 
 import fastconv.onnx
 from fastconv import explain, nn, ops
+from fastconv.graph import forward
 from fastconv.onnx._file import NEWEST_OPSET, OLDEST_OPSET
 from fastconv.onnx._operators import TRANSLATORS
 from kit import Array, ramp
@@ -40,12 +41,9 @@ def agrees(file: Any, terms: int = 1, batch: int = 2) -> nn.Model:
         for seed, (name, shape) in enumerate(net.graph.inputs.items())
     }
     expected = runtime(file, feeds)
-    for planned in (False, True):
-        if planned:
-            net.compile_inference()
-        got = net.predict(feeds)
-        for ours, theirs in zip(got if isinstance(got, tuple) else (got,), expected, strict=True):
-            close(ours, theirs, terms)
+    for values in (forward(net.graph, net.params, feeds), net.compile_inference()(feeds)):
+        for name, theirs in zip(net.graph.outputs, expected, strict=True):
+            close(values[name], theirs, terms)
     return net
 
 
@@ -655,11 +653,10 @@ def test_export_of_pytorch(fixed):
     torch.onnx.export(net, (x,), file, opset_version=17, dynamo=False, input_names=["x"], dynamic_axes=axes)
     loaded = fastconv.onnx.load(file.getvalue())
     assert loaded.predict(torch.randn(5, 3, 9, 10).numpy())[0].shape == (5, 5)
-    for planned in (False, True):
-        if planned:
-            loaded.compile_inference()
-        for ours, theirs in zip(loaded.predict(x.numpy()), net(x), strict=True):
-            close(ours, theirs.detach().numpy(), 20 * 72)
+    feeds = {"x": x.numpy()}
+    for values in (forward(loaded.graph, loaded.params, feeds), loaded.compile_inference()(feeds)):
+        for name, theirs in zip(loaded.graph.outputs, net(x), strict=True):
+            close(values[name], theirs.detach().numpy(), 20 * 72)
 
 
 # ------------------------------------------------------------------------------------ what can be done with a net
