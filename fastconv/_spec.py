@@ -863,7 +863,10 @@ class DropBlockSpec(Spec):
 
 @specification
 class ActivationSpec(Spec):
-    """Element-wise function; ``kind`` is relu, leaky_relu, relu6, sigmoid or tanh."""
+    """Element-wise function; ``kind`` is relu, leaky_relu, relu6, sigmoid, tanh, or one of those that
+    :attr:`OF_INPUT` names, whose outputs do not tell the derivative: they have no backward pass."""
+
+    OF_INPUT: ClassVar[tuple[str, ...]] = ("erf", "gelu")
 
     kind: str
     size: int
@@ -874,6 +877,13 @@ class ActivationSpec(Spec):
     def of(kind: str, size: int, dtype: np.dtype[Any], slope: float) -> ActivationSpec:
         """The spec, from positional arguments."""
         return ActivationSpec(kind=kind, size=size, dtype=float_name(dtype), slope=slope)
+
+    def check_derivative(self) -> None:
+        """Refuse a backward pass that knows the output alone where it does not tell the derivative."""
+        if self.kind in self.OF_INPUT:
+            raise ValueError(
+                f"the derivative of {self.kind} takes its input, and the backward pass has its output"
+            )
 
 
 @specification
