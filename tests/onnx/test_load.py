@@ -90,6 +90,13 @@ CASES: dict[str, tuple[list[Any], Mapping[str, Sequence[Any]], Mapping[str, Any]
         (11,),
         27,
     ),
+    "max pool, storage order": (
+        [node("MaxPool", "x", "y", kernel_shape=[2, 3], storage_order=1)],  # it is that of the indices alone
+        IMAGE,
+        {},
+        (8, 13),
+        1,
+    ),
     "max pool": (
         [node("MaxPool", "x", "y", kernel_shape=[3, 2], strides=[2, 1], pads=[1, 0, 2, 1])],
         IMAGE,
@@ -604,7 +611,9 @@ def test_images_of_bytes():
         ([node("Tile", "x two", "y")], "repeats along the batch axis"),
         ([node("Expand", "x four", "y")], "repeats along the batch axis"),
         ([node("Add", "x many", "y")], "combines the batch with 2 constant samples"),
-        ([node("Gather", "many x", "y")], "must be constant"),
+        ([node("Gather", "many x", "y")], "indices must be constant"),
+        ([node("Conv", "many x", "y")], "weight must be constant"),
+        ([node("Conv", "x x", "y")], "weight must be constant"),
         ([node("MaxPool", "x", "y i", kernel_shape=[2]), node("Cast", "i", "z", to=1)], "count over the whole batch"),
         ([node("Shape", "x", "s"), node("Tile", "x s", "y")], "depend on the batch size"),
         ([node("Shape", "x", "s"), node("Add", "s one", "t"), node("Reshape", "x t", "y")], "node"),
