@@ -37,6 +37,7 @@ NAMES = (
     "_pointwise",
     "_statistics",
     "_update",
+    "_digest",
 )
 HEADERS = sorted(glob("src_cython/include/*.h") + glob("src_cython/*.px[di]"))
 

@@ -42,7 +42,7 @@ def exact_rounding(spec: Any) -> float:
     return 1.0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Packed:
     """A weight in the form that an implementation works on, to be given to it in the weight's place.
 
@@ -68,7 +68,7 @@ def unpack(weight: NDArray[Any] | Packed, isa: int) -> tuple[int, Any, NDArray[A
     return isa, weight, None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Implementation:
     """One way to compute an op.
 
@@ -137,7 +137,7 @@ class Choice:
         return "; ".join([self.reason, *said] if self.reason else said)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Policy:
     """What ``algorithm="auto"`` goes by beside the lists; the switches of :mod:`fastconv._tune` set it.
 
@@ -370,7 +370,7 @@ def run(op: str, spec: Any, *arrays: Any) -> Any:
     return select(op, spec).run(spec, *arrays)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Plan:
     """A call whose arguments are checked and whose implementation is chosen: ``run`` takes the arrays."""
 
@@ -412,5 +412,15 @@ def _make_plan(question: tuple[Any, ...]) -> Plan:
 
 def forget_choices() -> None:
     """Choose anew from now on: the lists of implementations, or what they are chosen by, have changed."""
+    global _generation
+    _generation += 1
     choose.cache_clear()
     _plans.clear()
+
+
+_generation = 0
+
+
+def generation() -> int:
+    """How often choices have been forgotten: what was chosen under another number may be chosen otherwise now."""
+    return _generation

@@ -10,12 +10,14 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import MISSING, dataclass, field, fields
 from functools import cache, cached_property, lru_cache
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, TypeVar, dataclass_transform
 
 import numpy as np
 from numpy.typing import NDArray
+
+S = TypeVar("S", bound="Spec")
 
 Shape = tuple[int, ...]
 
@@ -215,24 +217,59 @@ def resolve_padding(
 
 
 class Spec:
-    """Base of all specs: equal by value, and hashed once, for dispatch looks a spec up on every call."""
+    """Base of all specs: made of keywords, not to be changed, equal by value.
 
-    def __init_subclass__(cls) -> None:
-        cls.__hash__ = Spec.__hash__  # type: ignore[method-assign]  # in the class itself, or dataclass() makes another
+    It has the methods that ``dataclass`` would write and compile for each spec, which took longer than all the rest of
+    importing the package.  The hash is computed once, for dispatch looks a spec up on every call.
+    """
+
+    _names: ClassVar[frozenset[str]]
+    _compared: ClassVar[tuple[str, ...]]  # of the fields that count in comparisons
+    _defaults: ClassVar[dict[str, Any]]
+
+    def __init__(self, **values: Any) -> None:
+        values = self._defaults | values
+        if values.keys() != self._names:
+            raise TypeError(f"{type(self).__name__} takes {sorted(self._names)}, got {sorted(values)}")
+        self.__dict__.update(values)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        raise AttributeError(f"a spec does not change; dataclasses.replace makes one with another {name!r}")
+
+    def __repr__(self) -> str:
+        values = (f"{each.name}={getattr(self, each.name)!r}" for each in fields(self))  # type: ignore[arg-type]
+        return f"{type(self).__name__}({', '.join(values)})"
+
+    def __eq__(self, other: object) -> bool:
+        return type(self) is type(other) and self._key == other._key
 
     def __hash__(self) -> int:
         return self._hash
 
     @cached_property
+    def _key(self) -> tuple[Any, ...]:
+        return tuple([self.__dict__[name] for name in self._compared])
+
+    @cached_property
     def _hash(self) -> int:
-        compared = (f.name for f in fields(self) if f.compare)  # type: ignore[arg-type]
-        return hash(tuple(getattr(self, name) for name in compared))
+        return hash(self._key)
+
+
+@dataclass_transform(kw_only_default=True, frozen_default=True, field_specifiers=(field,))
+def specification(cls: type[S]) -> type[S]:
+    """A spec of the annotated fields, which ``dataclasses.fields`` and ``replace`` know."""
+    cls = dataclass(init=False, repr=False, eq=False)(cls)
+    found = fields(cls)  # type: ignore[arg-type]
+    cls._names = frozenset(each.name for each in found)
+    cls._compared = tuple(each.name for each in found if each.compare)
+    cls._defaults = {each.name: each.default for each in found if each.default is not MISSING}
+    return cls
 
 
 # ---------------------------------------------------------------------------------------------------- convolution
 
 
-@dataclass(frozen=True, kw_only=True)
+@specification
 class ConvSpec(Spec):
     """One convolution (cross-correlation) over 1 to 3 spatial dimensions.
 
@@ -482,7 +519,7 @@ def blocked_shape(shape: Shape, dtype: str) -> Shape:
     return (batch, -(-channels // lanes), *space, lanes)
 
 
-@dataclass(frozen=True, kw_only=True)
+@specification
 class LayoutSpec(Spec):
     """One array of shape (N, C, *space) and its blocked counterpart (N, blocks, *space, lanes)."""
 
@@ -494,7 +531,7 @@ class LayoutSpec(Spec):
         return blocked_shape(self.planes_shape, self.dtype)
 
 
-@dataclass(frozen=True, kw_only=True)
+@specification
 class OverlaySpec(Spec):
     """Boxes of one image, each with a patch of its own laid over it.
 
@@ -519,7 +556,7 @@ class OverlaySpec(Spec):
         return (self.images, self.planes, *self.size, self.lanes)
 
 
-@dataclass(frozen=True, kw_only=True)
+@specification
 class PoolSpec(Spec):
     """One max- or average-pooling over (N, C, H, W); one-dimensional pools have H = 1.
 
@@ -657,7 +694,7 @@ def pool_spec(
     return spec
 
 
-@dataclass(frozen=True, kw_only=True)
+@specification
 class AdaptivePoolSpec(Spec):
     """Pooling to a fixed output size over (N, C, H, W): window i of a dimension covers
     ``floor(i * in / out)`` up to ``ceil((i + 1) * in / out)``."""
@@ -717,7 +754,7 @@ def adaptive_pool_spec(input_shape: Shape, dtype: str, output_size: Any) -> Adap
     )
 
 
-@dataclass(frozen=True, kw_only=True)
+@specification
 class PlaneSpec(Spec):
     """Scatter or gather of values by flat index inside each (n, c) plane."""
 
@@ -735,7 +772,7 @@ STREAM = 2**64  # elements that one seed has random bits for, and the number of 
 MASK_LEVELS = 65536  # a mask bit compares 16 random bits: probabilities are honoured to 2**-17
 
 
-@dataclass(frozen=True, kw_only=True)
+@specification
 class DropoutSpec(Spec):
     """Bernoulli mask of ``size`` bits, each covering ``inner`` consecutive elements.
 
@@ -779,7 +816,7 @@ def _dropout_spec(size: int, inner: int, p: float) -> DropoutSpec:
     return spec
 
 
-@dataclass(frozen=True, kw_only=True)
+@specification
 class DropBlockSpec(Spec):
     """DropBlock mask over (N, C, H, W); Ghiasi, Lin, Le 2018.  Compared without the start of its stream of bits."""
 
@@ -824,9 +861,12 @@ class DropBlockSpec(Spec):
 # ---------------------------------------------------------------------------------------------------- point-wise
 
 
-@dataclass(frozen=True, kw_only=True)
+@specification
 class ActivationSpec(Spec):
-    """Element-wise function; ``kind`` is relu, leaky_relu, relu6, sigmoid or tanh."""
+    """Element-wise function; ``kind`` is relu, leaky_relu, relu6, sigmoid, tanh, or one of those that
+    :attr:`OF_INPUT` names, whose outputs do not tell the derivative: they have no backward pass."""
+
+    OF_INPUT: ClassVar[tuple[str, ...]] = ("erf", "gelu")
 
     kind: str
     size: int
@@ -838,8 +878,15 @@ class ActivationSpec(Spec):
         """The spec, from positional arguments."""
         return ActivationSpec(kind=kind, size=size, dtype=float_name(dtype), slope=slope)
 
+    def check_derivative(self) -> None:
+        """Refuse a backward pass that knows the output alone where it does not tell the derivative."""
+        if self.kind in self.OF_INPUT:
+            raise ValueError(
+                f"the derivative of {self.kind} takes its input, and the backward pass has its output"
+            )
 
-@dataclass(frozen=True, kw_only=True)
+
+@specification
 class AddSpec(Spec):
     """Element-wise sum of two arrays, if ``relu`` without what is negative."""
 
@@ -853,7 +900,7 @@ class AddSpec(Spec):
         return AddSpec(size=size, dtype=float_name(dtype), relu=relu)
 
 
-@dataclass(frozen=True, kw_only=True)
+@specification
 class SoftmaxSpec(Spec):
     """Softmax along the middle axis of (outer, length, inner)."""
 
@@ -880,7 +927,7 @@ class SoftmaxSpec(Spec):
         )
 
 
-@dataclass(frozen=True, kw_only=True)
+@specification
 class MatmulSpec(Spec):
     """``C[m, n] = op(A) @ op(B) (+ bias[n])``; A is (m, k), or (k, m) with ``trans_a``; B alike.
 
@@ -920,7 +967,7 @@ class MatmulSpec(Spec):
         )
 
 
-@dataclass(frozen=True, kw_only=True)
+@specification
 class ChannelSpec(Spec):
     """An array seen as (batch, channels, inner)."""
 
@@ -935,7 +982,7 @@ class ChannelSpec(Spec):
         return ChannelSpec(batch=batch, channels=channels, inner=inner, dtype=float_name(dtype))
 
 
-@dataclass(frozen=True, kw_only=True)
+@specification
 class StatisticsSpec(Spec):
     """Any array, as so many elements.
 
@@ -966,7 +1013,7 @@ class StatisticsSpec(Spec):
         return edges
 
 
-@dataclass(frozen=True, kw_only=True)
+@specification
 class BatchNormSpec(Spec):
     """Batch normalisation of (batch, channels, inner)."""
 
@@ -1006,7 +1053,7 @@ def _batch_norm_spec(shape: Shape, dtype: str, training: bool, eps: float) -> Ba
     )
 
 
-@dataclass(frozen=True, kw_only=True)
+@specification
 class CrossEntropySpec(Spec):
     """Cross-entropy of logits seen as (batch, classes, inner)."""
 
@@ -1106,7 +1153,7 @@ def _cross_entropy_spec(
 PAD_MODES = ("constant", "reflect", "replicate", "circular")
 
 
-@dataclass(frozen=True, kw_only=True)
+@specification
 class PadSpec(Spec):
     """Padding of the trailing dimensions ``in_shape`` of an array with ``outer`` leading elements.
 
@@ -1182,14 +1229,14 @@ def pad_spec(shape: Shape, pad: Any, mode: str, value: Any, dtype: str) -> PadSp
     return spec
 
 
-@dataclass(frozen=True, kw_only=True)
+@specification
 class ArraysSpec(Spec):
     """Any number of arrays of one dtype, whatever their sizes."""
 
     dtype: str
 
 
-@dataclass(frozen=True, kw_only=True)
+@specification
 class UpdateSpec(ArraysSpec):
     """Step of an optimizer; ``rule`` is sgd, adam or rmsprop."""
 

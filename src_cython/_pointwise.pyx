@@ -24,7 +24,15 @@ cdef enum:
     MEAN = 2
 
 REDUCTIONS = {"none": NONE, "sum": SUM, "mean": MEAN}
-KINDS = {"relu": FC_RELU, "leaky_relu": FC_LEAKY_RELU, "relu6": FC_RELU6, "sigmoid": FC_SIGMOID, "tanh": FC_TANH}
+KINDS = {
+    "relu": FC_RELU,
+    "leaky_relu": FC_LEAKY_RELU,
+    "relu6": FC_RELU6,
+    "sigmoid": FC_SIGMOID,
+    "tanh": FC_TANH,
+    "erf": FC_ERF,
+    "gelu": FC_GELU,
+}
 
 
 # Arrays come as Python objects and are worked on as bytes: `item` (4 or 8) says which build of a kernel is called.

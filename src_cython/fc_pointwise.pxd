@@ -8,6 +8,8 @@ cdef extern from "fc_pointwise.h" nogil:
         FC_RELU6
         FC_SIGMOID
         FC_TANH
+        FC_ERF
+        FC_GELU
         FC_COLUMNS
 
     void fc_activation_forward(

@@ -17,6 +17,7 @@ import fastconv.functional as F
 import fastconv.grad as G
 from cases import CASES
 from fastconv import prepare
+from fastconv._digest import digest
 from fastconv._spec import ArraysSpec, ConvSpec, OverlaySpec, UpdateRates, UpdateSpec
 from fastconv.statistics import describe
 from kit import Array, every_setting, kernels, ramp
@@ -188,6 +189,7 @@ for case in CASES:
 for dtype in ("float32", "float64"):
     for size in (1, 3, 15, 16, 17, 33, 4097):
         check(f"statistics {size} {dtype}", describe, [ramp((size,), dtype)])
+        check(f"digest {size} {dtype}", lambda x: digest(x, x.nbytes, 1), [ramp((size,), dtype)])
     for size in (1, 3, 7, 8, 9, 15, 16, 17, 33, 16385):
         check_updates(dtype, size)
     for width in (3, 7, 8, 9, 15, 16, 17, 33):

@@ -9,12 +9,14 @@ import pkgutil
 import re
 import sys
 import tomllib
+from dataclasses import replace
 from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
 
 import pytest
 
 import fastconv
+from fastconv import _spec
 from fastconv._optional import require
 from kit import run_python
 
@@ -167,6 +169,30 @@ print(*sorted(set(sys.modules) - before))
     )
     assert len(own) <= 16
     assert len(loaded - own) <= 12
+
+
+def test_specs_have_the_methods_of_their_base():
+    """None that ``dataclass`` compiles, which would take most of the time of the import."""
+    specs = [each for each in vars(_spec).values() if isinstance(each, type) and issubclass(each, _spec.Spec)]
+    assert len(specs) > 10
+    for spec in set(specs) - {_spec.Spec}:
+        assert not {"__init__", "__eq__", "__repr__", "__hash__", "__setattr__"} & set(vars(spec)), spec
+
+
+def test_specs_are_values():
+    spec = _spec.ActivationSpec(kind="relu", size=3, dtype="float32")
+    other = replace(spec, size=4)
+    assert spec == replace(other, size=3) != other
+    assert hash(spec) == hash(replace(spec)) != hash(other)
+    assert repr(spec) == "ActivationSpec(kind='relu', size=3, dtype='float32', slope=0.0)"
+    assert spec != _spec.AddSpec(size=3, dtype="float32")
+    drawn = _spec.DropoutSpec(size=3, inner=1, p=0.5, seed=1, offset=2)
+    assert drawn == replace(drawn, seed=2, offset=0) != replace(drawn, p=0.25)
+    with pytest.raises(AttributeError, match="does not change"):
+        spec.size = 4
+    for values in ({"kind": "relu", "size": 3}, {"kind": "relu", "size": 3, "dtype": "float32", "width": 1}):
+        with pytest.raises(TypeError, match=r"ActivationSpec takes .*'size'"):
+            _spec.ActivationSpec(**values)
 
 
 def test_every_required_package_is_in_its_extra():

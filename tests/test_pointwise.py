@@ -5,6 +5,7 @@ The oracle is the reference backend, which computes in float64; every instructio
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -169,14 +170,38 @@ def ulp_error(actual: np.ndarray, exact: np.ndarray) -> float:
     return float(np.max(np.abs(actual.astype(np.float64) - exact) / spacing))
 
 
-@pytest.mark.parametrize(("kind", "bound"), [("sigmoid", 3.0), ("tanh", 3.0)])
+@pytest.mark.parametrize(("kind", "bound"), [("sigmoid", 3.0), ("tanh", 3.0), ("erf", 3.0)])
 def test_float32_accuracy(kind: str, bound: float) -> None:
     x = np.concatenate(
         [np.linspace(-104, 89, 400_001), np.linspace(-1, 1, 100_001), np.logspace(-38, 0, 50_000)]
     ).astype(np.float32)
-    exact = {"sigmoid": lambda z: np.exp(-np.logaddexp(0, -z)), "tanh": np.tanh}[kind](x.astype(np.float64))
+    exact = {
+        "sigmoid": lambda z: np.exp(-np.logaddexp(0, -z)),
+        "tanh": np.tanh,
+        "erf": np.vectorize(math.erf),
+    }[kind](x.astype(np.float64))
     y = cpu.activation_forward(ActivationSpec(kind=kind, size=x.size, dtype="float32"), x)
     assert ulp_error(y, exact) <= bound
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("size", [0, 1, 7, 8, 9, 17, 40_001])
+def test_functions_whose_derivative_takes_the_input(size: int, dtype: str) -> None:
+    """Within two roundings of the largest number in the formula, ``|x|`` for GELU, at any number of elements."""
+    x = np.linspace(-9, 9, size).astype(dtype)
+    x[1:3] = np.nan
+    for kind in ActivationSpec.OF_INPUT:
+        spec = ActivationSpec(kind=kind, size=size, dtype=dtype)
+        (y,) = for_each_thread_count(lambda spec=spec: (cpu.activation_forward(spec, x),))
+        exact = reference.activation_forward(spec, x)
+        most = 2 * np.finfo(dtype).eps * (np.maximum(np.abs(x), 1) if kind == "gelu" else 1)
+        np.testing.assert_array_equal(np.isnan(y), np.isnan(x))
+        assert (np.abs(y - exact) <= most)[~np.isnan(x)].all()
+        for backend in (cpu, reference):
+            with pytest.raises(ValueError, match="takes its input"):
+                backend.activation_backward(spec, x, y)
+    ends = np.array([np.inf, -np.inf], dtype)
+    assert cpu.activation_forward(ActivationSpec(kind="erf", size=2, dtype=dtype), ends).tolist() == [1, -1]
 
 
 def test_float32_exp_accuracy() -> None:

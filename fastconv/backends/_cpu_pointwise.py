@@ -108,6 +108,7 @@ def activation_forward(spec: ActivationSpec, x: Array) -> Array:
 
 
 def activation_backward(spec: ActivationSpec, grad_output: Array, output: Array) -> Array:
+    spec.check_derivative()
     dx = empty(output.shape, output.dtype)
     kind, size = _pointwise.KINDS[spec.kind], spec.size
     _pointwise.activation_backward(

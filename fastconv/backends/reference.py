@@ -535,9 +535,16 @@ def _activate(kind: str, z: Array, slope: float) -> Array:
             return np.clip(z, 0.0, 6.0)
         case "tanh":
             return np.tanh(z)
+        case "erf":
+            return _erf(z)
+        case "gelu":
+            return z / 2 * (1 + _erf(z / math.sqrt(2)))
     # exp of a negative number only, so that nothing overflows.
     e = np.exp(-np.abs(z))
     return np.where(z < 0, e, 1.0) / (1.0 + e)
+
+
+_erf = np.vectorize(math.erf, otypes=[np.float64])
 
 
 def activation_forward(spec: ActivationSpec, x: Array) -> Array:
@@ -547,6 +554,7 @@ def activation_forward(spec: ActivationSpec, x: Array) -> Array:
 
 def activation_backward(spec: ActivationSpec, grad_output: Array, output: Array) -> Array:
     """Gradient through the activation, told from its output alone; zero at the kinks of relu and relu6."""
+    spec.check_derivative()
     g, y = grad_output.astype(np.float64), output.astype(np.float64)
     if spec.kind == "relu":
         dx = np.where(y <= 0, 0.0, g)

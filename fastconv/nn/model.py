@@ -6,13 +6,14 @@ import math
 import os
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fastconv import autodiff
+from fastconv._dispatch import active_backend
 from fastconv._spec import as_int
 from fastconv.fusion import fuse
 from fastconv.graph import Graph, Observer, Tape, forward
@@ -29,7 +30,7 @@ from fastconv.nn.regularizers import Regularizer
 from fastconv.nn.summary import Summary, summary
 from fastconv.nn.watch import Watcher
 from fastconv.ops import Context
-from fastconv.plan import InferencePlan, Report
+from fastconv.plan import InferencePlan, KeptPlan, Report
 
 Array = NDArray[Any]
 
@@ -120,10 +121,7 @@ class Model:
         ValueError, TypeError
             If a parameter is missing, unknown, or of another shape or dtype.
         """
-        _check_params(graph, params)
-        for key, param in params.items():
-            if param.dtype != _as_dtype(dtype):
-                raise TypeError(f"parameter {key!r} must be {dtype} like the model, got {param.dtype}")
+        _check_params(graph, params, _as_dtype(dtype))
         ordered = {key: params[key] for key in graph.param_shapes}
         model = Model.__new__(Model)
         model._set_up(
@@ -142,7 +140,8 @@ class Model:
         frozen: frozenset[str],
     ) -> None:
         self.graph = graph
-        self._plan: InferencePlan | None = None
+        self._plan: InferencePlan | None = None  # that the user asked for
+        self._kept_plan = KeptPlan(graph, dtype.name)
         self._fused = fuse(graph)  # what runs where nobody looks at the values between
         self.params = params
         self.seed = seed
@@ -216,15 +215,24 @@ class Model:
     def compile_inference(self) -> InferencePlan:
         """Freeze the present parameters into an inference plan, which :meth:`predict` and :meth:`evaluate` then run.
 
+        Without this call they run a plan of their own, but read all parameters each time to see whether it is still
+        true.  The call promises that ``params`` stay as they are, and saves that.  ``fit``, :meth:`set_weights` and
+        loading drop the plan and end the promise; who changes ``params`` in another way, such as by an optimizer of
+        their own, calls this again.
+
         Batch normalisation is folded, activations and sums are joined to the convolutions before them, images keep
         the blocked layout from layer to layer, and weights are packed once.  Results agree with those of the graph
-        to rounding.  ``fit``, :meth:`set_weights` and loading drop the plan; who changes ``params`` in another way,
-        such as by an optimizer of their own, calls this again.
+        to rounding.
 
         Returns
         -------
         InferencePlan
             Usable without the model, which then may be let go of; :meth:`plan` tells what it does.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If ``params`` do not fit the graph any more.
 
         Examples
         --------
@@ -236,11 +244,12 @@ class Model:
         >>> model.predict(np.ones((2, 3, 16, 16), "float32")).shape
         (2, 8, 14, 14)
         """
+        _check_params(self.graph, self.params, self.dtype)
         self._plan = InferencePlan(self.graph, self.params, self.dtype.name)
         return self._plan
 
     def plan(self, x: Any = None, batch_size: int = 1) -> Report:
-        """Measure the inference plan; one is made, and kept for :meth:`predict`, if there is none.
+        """Measure the inference plan that :meth:`predict` runs.
 
         Parameters
         ----------
@@ -262,15 +271,31 @@ class Model:
         >>> [(row.name, row.by) for row in model.plan(batch_size=2).rows]
         [('relu_1', 'stem'), ('max_pool2d_1', 'windows'), ('max_pool2d_1 (plain)', 'transposed')]
         """
-        plan = self._plan or self.compile_inference()
+        _check_params(self.graph, self.params, self.dtype)
+        plan = self._plan or self._kept_plan.get(self.params)
         return plan.report(None if x is None else self._take(self._as_inputs(x), slice(None)), batch_size)
 
-    def _infer(self, batch: dict[str, Array]) -> dict[str, Array]:
-        """Outputs by name in inference mode: by the plan if there is one."""
-        return self._plan(batch) if self._plan else forward(self._fused, self.params, batch)
+    def _inference(self) -> Callable[[dict[str, Array]], dict[str, Array]]:
+        """A function of a batch to the outputs by name in inference mode, of the parameters as they are now."""
+        if self._plan is not None:
+            return self._plan
+        _check_params(self.graph, self.params, self.dtype)
+        if active_backend() == "cpu":
+            return self._kept_plan.get(self.params)
+        return partial(forward, self._fused, self.params)
+
+    def _drop_plans(self) -> None:
+        """The parameters are about to change."""
+        self._plan = None
+        self._kept_plan.drop()
 
     def predict(self, x: Any, batch_size: int = 256, *, steps: int | None = None) -> Any:
         """The output for ``x`` in inference mode: for a net trained with cross-entropy, the logits.
+
+        On the cpu backend this runs an inference plan (see :meth:`compile_inference`), made at the first call and again
+        wherever a parameter has changed since, in whatever way; results are those of the parameters at the time of the
+        call.  A net of many parameters and little arithmetic, such as VGG-16 on one image, gains by a call of
+        :meth:`compile_inference`, which saves the look at them; that of memory gains by calling its plan alone.
 
         Parameters
         ----------
@@ -287,8 +312,9 @@ class Model:
         ndarray of shape (N, *output shape), or a tuple of them if the net has several outputs
         """
         outputs: list[list[Array]] = [[] for _ in self.graph.outputs]
+        infer = self._inference()
         for batch, _, _ in data.Loader(self, x, batch_size=batch_size, steps=steps, targets=False).batches():
-            values = self._infer(batch)
+            values = infer(batch)
             for parts, name in zip(outputs, self.graph.outputs, strict=True):
                 parts.append(values[name])
         joined = tuple(parts[0] if len(parts) == 1 else np.concatenate(parts) for parts in outputs)
@@ -558,7 +584,7 @@ class Model:
         """One step of the optimizer; the loss before it and the output that gave it."""
         if self.optimizer is None:
             raise ValueError("the model is not compiled: call model.compile(optimizer=..., loss=...) first")
-        self._plan = None
+        self._drop_plans()
         statistics = {name: self.params[name].copy() for name in self._statistics}
         try:
             value, grads, output = self._loss_and_gradients(
@@ -686,7 +712,7 @@ class Model:
             If names or shapes differ.
         """
         _check_params(self.graph, weights)
-        self._plan = None
+        self._drop_plans()
         for name, param in self.params.items():
             param[...] = weights[name]
 
@@ -728,6 +754,10 @@ class Model:
             If there is no such file, it is no safetensors file, or its parameters are not this net's.
         """
         serialization.load_weights(self, path)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What is copied and pickled: no plans, which are made of functions and made again from the rest."""
+        return self.__dict__ | {"_plan": None, "_kept_plan": KeptPlan(self.graph, self.dtype.name)}
 
     def __repr__(self) -> str:
         count = sum(param.size for param in self.params.values())
@@ -805,8 +835,9 @@ class Model:
 
     def _outputs(self, loader: data.Loader) -> Iterator[tuple[Any, Any, Array | None]]:
         """(output in inference mode, target, weights of the samples) batch by batch."""
+        infer = self._inference()
         for inputs, target, weights in loader.batches():
-            yield self._output(self._infer(inputs)), target, weights
+            yield self._output(infer(inputs)), target, weights
 
 
 class Sequential(Model):
@@ -873,7 +904,7 @@ def _as_dtype(dtype: Any) -> np.dtype[Any]:
     return np.dtype(dtype)
 
 
-def _check_params(graph: Graph, params: Mapping[str, Array]) -> None:
+def _check_params(graph: Graph, params: Mapping[str, Array], dtype: np.dtype[Any] | None = None) -> None:
     expected = graph.param_shapes
     if set(params) != set(expected):
         missing, unknown = sorted(set(expected) - set(params)), sorted(set(params) - set(expected))
@@ -881,6 +912,8 @@ def _check_params(graph: Graph, params: Mapping[str, Array]) -> None:
     for name, shape in expected.items():
         if tuple(params[name].shape) != shape:
             raise ValueError(f"parameter {name!r} must have shape {shape}, got {tuple(params[name].shape)}")
+        if dtype is not None and params[name].dtype != dtype:
+            raise TypeError(f"parameter {name!r} must be {dtype} like the model, got {params[name].dtype}")
 
 
 def _to_all(hooks: Sequence[Observer]) -> Observer | None:

@@ -1,4 +1,4 @@
-"""Element-wise functions of one input that have no kernel of their own; :class:`Activation` has those that do."""
+"""Element-wise functions of one input whose derivative takes that input; :class:`Activation` has the others."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ import numpy as np
 from fastconv._dispatch import plan
 from fastconv._spec import ActivationSpec, Shape
 from fastconv.ops._base import Array, Context, Gradients, Op, Wanted, single
-from fastconv.ops._erf import erf
 
 
 class _Function(NamedTuple):
@@ -46,7 +45,7 @@ def _inside(x: Array, low: float, high: float) -> Array:
 
 
 def _kernel(function: str, x: Array) -> Array:
-    """Sigmoid or hyperbolic tangent."""
+    """A function that has a kernel."""
     y: Array = plan("activation_forward", ActivationSpec.of, function, x.size, x.dtype, 0.0).run(x)
     return y
 
@@ -74,7 +73,7 @@ def _mish_slope(x: Array, alpha: float, beta: float) -> Array:
 
 
 def _normal_cdf(x: Array) -> Array:
-    return 0.5 * (1 + erf(x * math.sqrt(0.5)))
+    return 0.5 * (1 + _kernel("erf", x * math.sqrt(0.5)))
 
 
 def _gelu_slope(x: Array, alpha: float, beta: float) -> Array:
@@ -102,10 +101,12 @@ _FUNCTIONS: Final = {
     "clip": _Function(np.clip, _inside, -math.inf, math.inf),
     "cos": _Function(lambda x, a, b: np.cos(x), lambda x, a, b: -np.sin(x)),
     "elu": _Function(_elu, _elu_slope, 1.0),
-    "erf": _Function(lambda x, a, b: erf(x), lambda x, a, b: 2 / math.sqrt(math.pi) * np.exp(-x * x)),
+    "erf": _Function(
+        lambda x, a, b: _kernel("erf", x), lambda x, a, b: 2 / math.sqrt(math.pi) * np.exp(-x * x)
+    ),
     "exp": _Function(lambda x, a, b: np.exp(x), lambda x, a, b: np.exp(x)),
     "floor": _Function(lambda x, a, b: np.floor(x)),
-    "gelu": _Function(lambda x, a, b: x * _normal_cdf(x), _gelu_slope),
+    "gelu": _Function(lambda x, a, b: _kernel("gelu", x), _gelu_slope),
     "gelu_tanh": _Function(lambda x, a, b: 0.5 * x * (1 + _gelu_tanh(x)), _gelu_tanh_slope),
     "hard_sigmoid": _Function(
         lambda x, a, b: np.clip(a * x + b, 0, 1), lambda x, a, b: a * _inside(a * x + b, 0, 1), 1 / 6, 0.5

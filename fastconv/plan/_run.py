@@ -153,6 +153,51 @@ class InferencePlan:
             weight_nbytes=self.weight_nbytes,
         )
 
+    def tolerance(self, inputs: Mapping[str, Array], draws: int = 4) -> dict[str, float]:
+        """How far rounding may take the outputs from what exact arithmetic gives, by name.
+
+        Each step's result is moved by its error, up or down at random, and the steps behind it carry that on to the
+        outputs.  Of a sum of ``n`` products the error is ``4 * growth * sqrt(n) * eps * rms(x) * max||w||``: roundings
+        are taken for independent, so that they grow as the root of their number (Higham and Mary 2019,
+        doi:10.1137/18M1226312), four standard deviations are allowed for, and ``growth`` is the worst case that the
+        algorithm states (1 for plain sums, more for Winograd's).  Of other steps it is four roundings of the largest
+        number read or written, and where ``n`` numbers are summed or averaged the root of ``n`` times as many.
+
+        Parameters
+        ----------
+        inputs : mapping of str to ndarray
+            As for a call.
+        draws : int
+            Of signs; the largest change counts.  They are the same each time.
+
+        Returns
+        -------
+        dict of str to float
+            The largest change of an element of each output; 0 for outputs of other dtypes than the plan's.
+        """
+        plain = self(inputs)
+        bounds = self._programs[len(next(iter(inputs.values())))].bound
+        rng, eps = np.random.default_rng(0), np.finfo(self.dtype).eps
+        largest = dict.fromkeys(plain, 0.0)
+        for _ in range(as_int(draws, "draws", 1)):
+            values = self._checked(inputs)
+            for step, bound in zip(self._run(values), bounds, strict=True):
+                result = values[step.name]
+                if result.dtype != self.dtype:
+                    continue
+                read = [values[name] for name in step.inputs]
+                terms = max(sum(x.size for x in read), step.macs * len(result), result.size) / max(
+                    result.size, 1
+                )
+                most = max(float(np.abs(x).max(initial=0)) for x in (result, *read))
+                error = 4 * eps * (bound.rounding * _rms(read[0]) + terms**0.5 * most)
+                values[step.name] = result + error * rng.choice(np.array([-1, 1], self.dtype), result.shape)
+            for name, value in plain.items():
+                if value.dtype == self.dtype:
+                    change = np.abs(values[self._outputs[name]] - value).max(initial=0)
+                    largest[name] = max(largest[name], float(change))
+        return largest
+
     @property
     def weight_nbytes(self) -> int:
         """Bytes of weights and biases of convolutions and linear layers, in all forms that are kept."""
@@ -207,6 +252,11 @@ class InferencePlan:
             if arena.nbytes >= nbytes:
                 return arena
         return _Arena(nbytes, self.dtype)
+
+
+def _rms(x: Array) -> float:
+    """Root mean square; 0 of nothing."""
+    return float(np.sqrt(np.square(x, dtype=np.float64).mean())) if x.size else 0.0
 
 
 def _constants(graph: Graph, params: Mapping[str, Array]) -> dict[str, Array]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
@@ -27,6 +28,7 @@ class Bound(NamedTuple):
     run: Run
     by: str  # what serves it
     why: str = ""
+    rounding: float = 0.0  # of a sum of products: its error in eps * root mean square of what is read
 
 
 Bind = Callable[[int], Bound]
@@ -96,6 +98,7 @@ class Kernel:
         self._op, self._spec = op, spec
         self._weight: Array | None = weight
         self._bias = None if bias is None else bias.copy()
+        self._norm = largest_norm(weight)
         self._forms: dict[tuple[str, Hashable], Packed] = {}  # by implementation and layout
         settled = _dispatch.is_settled(op, spec) and self._form(_dispatch.select(op, spec), spec)
         if isinstance(settled, Packed) and settled.weight is None:
@@ -114,7 +117,9 @@ class Kernel:
             result: Array = call(arrays[0], weight, bias, out, *arrays[1:])
             return result
 
-        return Bound(run, made.choice.implementation.name, made.choice.why)
+        growth = made.choice.implementation.error_growth(spec)
+        rounding = growth * math.sqrt(math.prod(spec.weight_shape[1:])) * self._norm
+        return Bound(run, made.choice.implementation.name, made.choice.why, rounding)
 
     @property
     def nbytes(self) -> int:
@@ -132,6 +137,12 @@ class Kernel:
         if key not in self._forms:
             self._forms[key] = implementation.pack(spec, self._weight)
         return self._forms[key]
+
+
+def largest_norm(weight: Array) -> float:
+    """The largest of the filters' Euclidean norms."""
+    squares = np.square(weight, dtype=np.float64)
+    return math.sqrt(squares.sum(axis=tuple(range(1, weight.ndim))).max())
 
 
 def _as_it_is(spec: Any) -> Any:

@@ -1,7 +1,7 @@
 """fastconv under PyTorch: its kernels as operators and as a backend of ``torch.compile``, and nets taken over.
 
 * ``torch.compile(model, backend="fastconv")`` runs inference and training on the kernels; what they do not cover runs
-  in PyTorch.
+  in PyTorch.  Batches and images may vary in size, memory may be channels last; second derivatives are refused.
 * :func:`from_module` makes a :class:`fastconv.nn.Model` of a PyTorch module.
 * ``torch.ops.fastconv.*`` are the kernels as differentiable operators on CPU tensors of float32 and float64.
 

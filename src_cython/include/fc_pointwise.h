@@ -10,7 +10,7 @@
 #include <immintrin.h>
 #endif
 
-enum { FC_RELU, FC_LEAKY_RELU, FC_RELU6, FC_SIGMOID, FC_TANH };
+enum { FC_RELU, FC_LEAKY_RELU, FC_RELU6, FC_SIGMOID, FC_TANH, FC_ERF, FC_GELU };
 
 #define FC_RUN 1024    /* longest run that is summed in the array's own dtype, by the lanes of a vector */
 #define FC_DEPTH 64    /* the same where one lane sums a column */

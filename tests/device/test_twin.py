@@ -13,8 +13,10 @@ import fastconv
 import fastconv.functional as F
 from cases import CASES, Case
 from emulator import TARGETS, assemble, emulated, settings, unsound
+from fastconv._spec import ActivationSpec
 from fastconv.backends import load_backend
 from fastconv.backends.cuda.array import DeviceArray, lift
+from fastconv.ops import Context, Unary
 
 NO_KERNEL = "it has no kernel for it yet"
 
@@ -77,3 +79,16 @@ def test_device_arrays_stay_on_the_device() -> None:
         y = serving.run(spec, lift(x))
         assert isinstance(y, DeviceArray)
         np.testing.assert_array_equal(y.numpy(), F.relu(x))
+
+
+@pytest.mark.parametrize("function", ActivationSpec.OF_INPUT)
+def test_functions_whose_derivative_takes_the_input(function: str, dtype: str) -> None:
+    x = np.linspace(-9, 9, 301).astype(dtype)
+    x[7] = np.nan
+    op = Unary(function=function)
+    with fastconv.use_backend("reference"):
+        want, _ = op.forward((x,), {}, Context())
+    with emulated() as device:
+        got, _ = op.forward((x,), {}, Context())
+    device.assert_clean()
+    np.testing.assert_allclose(got, want, rtol=0.0, atol=16 * np.finfo(dtype).eps)

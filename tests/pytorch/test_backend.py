@@ -228,6 +228,34 @@ def test_images_of_any_size():
             agree(run, net, torch.randn(2, 3, size, size + 1))
 
 
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("dynamic", [None, True])
+def test_images_of_any_size_in_training(dynamic, layout):
+    net = small(nn.MaxPool2d(2), nn.Conv2d(6, 4, 3, stride=2), nn.ReLU6(), nn.AdaptiveAvgPool2d(1)).double()
+    twin = copy.deepcopy(net)
+    run = compiled(net, dynamic=dynamic)
+    for size in ((2, 3, 12, 10), (3, 3, 17, 9), (4, 3, 20, 31)):
+        x = torch.randn(*size, dtype=torch.float64).to(memory_format=layout)
+        leaves = [x.clone().requires_grad_() for _ in range(2)]
+        for call, leaf in zip((run, twin), leaves, strict=True):
+            call(leaf).square().sum().backward()
+        torch.testing.assert_close(leaves[0].grad, leaves[1].grad, rtol=1e-9, atol=1e-12)
+        for a, b in zip(net.parameters(), twin.parameters(), strict=True):
+            torch.testing.assert_close(a.grad, b.grad, rtol=1e-9, atol=1e-9)
+
+
+def test_second_derivatives_are_refused():
+    net = small(nn.AdaptiveAvgPool2d(1)).double()
+    x = torch.randn(2, 3, 8, 8, dtype=torch.float64, requires_grad=True)
+
+    def differentiate_twice():
+        (grad,) = torch.autograd.grad(compiled(net)(x).square().sum(), x, create_graph=True)
+        grad.square().sum().backward()
+
+    with pytest.raises(RuntimeError, match=r"create_graph=False|double backward"):  # PyTorch's own words
+        differentiate_twice()
+
+
 @pytest.mark.parametrize("training", [False, True])
 def test_channels_last(training):
     net = small(nn.MaxPool2d(2)).to(memory_format=torch.channels_last).train(training)

@@ -25,6 +25,7 @@ def activation_forward(spec: ActivationSpec, x: Any) -> Any:
 def activation_backward(spec: ActivationSpec, grad_output: Any, output: Any) -> Any:
     dx = empty(output.shape, spec.dtype)
     slope = np.dtype(spec.dtype).type(spec.slope)
+    spec.check_derivative()
     kernel = Kernel("elementwise", "activation_backward", (spec.kind, spec.dtype))
     size = np.uint32(spec.size)
     launch(kernel, (cover(spec.size, THREADS),), THREADS, lift(grad_output), lift(output), dx, size, slope)

@@ -269,7 +269,9 @@ def _max_of(b: Builder, x: Value, kernel: Shape, stride: Shape, dilation: Shape)
 def _max_pool_with_indices(b: Builder, windows: _Windows, x: Value, column_major: bool) -> tuple[Value, ...]:
     """The maxima, and where in the whole array they are."""
     if isinstance(x, Open):
-        raise UnsupportedModelError("its indices count over the whole batch")
+        raise UnsupportedModelError(
+            "its indices count over the whole batch, where a net treats each sample alone"
+        )
     if len(windows.sizes) > 2:
         raise UnsupportedModelError("indices in three dimensions are not supported")
     array = x.array.astype(np.float64)

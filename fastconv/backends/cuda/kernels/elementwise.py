@@ -13,7 +13,8 @@ THREADS = 256
 def activation(kind: str, dtype: str) -> Any:
     """The function of one element and the slope; NaN stays NaN."""
     number = real(dtype)
-    zero, one, six = number(0), number(1), number(6)
+    zero, half, one, six = number(0), number(0.5), number(1), number(6)
+    root_half = number(math.sqrt(0.5))
 
     def linear(z: Any, slope: Any) -> Any:
         return z
@@ -34,7 +35,13 @@ def activation(kind: str, dtype: str) -> Any:
         e = math.exp(-abs(z))  # of a negative number, so that nothing overflows
         return (e if z < zero else one) / (one + e)
 
-    functions = (linear, relu, leaky_relu, relu6, tanh, sigmoid)
+    def erf(z: Any, slope: Any) -> Any:
+        return math.erf(z)
+
+    def gelu(z: Any, slope: Any) -> Any:
+        return half * z * (one + math.erf(z * root_half))
+
+    functions = (linear, relu, leaky_relu, relu6, tanh, sigmoid, erf, gelu)
     return inlined(next(each for each in functions if each.__name__ == kind))
 
 
