@@ -20,6 +20,7 @@ from fastconv.backends.cuda import (
     _pointwise,
     _pool,
     _softmax,
+    _statistics,
     _update,
     engine,
 )
@@ -35,6 +36,7 @@ _KERNELS: dict[str, tuple[Implementation, ...]] = {
     **_adaptive.IMPLEMENTATIONS,
     **_norm.IMPLEMENTATIONS,
     **_softmax.IMPLEMENTATIONS,
+    **_statistics.IMPLEMENTATIONS,
     **{op: _depthwise.IMPLEMENTATIONS[op] + last for op, last in _contraction.IMPLEMENTATIONS.items()},
 }
 

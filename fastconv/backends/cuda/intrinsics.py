@@ -1,4 +1,4 @@
-"""What Numba has no name for: unsigned division, 128-bit access.  The only module that writes LLVM IR.
+"""What Numba has no name for: unsigned division, 128-bit access, bits of numbers.  The only module that writes LLVM IR.
 
 Under Numba's simulator plain Python stands in.
 """
@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from fastconv.backends.cuda._numba import SIMULATED, types, uint32
+from fastconv.backends.cuda._numba import SIMULATED, types, uint32, uint64
 
-__all__ = ["load128", "mulhi", "store128", "udiv"]
+__all__ = ["bits", "load128", "mulhi", "store128", "udiv"]
 
 
 def _udiv(a: Any, b: Any) -> Any:
@@ -18,6 +18,10 @@ def _udiv(a: Any, b: Any) -> Any:
 
 def _mulhi(a: Any, b: Any) -> Any:
     return type(a)((int(a) * int(b)) >> 32)
+
+
+def _bits(x: Any) -> Any:
+    return x.view(f"uint{8 * x.itemsize}")
 
 
 def _load128(array: Any, index: Any) -> Any:
@@ -29,7 +33,7 @@ def _store128(array: Any, index: Any, values: Any) -> None:
 
 
 if SIMULATED:
-    udiv, mulhi, load128, store128 = _udiv, _mulhi, _load128, _store128
+    udiv, mulhi, bits, load128, store128 = _udiv, _mulhi, _bits, _load128, _store128
 else:
     from llvmlite import ir
     from numba.cuda.extending import intrinsic
@@ -61,6 +65,16 @@ else:
             return builder.trunc(builder.lshr(product, ir.Constant(wide, 32)), ir.IntType(32))
 
         return uint32(uint32, uint32), generate
+
+    @intrinsic
+    def bits(typing: Any, x: Any) -> Any:
+        """The bits of a float32 as uint32, of a float64 as uint64."""
+        width = x.bitwidth
+
+        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            return builder.bitcast(arguments[0], ir.IntType(width))
+
+        return {32: uint32, 64: uint64}[width](x), generate
 
     @intrinsic
     def load128(typing: Any, array: Any, index: Any) -> Any:
