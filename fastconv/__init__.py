@@ -23,7 +23,7 @@ from fastconv._config import (
 
 # isort: split
 from fastconv import blocked, functional, grad
-from fastconv._dispatch import PerformanceWarning, active_backend, explain_choice, use_backend
+from fastconv._dispatch import PerformanceWarning, active_backend, allow_tf32, explain_choice, use_backend
 from fastconv._tune import deterministic, tune
 from fastconv.matrix import conv_matrix
 from fastconv.prepared import PreparedConv, prepare
@@ -36,6 +36,7 @@ __all__ = [
     "PerformanceWarning",
     "PreparedConv",
     "active_backend",
+    "allow_tf32",
     "blocked",
     "conv_matrix",
     "datasets",

@@ -204,6 +204,58 @@ class use_backend(AbstractContextManager["use_backend"]):
         _active = self._former
 
 
+_tf32 = False
+
+
+def tf32_allowed() -> bool:
+    """Whether :class:`allow_tf32` is on."""
+    return _tf32
+
+
+class allow_tf32(AbstractContextManager["allow_tf32"]):
+    """Let the cuda backend multiply float32 matrices on tensor cores, as TF32; process-wide, off by default.
+
+    It takes effect at once; used in a ``with`` statement, the former setting returns at its end.  It serves matrix
+    products (linear layers) on devices of compute capability 8.0 or more; nothing else is concerned.
+
+    Both operands are rounded to 11 significant bits, the products are summed in float32: the result differs from that
+    of exact arithmetic by at most ``(2**-10 + 2**-22 + k * 2**-22) * (abs(a) @ abs(b))``, where k is the length of the
+    sums; tensor cores may truncate where float32 arithmetic rounds.
+
+    Parameters
+    ----------
+    allowed : bool
+
+    Raises
+    ------
+    TypeError
+        If it is no bool.
+
+    Examples
+    --------
+    >>> import fastconv
+    >>> with fastconv.allow_tf32(True):
+    ...     pass  # model.fit(...)
+    """
+
+    def __init__(self, allowed: bool) -> None:
+        if not isinstance(allowed, bool):
+            raise TypeError(f"allowed must be a bool, got {allowed!r}")
+        self._former = _tf32
+        self._set(allowed)
+
+    @staticmethod
+    def _set(allowed: bool) -> None:
+        global _tf32
+        _tf32 = allowed
+        forget_choices()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._set(self._former)
+
+
 def implementations(op: str, backend: str | None = None) -> Iterator[Implementation]:
     """The ordered implementations of ``op`` in a backend (default: the active one)."""
     yield from _candidates(backend or _active, op)

@@ -170,6 +170,9 @@ class Emulator:
     launched: list[tuple[Kernel, tuple[Any, ...]]] = field(default_factory=list)
     uploaded: list[tuple[Array, Array]] = field(default_factory=list)
 
+    def capability(self) -> tuple[int, int]:
+        return self.target[:2]
+
     def empty(self, size: int, dtype: str) -> Array:
         item = np.dtype(dtype).itemsize
         memory = np.full(

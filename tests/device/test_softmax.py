@@ -14,7 +14,7 @@ import fastconv.functional as F
 import fastconv.grad as G
 from emulator import ORDERS, both, emulated
 
-SHAPES = [(3, 1), (2, 255), (2, 257), (1, 600), (2, 5, 300), (0, 4), (2, 3, 0)]
+SHAPES = [(3, 1), (300, 32), (3, 33), (2, 255), (2, 257), (1, 600), (2, 5, 300), (0, 4), (2, 3, 0)]
 
 
 @pytest.mark.parametrize("function", [F.softmax, F.log_softmax])
@@ -42,16 +42,27 @@ def test_lines_without_a_largest_number_are_nan(value: float) -> None:
 
 
 @pytest.mark.parametrize(("soft", "weighted"), [*itertools.product((False, True), repeat=2)])
-@pytest.mark.parametrize("reduction", ["none", "sum", "mean"])
-def test_losses_and_their_gradients(soft: bool, weighted: bool, reduction: str) -> None:
+@pytest.mark.parametrize(
+    ("shape", "reduction"),
+    [
+        ((3, 4, 100), "none"),
+        ((3, 4, 100), "sum"),
+        ((3, 4, 100), "mean"),
+        ((3, 600), "none"),
+        ((4, 33), "mean"),
+    ],
+)
+def test_losses_and_their_gradients(
+    soft: bool, weighted: bool, shape: tuple[int, ...], reduction: str
+) -> None:
     rng = np.random.default_rng(1)
-    logits = rng.standard_normal((3, 4, 100)).astype(np.float32)
-    target = rng.integers(0, 4, (3, 100))
-    target[0, :50] = -100
+    logits = rng.standard_normal(shape).astype(np.float32)
+    target = rng.integers(0, shape[1], (shape[0], *shape[2:]))
+    target[0] = -100
     if soft:
         target = F.softmax(rng.standard_normal(logits.shape).astype(np.float32), 1)
     options = {"reduction": reduction, "label_smoothing": 0.1}
-    weight = np.array([0.5, 0, 2, 1], np.float32) if weighted else None
+    weight = np.resize(np.array([0.5, 0, 2, 1], np.float32), shape[1]) if weighted else None
 
     def loss_and_gradient() -> tuple:
         loss, log_probs = F.cross_entropy(logits, target, weight, **options, return_log_probs=True)

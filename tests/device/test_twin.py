@@ -14,11 +14,12 @@ import fastconv.functional as F
 from cases import CASES, Case
 from emulator import TARGETS, assemble, emulated, settings, unsound
 from fastconv._spec import ActivationSpec
-from fastconv.backends import load_backend
+from fastconv.backends import load_backend, reference
 from fastconv.backends.cuda.array import DeviceArray, lift
+from fastconv.blocked import to_blocked
 from fastconv.ops import Context, Unary
 
-NO_KERNEL = "it has no kernel for it yet"
+NO_KERNEL = "the blocked layout is for a CPU"  # the only ops without
 
 
 def run(each: Case, dtype: str, **options: Any) -> Any:
@@ -64,11 +65,20 @@ def test_machine_code_is_sound_on(each: Case, target: Any) -> None:
         assert not unsound(assemble(kernel, parameters, target)), kernel
 
 
-def test_what_has_no_kernel_is_refused_by_name() -> None:
-    table = load_backend("cuda").IMPLEMENTATIONS
-    missing = next(op for op, candidates in table.items() if not candidates)
-    with pytest.raises(ValueError, match=f"no implementation of {missing} on backend 'cuda'.*{NO_KERNEL}"):
-        fastconv._dispatch.choose("cuda", missing, object())
+@pytest.mark.parametrize("op", reference.IMPLEMENTATIONS)
+def test_every_op_has_a_kernel_or_says_why_not(op: str) -> None:
+    served = load_backend("cuda").IMPLEMENTATIONS[op]
+    assert served
+    if op == "unblock" or "block" in op.split("_")[0]:
+        with pytest.raises(ValueError, match=f"no implementation of {op} on backend 'cuda'.*{NO_KERNEL}"):
+            fastconv._dispatch.choose("cuda", op, object())
+
+
+def test_the_blocked_layout_is_refused() -> None:
+    x = np.zeros((1, 8, 4, 4), np.float32)
+    with emulated() as device, pytest.raises(ValueError, match=NO_KERNEL):
+        to_blocked(x)
+    assert not device.launched
 
 
 def test_device_arrays_stay_on_the_device() -> None:

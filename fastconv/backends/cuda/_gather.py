@@ -1,4 +1,4 @@
-"""Twins of padding, axis by axis, and of planes read at indices."""
+"""Twins of padding, axis by axis, and of planes read and written at indices."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import numpy as np
 
 from fastconv._dispatch import Implementation
 from fastconv._spec import PadSpec, PlaneSpec
+from fastconv.backends.cuda._pointwise import zero_counts
 from fastconv.backends.cuda.array import DeviceArray, empty, lift, settle
 from fastconv.backends.cuda.launch import Kernel, cover, launch, too_many
 from fastconv.backends.reference import pad_sources
@@ -54,6 +55,25 @@ def gather_planes(spec: PlaneSpec, x: Any, indices: Any) -> Any:
     return settle(_start("planes", y, (x, indices), (spec.in_plane, spec.out_plane)), x)
 
 
+def scatter_planes(spec: PlaneSpec, values: Any, indices: Any) -> Any:
+    """A cell reads what lies between the first and the last value that names it.
+
+    Under accumulation this is little where neighbours name neighbours, as windows of a pool do, and the whole plane for
+    every cell that its first and its last value name.
+    """
+    y = empty((spec.batch, spec.channels, spec.out_plane), spec.dtype)
+    first, last = zero_counts(y.size), zero_counts(y.size)
+    where, counts = lift(indices), tuple(map(np.uint32, (spec.in_plane, spec.out_plane)))
+    blocks = (cover(where.size, THREADS),)
+    launch(
+        Kernel("gather", "senders", ()), blocks, THREADS, where, first, last, np.uint32(where.size), *counts
+    )
+    kernel = Kernel("gather", "scattered", (spec.accumulate, spec.dtype))
+    arrays = (lift(values), where, first, last, y)
+    launch(kernel, (cover(y.size, THREADS),), THREADS, *arrays, np.uint32(y.size), *counts)
+    return settle(y, values)
+
+
 def _pad_refusal(spec: PadSpec) -> str | None:
     return too_many(spec.outer * math.prod(map(max, spec.in_shape, spec.out_shape)))
 
@@ -65,5 +85,6 @@ def _plane_refusal(spec: PlaneSpec) -> str | None:
 IMPLEMENTATIONS: dict[str, tuple[Implementation, ...]] = {
     "pad": (Implementation("axis_by_axis", pad, _pad_refusal),),
     "pad_backward": (Implementation("axis_by_axis", pad_backward, _pad_refusal),),
+    "scatter_planes": (Implementation("gather", scatter_planes, _plane_refusal),),
     "gather_planes": (Implementation("gather", gather_planes, _plane_refusal),),
 }

@@ -8,10 +8,17 @@ import numpy as np
 
 from fastconv._dispatch import Implementation
 from fastconv._spec import ActivationSpec, AddSpec
-from fastconv.backends.cuda.array import empty, lift, room, settle
+from fastconv.backends.cuda.array import DeviceArray, empty, lift, room, settle
 from fastconv.backends.cuda.launch import Kernel, cover, launch, too_large
 
 THREADS = 256  # as the kernels have it
+
+
+def zero_counts(size: int) -> DeviceArray:
+    """That many uint32 zeros."""
+    counts = empty((size,), np.uint32)
+    launch(Kernel("elementwise", "zero", ()), (cover(size, THREADS),), THREADS, counts, np.uint32(size))
+    return counts
 
 
 def activation_forward(spec: ActivationSpec, x: Any) -> Any:

@@ -14,14 +14,21 @@ from fastconv.backends.cuda.array import DeviceArray, empty, lift, settle
 from fastconv.backends.cuda.launch import Kernel, cover, launch, too_many
 
 THREADS = 256  # as the kernels have it
+FEW = 32  # elements of a line that keep a warp of a block busy no better than a thread of its own each line
+
+
+def _blocks(shape: tuple[int, int, int]) -> tuple[bool, int]:
+    """Whether a block takes a line of the middle axis, rather than a thread, and the number of blocks."""
+    outer, length, inner = shape
+    rows = inner == 1 and length > FEW
+    return rows, outer if rows else cover(outer * inner, THREADS)
 
 
 def _along(name: str, shape: tuple[int, int, int], log: bool, *arrays: DeviceArray) -> None:
     """Launch ``kernels.softmax.<name>`` along the middle axis of ``shape``."""
     outer, length, inner = shape
-    rows = inner == 1
+    rows, blocks = _blocks(shape)
     kernel = Kernel("softmax", name, (rows, log, arrays[0].dtype.name))
-    blocks = outer if rows else cover(outer * inner, THREADS)
     if math.prod(shape):
         launch(kernel, (blocks,), THREADS, *arrays, *map(np.uint32, (length, inner, outer * inner)))
 
@@ -40,12 +47,13 @@ def softmax_backward(spec: SoftmaxSpec, grad_output: Any, output: Any) -> Any:
 
 
 def _pixels(name: str, spec: CrossEntropySpec, options: tuple[bool, ...], *arrays: DeviceArray) -> None:
-    """Launch ``kernels.softmax.<name>``, a thread for each pixel of (batch, inner)."""
-    size, number = spec.batch * spec.inner, np.dtype(spec.dtype).type
-    kernel = Kernel("softmax", name, (spec.soft, spec.weighted, *options, spec.dtype))
+    """Launch ``kernels.softmax.<name>`` on the lines of classes, one for each pixel of (batch, inner)."""
+    number = np.dtype(spec.dtype).type
+    rows, blocks = _blocks((spec.batch, spec.classes, spec.inner))
+    kernel = Kernel("softmax", name, (rows, spec.soft, spec.weighted, *options, spec.dtype))
     smooth = number(spec.label_smoothing), number(spec.label_smoothing / max(spec.classes, 1))
-    sizes = map(np.uint32, (spec.classes, spec.inner, size))
-    launch(kernel, (cover(size, THREADS),), THREADS, *arrays, *sizes, np.int64(spec.ignore_index), *smooth)
+    sizes = map(np.uint32, (spec.classes, spec.inner, spec.batch * spec.inner))
+    launch(kernel, (blocks,), THREADS, *arrays, *sizes, np.int64(spec.ignore_index), *smooth)
 
 
 def cross_entropy_forward(spec: CrossEntropySpec, logits: Any, target: Any, weight: Any) -> tuple[Any, Any]:

@@ -20,6 +20,9 @@ Buffer = Any  # a 1-D contiguous array in device memory, as kernels take it
 class Engine(Protocol):
     """What the twins need of a device."""
 
+    def capability(self) -> tuple[int, int]:
+        """Compute capability."""
+
     def empty(self, size: int, dtype: str) -> Buffer:
         """Memory for ``size`` elements, at least one, contents undefined, at an address divisible by 256."""
 
@@ -43,6 +46,10 @@ class DriverEngine:
 
         self._cuda = _numba.cuda
         self._pool = _memory.Pool(lambda size: _numba.cuda.device_array(size, np.uint8))
+
+    def capability(self) -> tuple[int, int]:
+        major, minor = self._cuda.get_current_device().compute_capability
+        return major, minor
 
     def empty(self, size: int, dtype: str) -> Buffer:
         return self._pool.take(size, dtype)

@@ -1,4 +1,4 @@
-"""Activations and sums: one element a thread."""
+"""Activations, sums, zeros: one element a thread."""
 
 from __future__ import annotations
 
@@ -108,5 +108,17 @@ def add(relu: bool, dtype: str) -> Any:
             if relu and total < zero:
                 total = zero
             out[i] = total
+
+    return kernel
+
+
+def zero() -> Any:
+    """Counts of nothing."""
+
+    @jit(THREADS)
+    def kernel(counts, size):
+        i = uint32(cuda.blockIdx.x) * uint32(THREADS) + uint32(cuda.threadIdx.x)
+        if i < uint32(size):
+            counts[i] = uint32(0)
 
     return kernel

@@ -1,6 +1,6 @@
 """Softmax along the middle axis of (outer, length, inner), and the cross-entropy on its logarithm.
 
-``rows``: a block takes a row, whose elements are adjacent (inner is 1); else a thread takes a column, beside the next.
+``rows``: a block takes a line, of many elements that are adjacent (inner is 1); else a thread takes one of its own.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ from fastconv.backends.cuda.kernels.reduction import THREADS, block_max, block_s
 
 
 def _line(rows: bool) -> Any:
-    """(whether there is one, start, number of the first element, how many further the next is) of a thread's line."""
+    """Of a thread: its line, where that starts, the first of its elements there, how many further its next is."""
 
     @inlined
-    def line(length, inner, lines):
+    def line(length, inner):
         thread, block = uint32(cuda.threadIdx.x), uint32(cuda.blockIdx.x)
         if rows:
-            return True, uint32(block * length), thread, uint32(THREADS)
+            return block, uint32(block * length), thread, uint32(THREADS)
         number = uint32(block * uint32(THREADS) + thread)
         outer = udiv(number, inner)
-        return number < lines, uint32(outer * length * inner + number - outer * inner), uint32(0), uint32(1)
+        return number, uint32(outer * length * inner + number - outer * inner), uint32(0), uint32(1)
 
     return line
 
@@ -39,8 +39,8 @@ def forward(rows: bool, log: bool, dtype: str) -> Any:
         length, inner = uint32(length), uint32(inner)
         shared = cuda.shared.array(THREADS, number)
         thread = uint32(cuda.threadIdx.x)
-        there, start, first, step = line(length, inner, uint32(lines))
-        if not there:
+        mine, start, first, step = line(length, inner)
+        if mine >= uint32(lines):  # never a part of a block with barriers
             return
         most, total = lowest, zero
         k = first
@@ -76,8 +76,8 @@ def backward(rows: bool, log: bool, dtype: str) -> Any:
         length, inner = uint32(length), uint32(inner)
         shared = cuda.shared.array(THREADS, number)
         thread = uint32(cuda.threadIdx.x)
-        there, start, first, step = line(length, inner, uint32(lines))
-        if not there:
+        mine, start, first, step = line(length, inner)
+        if mine >= uint32(lines):  # never a part of a block with barriers
             return
         total = number(0)
         k = first
@@ -109,29 +109,33 @@ def _coefficient(soft: bool, weighted: bool, dtype: str) -> Any:
     return coefficient
 
 
-def loss(soft: bool, weighted: bool, dtype: str) -> Any:
+def loss(rows: bool, soft: bool, weighted: bool, dtype: str) -> Any:
     """Loss of each pixel of (batch, inner)."""
-    zero = real(dtype)(0)
-    coefficient = _coefficient(soft, weighted, dtype)
+    number = real(dtype)
+    zero = number(0)
+    coefficient, line = _coefficient(soft, weighted, dtype), _line(rows)
 
     @jit(THREADS)
     def kernel(log_probs, target, weight, losses, classes, inner, size, ignored, smooth, share):
         classes, inner = uint32(classes), uint32(inner)
-        pixel = uint32(cuda.blockIdx.x) * uint32(THREADS) + uint32(cuda.threadIdx.x)
+        shared = cuda.shared.array(THREADS, number)
+        thread = uint32(cuda.threadIdx.x)
+        pixel, start, first, step = line(classes, inner)
         if pixel >= uint32(size):
             return
-        n = udiv(uint32(pixel), inner)
-        start = uint32(n * classes * inner + pixel - n * inner)
         kept = soft or target[pixel] != ignored
         total = zero
-        k = uint32(0)
+        k = first
         while kept and k < classes:
             i = uint32(start + k * inner)
             c = coefficient(target[i] if soft else target[pixel], k, weight, smooth, share)
             if soft or c != zero:
                 total -= c * log_probs[i]
-            k = uint32(k + uint32(1))
-        losses[pixel] = total
+            k = uint32(k + step)
+        if rows:
+            total = block_sum(total, shared, thread)
+        if not rows or thread == uint32(0):
+            losses[pixel] = total
 
     return kernel
 
@@ -167,31 +171,33 @@ def quotient(dtype: str) -> Any:
     return kernel
 
 
-def loss_backward(soft: bool, weighted: bool, scalar: bool, mean: bool, dtype: str) -> Any:
+def loss_backward(rows: bool, soft: bool, weighted: bool, scalar: bool, mean: bool, dtype: str) -> Any:
     """Gradient in the logits; ``scalar``: of a reduced loss; ``mean``: by ``divisor``."""
     number = real(dtype)
     zero = number(0)
-    coefficient = _coefficient(soft, weighted, dtype)
+    coefficient, line = _coefficient(soft, weighted, dtype), _line(rows)
 
     @jit(THREADS)
     def kernel(g, log_probs, target, weight, divisor, dx, classes, inner, size, ignored, smooth, share):
         classes, inner = uint32(classes), uint32(inner)
-        pixel = uint32(cuda.blockIdx.x) * uint32(THREADS) + uint32(cuda.threadIdx.x)
+        shared = cuda.shared.array(THREADS, number)
+        thread = uint32(cuda.threadIdx.x)
+        pixel, start, first, step = line(classes, inner)
         if pixel >= uint32(size):
             return
-        n = udiv(uint32(pixel), inner)
-        start = uint32(n * classes * inner + pixel - n * inner)
         kept = soft or target[pixel] != ignored
         scale = g[uint32(0) if scalar else pixel]
         if mean:
             scale = scale / divisor[uint32(0)]
         total = zero
-        k = uint32(0)
+        k = first
         while kept and k < classes:
             aim = target[uint32(start + k * inner)] if soft else target[pixel]
             total += coefficient(aim, k, weight, smooth, share)
-            k = uint32(k + uint32(1))
-        k = uint32(0)
+            k = uint32(k + step)
+        if rows:
+            total = block_sum(total, shared, thread)
+        k = first
         while k < classes:
             i = uint32(start + k * inner)
             value = zero
@@ -199,6 +205,6 @@ def loss_backward(soft: bool, weighted: bool, scalar: bool, mean: bool, dtype: s
                 aim = target[i] if soft else target[pixel]
                 value = (math.exp(log_probs[i]) * total - coefficient(aim, k, weight, smooth, share)) * scale
             dx[i] = value
-            k = uint32(k + uint32(1))
+            k = uint32(k + step)
 
     return kernel
