@@ -9,7 +9,7 @@ same bits for any thread count.
 from cython cimport floating
 from cython.parallel cimport prange
 from libc.stdint cimport int64_t
-from libc.stdlib cimport free
+from libc.stdlib cimport free, malloc
 from libc.string cimport memset
 
 cimport fc_conv as c
@@ -26,6 +26,21 @@ cdef int64_t SCRATCH_BYTES = 16 << 20      # per thread
 cdef int64_t COL2IM_RING_BYTES = 1024 << 10 # sums of a col2im item
 cdef int64_t GATHER_SOURCE_BYTES = 128 << 10 # padded source rows of a gathered item
 cdef int64_t WEIGHT_SOURCE_BYTES = 2 << 20 # prepared source rows of a weight-gradient item
+
+
+cdef int64_t *tap_table(axes, kernel) except NULL:
+    """Offset in a filter of each tap of the problem, in the order (a, b, e)."""
+    cdef Axis z = axes[0], y = axes[1], x = axes[2]
+    cdef int64_t kh = kernel[1], kw = kernel[2], a, b, e, n = 0
+    cdef int64_t *table = <int64_t *> malloc(<size_t> (z.ntaps * y.ntaps * x.ntaps + 1) * 8)
+    if table == NULL:
+        raise MemoryError()
+    for a in range(z.ntaps):
+        for b in range(y.ntaps):
+            for e in range(x.ntaps):
+                table[n] = (z.tap[a] * kh + y.tap[b]) * kw + x.tap[e]
+                n += 1
+    return table
 
 
 cdef void set_block_channels(fc_conv_job *job, int isa, int item):

@@ -127,21 +127,6 @@ cdef set_strides(fc_conv *g, axes, int64_t src_channels, int64_t dst_channels, d
     g.src_end = g.src_image * g.images
 
 
-cdef int64_t *tap_table(axes, kernel) except NULL:
-    """Offset in a filter of each tap of the problem, in the order (a, b, e)."""
-    cdef Axis z = axes[0], y = axes[1], x = axes[2]
-    cdef int64_t kh = kernel[1], kw = kernel[2], a, b, e, n = 0
-    cdef int64_t *table = <int64_t *> malloc(<size_t> (z.ntaps * y.ntaps * x.ntaps + 1) * 8)
-    if table == NULL:
-        raise MemoryError()
-    for a in range(z.ntaps):
-        for b in range(y.ntaps):
-            for e in range(x.ntaps):
-                table[n] = (z.tap[a] * kh + y.tap[b]) * kw + x.tap[e]
-                n += 1
-    return table
-
-
 cdef set_forward(fc_conv_job *job, spec):
     """A forward job but for its arrays and taps; returns the axes, which hold the tables of offsets."""
     cdef int64_t taps
