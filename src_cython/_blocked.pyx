@@ -159,24 +159,16 @@ cdef class Conv:
         return run_winograd(&winograd, self.isa, self.item, n_threads)
 
 
-cdef int64_t cut(c.fc_blocked_job *job, int64_t item, int64_t rows, int64_t position_bytes, int64_t panels, int n_threads):
+cdef int64_t cut(c.fc_blocked_job *job, int64_t rows, int64_t position_bytes, int64_t panels, int n_threads):
     """Tiles of an item, and how many of ``panels`` it takes: few parts of them, but enough for the threads.
-
-    Where images outweigh the weights, each thread has a part of the image rather than of the channels: what it reads is
-    then what it wrote a kernel before.
 
     Returns
     -------
     int
         Items in all.
     """
-    cdef int64_t tiles = fc_panels(c.fc_positions(&job.w), rows), most, parts, image_bytes, weight_bytes
-    image_bytes = (job.w.images * job.w.blocks_in * job.w.size[0] * job.w.size[1]
-                   + job.w.blocks_out * c.fc_positions(&job.w)) * c.FC_BLOCK_BYTES
-    weight_bytes = job.groups * job.rows * job.channels * job.w.taps[0] * job.w.taps[1] * item
+    cdef int64_t tiles = fc_panels(c.fc_positions(&job.w), rows), most, parts
     most = fc_min(SOURCE_BYTES // (rows * position_bytes), TABLE_BYTES // (8 * c.fc_window_words(&job.w, rows)))
-    if tiles >= 8 * n_threads > 8 and weight_bytes <= image_bytes:
-        most = fc_min(most, fc_panels(tiles, 4 * n_threads))
     job.tiles = fc_max(1, fc_min(most, tiles))
     parts = fc_max(1, fc_min(panels, fc_panels(4 * n_threads, fc_panels(tiles, job.tiles) * job.groups)))
     job.panels = fc_panels(panels, parts)
@@ -198,7 +190,7 @@ cdef run_windows(c.fc_blocked_job *job, int work, int isa, int64_t item, int n_t
     if work == PRODUCT:
         panels = panels_of(job.rows, item, isa)
         read = read // c.FC_BLOCK_BYTES * fc_min(job.channels, job.depth) * item
-    items = cut(job, item, rows, read, panels, n_threads)
+    items = cut(job, rows, read, panels, n_threads)
     thread_bytes = fc_round_up(c.fc_window_words(&job.w, rows) * 8 * job.tiles, 4096)
     scratch = take_scratch(thread_bytes * n_threads)
     memory = scratch.start
@@ -289,7 +281,7 @@ cdef class Stem(Conv):
                 for k in range(job.channels):
                     offset[n] = (k * stem.padded[0] + a * job.w.dilation[0]) * stem.padded[1] + b * job.w.dilation[1]
                     n += 1
-        items = cut(job, item, rows, job.channels * taps * item, panels, n_threads)
+        items = cut(job, rows, job.channels * taps * item, panels, n_threads)
         with nogil:
             for i in prange(job.w.images * job.channels * stem.padded[0], num_threads=n_threads, schedule="static"):
                 c.fc_blocked_stem_row(isa, item, &stem, i)
