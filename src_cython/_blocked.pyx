@@ -184,7 +184,6 @@ cdef run_windows(c.fc_blocked_job *job, int work, int isa, int64_t item, int n_t
     """All items of a job that reads its source through tables of windows."""
     cdef int64_t rows = c.fc_gemm_rows(isa, item), panels = job.w.blocks_in, items, thread_bytes, i
     cdef int64_t read = fc_min(job.w.step[0] * job.w.step[1], job.w.taps[0] * job.w.taps[1]) * c.FC_BLOCK_BYTES
-    cdef c.fc_queue queue
     cdef Scratch scratch
     cdef char *memory
     if work == PRODUCT:
@@ -194,14 +193,13 @@ cdef run_windows(c.fc_blocked_job *job, int work, int isa, int64_t item, int n_t
     thread_bytes = fc_round_up(c.fc_window_words(&job.w, rows) * 8 * job.tiles, 4096)
     scratch = take_scratch(thread_bytes * n_threads)
     memory = scratch.start
-    c.fc_queue_fill(&queue, items, n_threads)
     for i in prange(items, nogil=True, num_threads=n_threads, schedule="dynamic"):
         if work == PRODUCT:
-            c.fc_blocked_conv_item(isa, item, job, c.fc_queue_take(&queue), memory + c.fc_thread_id() * thread_bytes)
+            c.fc_blocked_conv_item(isa, item, job, i, memory + c.fc_thread_id() * thread_bytes)
         elif work == DEPTHWISE:
-            c.fc_blocked_depthwise_item(isa, item, job, c.fc_queue_take(&queue), memory + c.fc_thread_id() * thread_bytes)
+            c.fc_blocked_depthwise_item(isa, item, job, i, memory + c.fc_thread_id() * thread_bytes)
         else:
-            c.fc_blocked_pool_item(isa, item, job, work, c.fc_queue_take(&queue), memory + c.fc_thread_id() * thread_bytes)
+            c.fc_blocked_pool_item(isa, item, job, work, i, memory + c.fc_thread_id() * thread_bytes)
     give_scratch(scratch)
 
 
@@ -210,7 +208,6 @@ cdef bint run_winograd(c.fc_blocked_winograd_job *job, int isa, int64_t item, in
     cdef int64_t frequencies = fc_frequencies(&job.t), panels = panels_of(job.rows, item, isa)
     cdef int64_t blocks = fc_panels(job.groups * job.channels, c.FC_BLOCK_BYTES // item)
     cdef int64_t pass_tiles, passes, v_bytes, thread_bytes, tiles_items, product_items, i, bad = 0
-    cdef c.fc_queue queue
     cdef Scratch scratch
     cdef char *memory
     pass_tiles = fc_max(PASS_TILES, TILE_BYTES // (frequencies * blocks * c.FC_BLOCK_BYTES))
@@ -231,12 +228,10 @@ cdef bint run_winograd(c.fc_blocked_winograd_job *job, int isa, int64_t item, in
             tiles_items = blocks * fc_panels(job.tile1 - job.tile0, job.tiles)
             product_items = job.groups * fc_panels(job.tile1 - job.tile0, job.tiles) * fc_panels(panels, job.panels)
             with nogil:
-                c.fc_queue_fill(&queue, tiles_items, n_threads)
                 for i in prange(tiles_items, num_threads=n_threads, schedule="dynamic"):
-                    c.fc_blocked_tiles_item(isa, item, job, c.fc_queue_take(&queue))
-                c.fc_queue_fill(&queue, product_items, n_threads)
+                    c.fc_blocked_tiles_item(isa, item, job, i)
                 for i in prange(product_items, num_threads=n_threads, schedule="dynamic"):
-                    bad += c.fc_blocked_product_item(isa, item, job, c.fc_queue_take(&queue), memory + c.fc_thread_id() * thread_bytes)
+                    bad += c.fc_blocked_product_item(isa, item, job, i, memory + c.fc_thread_id() * thread_bytes)
             if bad:
                 return False
             job.tile0 = job.tile1
@@ -259,7 +254,6 @@ cdef class Stem(Conv):
         cdef c.fc_blocked_stem_job stem
         cdef c.fc_blocked_job *job = &stem.conv
         cdef int64_t *offset
-        cdef c.fc_queue queue
         cdef Scratch scratch
         cdef int isa = self.isa
         stem.conv = self.job
@@ -285,9 +279,8 @@ cdef class Stem(Conv):
         with nogil:
             for i in prange(job.w.images * job.channels * stem.padded[0], num_threads=n_threads, schedule="static"):
                 c.fc_blocked_stem_row(isa, item, &stem, i)
-            c.fc_queue_fill(&queue, items, n_threads)
             for i in prange(items, num_threads=n_threads, schedule="dynamic"):
-                c.fc_blocked_stem_item(isa, item, &stem, c.fc_queue_take(&queue))
+                c.fc_blocked_stem_item(isa, item, &stem, i)
         give_scratch(scratch)
         return True
 

@@ -64,10 +64,3 @@ cdef extern from "fc_blocked_dispatch.h" nogil:
 
 cdef extern from "fc_threads.h" nogil:
     int fc_thread_id()
-
-cdef extern from "fc_queue.h" nogil:
-    ctypedef struct fc_queue:
-        pass
-
-    void fc_queue_fill(fc_queue *q, int64_t items, int64_t threads)
-    int64_t fc_queue_take(fc_queue *q)
