@@ -242,7 +242,7 @@ def outcome(each: Case, arguments: list[Any]) -> Any:
 
 @pytest.mark.parametrize("each", CASES, ids=str)
 @pytest.mark.parametrize(
-    "wrong", [None, "x", 1.5, -1, 2**70, (), (1, 2, 3, 4, 5), {}, math.nan, object(), b"2"], ids=repr
+    "wrong", [None, "x", 1.5, -1, 2**70, (), (1, 2, 3, 4, 5), {}, math.nan, object, b"2"], ids=repr
 )
 def test_options_of_any_wrong_kind_are_refused_or_right(each: Case, wrong: object) -> None:
     """Each parameter that is not an array in turn: the answer is a result, a ValueError or a TypeError."""
